@@ -1,0 +1,11 @@
+"""Few-step diffusion samplers as tables, and the learned ones among them. Pure torch: knows no ComfyUI, no trainer."""
+
+from . import baselines as baselines
+from . import schedules as schedules
+from .plan import Plan as Plan
+from .sampling import Call as Call
+from .sampling import sample as sample
+from .solver_file import SolverFileError as SolverFileError
+from .solver_file import load_solver as load_solver
+from .solver_file import save_solver as save_solver
+from .solvers import DyWeight as DyWeight

@@ -1,0 +1,98 @@
+"""The sampling loop. There is no other one: teacher, student, nodes and tests all run this."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .plan import Plan
+
+Denoise = Callable[[Tensor, Tensor], Tensor]
+"""(x [B, *shape], sigma [B]) -> the predicted clean x [B, *shape]."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a callback is told after each network call."""
+
+    step: int
+    """Row of the plan, counted from 0."""
+    state_sigma: Tensor
+    """[] or [B], float64 on the CPU: the noise level of x."""
+    query_sigma: Tensor
+    """[] or [B], float64 on the CPU: the noise level the network was asked at."""
+    x: Tensor
+    """[B, *shape] the state before the step."""
+    denoised: Tensor
+    """[B, *shape] the predicted clean x."""
+
+
+@dataclass(frozen=True)
+class State:
+    """A point between two rows, from which `advance` goes on; keep one to share the rows before it."""
+
+    step: int
+    x: Tensor
+    residuals: dict[int, Tensor]
+    """x[j] - denoised[j] by row j, only those that later rows use."""
+
+
+def sample(denoise: Denoise, noise: Tensor, plan: Plan, callback: Callable[[Call], None] | None = None) -> Tensor:
+    """Run a plan from noise to its endpoint.
+
+    noise: [B, *shape], any number of axes, already at the noise level plan.sigmas[0].
+    Returns the endpoint [B, *shape] in the dtype of the noise; states in between are at least float32. The network
+    sees x in the dtype of the noise and sigma in at least float32.
+
+    Gradient mode, guidance, masks and checkpointing belong to the caller or to `denoise`. Gradients flow to the noise,
+    to the network and to the table. Raises ValueError where the batch axis of the plan is not that of the noise.
+    """
+    state = start(noise, plan)
+    while state.step < plan.rows:
+        state = advance(denoise, state, plan, noise.dtype, callback)
+    return state.x.to(noise.dtype)
+
+
+def start(noise: Tensor, plan: Plan) -> State:
+    """The state before the first row."""
+    if noise.ndim < 1 or plan.batch not in (None, noise.shape[0]):
+        raise ValueError(f"the plan has rows for {plan.batch} samples, the noise has shape {list(noise.shape)}")
+    return State(0, noise.to(torch.promote_types(noise.dtype, torch.float32)), {})
+
+
+def advance(
+    denoise: Denoise, state: State, plan: Plan, dtype: torch.dtype, callback: Callable[[Call], None] | None = None
+) -> State:
+    """One row of the plan. dtype: what the network sees x in."""
+    i, x = state.step, state.x
+    if i == 0 and plan.analytic_first_step:
+        sigma = _spread(plan.sigmas[..., 0], x)
+        residual = x * (sigma / (1 + sigma**2) ** 0.5)
+    else:
+        query = plan.query_sigmas[..., i]
+        denoised = denoise(x.to(dtype), _like(query, x).expand(x.shape[0]).contiguous())
+        residual = x - denoised
+        if callback is not None:
+            callback(Call(i, plan.sigmas[..., i].detach(), query.detach(), x, denoised))
+    residuals = {**state.residuals, i: residual}
+    history = plan.history or plan.rows
+    for j in range(max(0, i + 1 - history), i + 1):
+        x = _add(x, residuals[j], plan.gains[..., i, j])
+    return State(i + 1, x, {j: r for j, r in residuals.items() if j > i + 1 - history})
+
+
+def _add(x: Tensor, residual: Tensor, gain: Tensor) -> Tensor:
+    if gain.ndim == 0 and not gain.requires_grad:
+        return torch.add(x, residual, alpha=gain.item())
+    return x + residual * _spread(gain, x)
+
+
+def _spread(value: Tensor, x: Tensor) -> Tensor:
+    """[] or [B] -> broadcastable against x [B, *shape]."""
+    return _like(value, x) if value.ndim == 0 else _like(value, x).reshape(-1, *[1] * (x.ndim - 1))
+
+
+def _like(value: Tensor, x: Tensor) -> Tensor:
+    """dtype first: some devices have no float64."""
+    return value.to(x.dtype).to(x.device)

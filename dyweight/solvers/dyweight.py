@@ -1,0 +1,215 @@
+"""DyWeight (Zhao et al. 2026, arXiv 2603.11607): learned multistep weights that also shift and scale time."""
+
+from typing import Any, ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from ..adams import EQUAL_STEP_WEIGHTS, adams_bashforth
+from ..plan import Plan
+
+Slope = Literal["state", "query"]
+"""What x - denoised is divided by: the noise level of the state, or the one the network was asked at."""
+Initial = Literal["adams-bashforth", "adams-bashforth-variable", "euler", "uniform"]
+
+
+class DyWeight(nn.Module):
+    """A few-step solver whose weights are free, so their sum moves the time of the next state.
+
+    With base schedule b, weights w, time scale s (paper, equations 8 and 9, algorithm 2):
+
+        t[0] = b[0];  h[n] = b[n+1] - t[n];  q[n] = s[n] t[n]
+        g[n] = (x[n] - denoise(x[n], q[n])) / t[n]           ("state" slope; / q[n] with "query")
+        x[n+1] = x[n] + h[n] * sum over i of w[n, i] g[n-i]   i < min(n + 1, order)
+        t[n+1] = t[n] + h[n] * sum over i of w[n, i]          (time shifting; without it t[n+1] = b[n+1])
+
+    Untrained, with the default initial weights, it is iPNDM.
+    """
+
+    family: ClassVar[str] = "dyweight"
+
+    weights: nn.Parameter
+    """[steps, order] float64, newest slope first; entries without history are unused and 0."""
+    time_scale: nn.Parameter
+    """[steps] float64; with an analytic first step the first entry is unused and 1."""
+    sigmas: Tensor
+    """[steps + 1] float64, the base schedule the weights belong to."""
+
+    def __init__(
+        self,
+        sigmas: Tensor,
+        order: int = 3,
+        slope: Slope = "state",
+        analytic_first_step: bool = False,
+        *,
+        initial: Initial = "adams-bashforth",
+        time_shifting: bool = True,
+        time_scaling: bool = True,
+        schedule: dict[str, Any] | None = None,
+    ) -> None:
+        """
+        sigmas: [steps + 1], decreasing, above 0 but for the last. order: the most slopes a step uses.
+        initial: the paper's three (adams-bashforth takes the weights of equal steps, as iPNDM does), or
+        adams-bashforth-variable with the weights of the real spacing (Appendix A).
+        time_shifting, time_scaling: False for the paper's ablations.
+        schedule: the recipe that made sigmas, kept in the file for the reader.
+        Raises ValueError for settings that make no solver.
+        """
+        super().__init__()
+        self.register_buffer("sigmas", _checked_schedule(sigmas))
+        if isinstance(order, bool) or not isinstance(order, int) or order < 1:
+            raise ValueError(f"order is {order!r}: give a whole number of 1 or more (the paper uses 3)")
+        _check_choice("slope", slope, get_args(Slope))
+        _check_choice("initial", initial, get_args(Initial))
+        self.slope, self.analytic_first_step = slope, bool(analytic_first_step)
+        self.time_shifting, self.time_scaling = bool(time_shifting), bool(time_scaling)
+        self.schedule = dict(schedule or {})
+        self.provenance: dict[str, Any] = {}
+        self.weights = nn.Parameter(_initial_weights(self.sigmas, order, initial))
+        self.time_scale = nn.Parameter(torch.ones(self.steps, dtype=torch.float64), requires_grad=self.time_scaling)
+
+    @property
+    def steps(self) -> int:
+        return len(self.sigmas) - 1
+
+    @property
+    def order(self) -> int:
+        return self.weights.shape[1]
+
+    @property
+    def network_calls(self) -> int:
+        """Number of function evaluations (NFE) of one sample."""
+        return self.steps - int(self.analytic_first_step)
+
+    def plan(self, sigmas: Tensor | None = None) -> Plan:
+        """The table of this solver on its own schedule, or on another of as many steps.
+
+        sigmas: [steps + 1] or None. Gradients flow to weights, time scale and sigmas.
+        Raises ValueError for another number of steps, or where the weights carry a time to 0 or below too early.
+        """
+        base = self.sigmas if sigmas is None else _checked_schedule(sigmas)
+        if len(base) != len(self.sigmas):
+            raise ValueError(
+                f"sigmas has {len(base) - 1} steps, this solver is for {self.steps}: "
+                f"give {len(self.sigmas)} sigmas, or take a solver that was made for {len(base) - 1} steps"
+            )
+        weights, time_scale = self.weights.to("cpu"), self.time_scale.to("cpu")
+        time, times, queries, divisors, rows = base[0], [base[0]], [], [], []
+        for n in range(self.steps):
+            learned = self.time_scaling and not (n == 0 and self.analytic_first_step)
+            queries.append(time * time_scale[n] if learned else time)
+            divisors.append(time if self.slope == "state" else queries[n])
+            step = base[n + 1] - time
+            used = min(n + 1, self.order)
+            row = [weights[n, n - j] * step / divisors[j] for j in range(n + 1 - used, n + 1)]
+            rows.append(_padded(row, before=n + 1 - used, total=self.steps))
+            time = time + step * weights[n, :used].sum() if self.time_shifting else base[n + 1]
+            times.append(time)
+        return Plan(
+            sigmas=torch.stack(times),
+            query_sigmas=torch.stack(queries),
+            gains=torch.stack(rows),
+            analytic_first_step=self.analytic_first_step,
+            history=self.order,
+        )
+
+    @torch.no_grad()
+    def set_table(self, plan: Plan) -> "DyWeight":
+        """Take the weights and the time scale that make this plan; the inverse of `plan()`.
+
+        plan: one shared table of as many rows, whose rows reach back `order` residuals at most.
+        Raises ValueError where no finite weights make it (a shifted time that meets a point of the base schedule).
+        """
+        if plan.batch is not None or plan.rows != self.steps or (plan.history or 0) > self.order:
+            raise ValueError(
+                f"the plan has {plan.rows} rows of history {plan.history}, batch {plan.batch}: "
+                f"this solver takes {self.steps} rows of history {self.order} at most, and no batch"
+            )
+        weights, time_scale = torch.zeros_like(self.weights), torch.ones_like(self.time_scale)
+        time, divisors = self.sigmas[0], []
+        for n in range(self.steps):
+            query = plan.query_sigmas[n]
+            if not (n == 0 and self.analytic_first_step):
+                time_scale[n] = query / time
+            divisors.append(time if self.slope == "state" else query)
+            step = self.sigmas[n + 1] - time
+            for i in range(min(n + 1, self.order)):
+                weights[n, i] = plan.gains[n, n - i] * divisors[n - i] / step
+            time = time + step * weights[n].sum() if self.time_shifting else self.sigmas[n + 1]
+        if not bool(torch.isfinite(weights).all() and torch.isfinite(time_scale).all()):
+            raise ValueError("no finite weights and time scale make this plan: a shifted time meets the base schedule")
+        self.weights.copy_(weights)
+        self.time_scale.copy_(time_scale)
+        return self
+
+    def settings(self) -> dict[str, Any]:
+        """What the file keeps beside the tensors; JSON values only."""
+        return {
+            "order": self.order,
+            "slope": self.slope,
+            "analytic_first_step": self.analytic_first_step,
+            "time_shifting": self.time_shifting,
+            "time_scaling": self.time_scaling,
+            "sigmas": self.sigmas.tolist(),
+            "schedule": self.schedule,
+        }
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What the file keeps as tensors."""
+        return {"weights": self.weights.detach(), "time_scale": self.time_scale.detach()}
+
+    @staticmethod
+    def shapes(settings: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+        """The shapes that a file with these settings must have, by tensor name."""
+        steps = len(settings["sigmas"]) - 1
+        return {"weights": (steps, settings["order"]), "time_scale": (steps,)}
+
+    @classmethod
+    def from_file(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> "DyWeight":
+        """The solver of a file, without gradients; ValueError or TypeError where the settings make none."""
+        settings = dict(settings)
+        solver = cls(torch.tensor(settings.pop("sigmas"), dtype=torch.float64), **settings)
+        with torch.no_grad():
+            solver.weights.copy_(tensors["weights"])
+            solver.time_scale.copy_(tensors["time_scale"])
+        solver.requires_grad_(False)
+        solver.plan()
+        return solver
+
+
+def _initial_weights(sigmas: Tensor, order: int, initial: Initial) -> Tensor:
+    steps = len(sigmas) - 1
+    weights = torch.zeros(steps, order, dtype=torch.float64)
+    for n in range(steps):
+        used = min(n + 1, order)
+        newest_first = sigmas[n + 1 - used : n + 1].flip(0)
+        if initial == "euler":
+            weights[n, 0] = 1
+        elif initial == "uniform":
+            weights[n, :used] = 1 / used
+        elif initial == "adams-bashforth" and used in EQUAL_STEP_WEIGHTS:
+            weights[n, :used] = torch.tensor(EQUAL_STEP_WEIGHTS[used], dtype=torch.float64)
+        else:
+            times = newest_first if initial == "adams-bashforth-variable" else -torch.arange(used, dtype=torch.float64)
+            following = sigmas[n + 1] if initial == "adams-bashforth-variable" else torch.ones((), dtype=torch.float64)
+            weights[n, :used] = adams_bashforth(times, following)
+    return weights
+
+
+def _padded(row: list[Tensor], before: int, total: int) -> Tensor:
+    values = torch.stack(row)
+    return torch.cat([values.new_zeros(before), values, values.new_zeros(total - before - len(row))])
+
+
+def _checked_schedule(sigmas: Tensor) -> Tensor:
+    sigmas = torch.as_tensor(sigmas).to("cpu", torch.float64)
+    if sigmas.ndim != 1 or len(sigmas) < 2:
+        raise ValueError(f"sigmas has shape {list(sigmas.shape)}: give [steps + 1] noise levels, one step or more")
+    if not bool(torch.isfinite(sigmas).all() and (sigmas[1:] < sigmas[:-1]).all() and sigmas[-1] >= 0):
+        raise ValueError(f"sigmas must decrease and stay at 0 or above, got {sigmas.tolist()}")
+    return sigmas
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}: give one of {', '.join(choices)}")
