@@ -9,3 +9,5 @@ from .solver_file import SolverFileError as SolverFileError
 from .solver_file import load_solver as load_solver
 from .solver_file import save_solver as save_solver
 from .solvers import DyWeight as DyWeight
+
+__version__ = "0.1.0"

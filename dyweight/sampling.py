@@ -64,7 +64,14 @@ def start(noise: Tensor, plan: Plan) -> State:
 def advance(
     denoise: Denoise, state: State, plan: Plan, dtype: torch.dtype, callback: Callable[[Call], None] | None = None
 ) -> State:
-    """One row of the plan. dtype: what the network sees x in."""
+    """One row of the plan: ask the network, then update. dtype: what the network sees x in."""
+    return update(ask(denoise, state, plan, dtype, callback), plan)
+
+
+def ask(
+    denoise: Denoise, state: State, plan: Plan, dtype: torch.dtype, callback: Callable[[Call], None] | None = None
+) -> State:
+    """The same state with the residual of its own row."""
     i, x = state.step, state.x
     if i == 0 and plan.analytic_first_step:
         sigma = _spread(plan.sigmas[..., 0], x)
@@ -75,11 +82,15 @@ def advance(
         residual = x - denoised
         if callback is not None:
             callback(Call(i, plan.sigmas[..., i].detach(), query.detach(), x, denoised))
-    residuals = {**state.residuals, i: residual}
-    history = plan.history or plan.rows
+    return State(i, x, {**state.residuals, i: residual})
+
+
+def update(state: State, plan: Plan) -> State:
+    """The next state, from one that `ask` returned; residuals that no later row uses are let go."""
+    i, x, history = state.step, state.x, plan.history or plan.rows
     for j in range(max(0, i + 1 - history), i + 1):
-        x = _add(x, residuals[j], plan.gains[..., i, j])
-    return State(i + 1, x, {j: r for j, r in residuals.items() if j > i + 1 - history})
+        x = _add(x, state.residuals[j], plan.gains[..., i, j])
+    return State(i + 1, x, {j: r for j, r in state.residuals.items() if j > i + 1 - history})
 
 
 def _add(x: Tensor, residual: Tensor, gain: Tensor) -> Tensor:

@@ -1,0 +1,67 @@
+"""The rooms of the repository: who may import whom, and how long a file may be."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LONGEST = 300
+ELSEWHERE = {".venv", "venv", "node_modules", "build", "dist", "__pycache__"}
+
+
+def sources(room: str) -> list[Path]:
+    return sorted((ROOT / room).rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """(top-level name, whether the import is relative) of each import, wherever it stands in the file.
+
+    A relative import is followed from the root of the repository; one that leaves it has the name "..".
+    """
+    package = path.relative_to(ROOT).parent.parts
+    for node in ast.walk(ast.parse(path.read_text("utf-8"), str(path))):
+        if isinstance(node, ast.Import):
+            yield from ((name.name.split(".")[0], False) for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield (node.module or "").split(".")[0], False
+        elif isinstance(node, ast.ImportFrom):
+            kept = len(package) + 1 - node.level
+            base = package[:kept] if kept >= 0 else ("..",)
+            for name in node.names:
+                yield (*base, *(node.module or name.name).split("."))[0], True
+
+
+def broken(room: str, allowed: Callable[[str, bool], bool]) -> list[str]:
+    return [
+        f"{path.relative_to(ROOT)} imports {top}"
+        for path in sources(room)
+        for top, relative in imports(path)
+        if not allowed(top, relative)
+    ]
+
+
+def test_the_solver_core_needs_torch_safetensors_and_numpy_only():
+    """And itself relatively: inside ComfyUI the pack has another name."""
+    libraries = {"torch", "safetensors", "numpy", *sys.stdlib_module_names}
+    assert sources("dyweight")
+    assert not broken("dyweight", lambda top, relative: top == "dyweight" if relative else top in libraries)
+
+
+@pytest.mark.parametrize(("room", "other"), [("trainer", "nodes"), ("nodes", "trainer")])
+def test_trainer_and_nodes_do_not_know_each_other(room, other):
+    assert not broken(room, lambda top, relative: top != other)
+
+
+def test_no_file_is_too_long():
+    try:
+        listed = subprocess.run(["git", "ls-files", "-z", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True)
+        paths = [ROOT / name for name in listed.stdout.split("\0") if name]
+    except (OSError, subprocess.CalledProcessError):
+        paths = []
+    paths = paths or [path for path in ROOT.rglob("*.py") if not ELSEWHERE & set(path.relative_to(ROOT).parts)]
+    lengths = {path: len(path.read_text("utf-8").splitlines()) for path in paths if path.exists()}
+    assert {str(path): lines for path, lines in lengths.items() if lines > LONGEST} == {}

@@ -1,0 +1,122 @@
+"""What `--ckpt` names -> a checkpoint: the frozen model that a solver is distilled for."""
+
+import difflib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from ..errors import CheckpointError
+from . import digits, gmm
+
+
+@runtime_checkable
+class Checkpoint(Protocol):
+    """Any object with these four can be distilled.
+
+    Optional attributes: `fingerprint` (str: names the weights in caches and files; by default a few network calls are
+    hashed), `model_family` (str), `prediction_type` (str), `schedule_recipe` (dict of JSON values: how `schedule` makes
+    its sigmas) and `images(x)` (a latent batch -> [B, height, width] or [B, height, width, 3] in 0..1, for pictures).
+    """
+
+    shape: Sequence[int]
+    """Shape of one latent, without the batch axis."""
+
+    def schedule(self, steps: int) -> Tensor:
+        """sigmas [steps + 1], decreasing."""
+
+    def draw(self, generator: torch.Generator, batch: int) -> tuple[Tensor, Any]:
+        """(noise [batch, *shape] already scaled to schedule(n)[0], cond); the same generator state, the same draw."""
+
+    def denoise(self, x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
+        """x [batch, *shape], sigma [batch] -> the predicted clean x."""
+
+
+def load_checkpoint(name: str) -> Checkpoint:
+    """Find and check a checkpoint.
+
+    name: `digits`, `gmm`, `gmm:DIMENSION`, `module:callable` or `path/file.py:callable`; the callable takes no
+    argument and returns a checkpoint. Raises CheckpointError with what to do.
+    """
+    before, _, after = name.rpartition(":")
+    if name == "digits":
+        return checked(digits.checkpoint(), name)
+    if name == "gmm" or (before == "gmm" and after.isdecimal()):
+        return checked(gmm.checkpoint(int(after) if before else 16), name)
+    if not before:
+        raise CheckpointError(_unknown(name))
+    module = _from_file(Path(before)) if before.endswith(".py") else _from_name(before)
+    return checked(_callable(module, before, after)(), name)
+
+
+def checked(checkpoint: object, name: str) -> Checkpoint:
+    """The checkpoint, after one look at each of its parts; CheckpointError where one is missing or misshapen."""
+    missing = [part for part in ("denoise", "shape", "schedule", "draw") if not hasattr(checkpoint, part)]
+    if missing or not isinstance(checkpoint, Checkpoint):
+        found = type(checkpoint).__name__
+        raise CheckpointError(f"--ckpt {name}: {found} has no {', '.join(missing)}; see 'Your own model' in the README")
+    sigmas = checkpoint.schedule(3)
+    if not isinstance(sigmas, Tensor) or tuple(sigmas.shape) != (4,):
+        raise CheckpointError(f"--ckpt {name}: schedule(3) must be a tensor of 4 sigmas, got {_describe(sigmas)}")
+    if not bool((sigmas[1:] < sigmas[:-1]).all()) or float(sigmas[-1]) < 0:
+        raise CheckpointError(f"--ckpt {name}: schedule(3) must decrease to 0 or above, got {sigmas.tolist()}")
+    drawn = checkpoint.draw(torch.Generator().manual_seed(0), 2)
+    if not isinstance(drawn, tuple) or len(drawn) != 2:
+        raise CheckpointError(f"--ckpt {name}: draw(generator, 2) must be (noise, cond), got {_describe(drawn)}")
+    expected = (2, *checkpoint.shape)
+    if not isinstance(drawn[0], Tensor) or tuple(drawn[0].shape) != expected:
+        raise CheckpointError(f"--ckpt {name}: draw(generator, 2)[0] must be {expected}, got {_describe(drawn[0])}")
+    return checkpoint
+
+
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name, ["digits", "gmm"], n=1, cutoff=0.4)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return (
+        f"--ckpt {name}: no such checkpoint.{hint} Built in are digits and gmm (or gmm:DIMENSION); "
+        "your own is module:callable or path/file.py:callable"
+    )
+
+
+def _from_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise CheckpointError(f"--ckpt: there is no file {path}")
+    name = f"dyweight_user_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    sys.path.insert(0, str(path.parent.resolve()))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(path.parent.resolve()))
+    return module
+
+
+def _from_name(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        raise CheckpointError(f"--ckpt: there is no module {name!r}; a file is named path/file.py:callable") from error
+
+
+def _callable(module: ModuleType, where: str, name: str) -> Callable[[], object]:
+    found: Callable[[], object] | None = getattr(module, name, None)
+    if not callable(found):
+        near = difflib.get_close_matches(name, [n for n in vars(module) if callable(getattr(module, n))], n=2)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise CheckpointError(f"--ckpt: {where} has no callable {name!r}{hint}")
+    return found
+
+
+def _describe(value: object) -> str:
+    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"{type(value).__name__}"

@@ -1,0 +1,42 @@
+"""What the command lines share: errors as one line, and a bar that counts network calls."""
+
+import sys
+from collections.abc import Callable
+
+from tqdm import tqdm
+
+from dyweight import SolverFileError
+
+from .errors import TrainerError
+from .network import Network
+
+
+def run(command: Callable[[], object]) -> int:
+    """Exit status of a command: 0, 2 with a message for what the user can mend, 130 when interrupted."""
+    try:
+        command()
+    except (TrainerError, SolverFileError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+class CallBar:
+    """A progress bar over network calls with the remaining time, on a terminal only; lines are printed either way."""
+
+    def __init__(self, network: Network, total: int) -> None:
+        self._bar = tqdm(total=total, unit="call", unit_scale=True, disable=None, dynamic_ncols=True)
+        self._network = network
+        network.on_calls = self._bar.update
+
+    def line(self, text: str) -> None:
+        """Print a line above the bar."""
+        with self._bar.external_write_mode(file=sys.stdout):
+            print(text, flush=True)
+
+    def close(self) -> None:
+        self._network.on_calls = None
+        self._bar.close()

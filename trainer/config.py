@@ -1,0 +1,189 @@
+"""The options of the command lines: one frozen dataclass each; the parser is made from the fields."""
+
+import argparse
+import ast
+import inspect
+import textwrap
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from .errors import TrainerError
+from .losses import LossName
+from .targets import Teacher
+
+RESIDUALS_PER_PARAMETER = 60
+"""Gauss-Newton's pairs give each parameter at least this number of residuals."""
+
+Options = TypeVar("Options")
+
+
+@dataclass(frozen=True)
+class DistillOptions:
+    """Distil a few-step solver for a frozen model into a coefficient file."""
+
+    ckpt: str
+    """the model: digits, gmm, gmm:DIMENSION, module:callable or path/file.py:callable"""
+    steps: int
+    """steps of the solver, each one network call"""
+    out: Path
+    """the coefficient file to write, FILE.safetensors"""
+    order: int | None = None
+    """most slopes a step uses; by default 3, or as many as there are steps"""
+    method: Literal["gauss-newton", "adam"] = "gauss-newton"
+    """how to fit: gauss-newton is forward only; adam is the paper's"""
+    pairs: int | None = None
+    """training pairs of noise and teacher endpoint; by default 10000 for adam; 64 for gauss-newton, more for small
+    latents"""
+    validation_pairs: int | None = None
+    """held-out pairs that choose the iterate and stop gauss-newton; by default half of gauss-newton's pairs, 64 for
+    adam"""
+    teacher: str = "ipndm:35"
+    """the handcrafted solver to imitate, NAME:STEPS"""
+    seed: int = 0
+    """of all that is drawn"""
+    batch: int | None = None
+    """pairs in one network call; by default 8 for gauss-newton, 16 for adam"""
+    loss: LossName = "l2"
+    """distance between endpoints"""
+    huber_delta: float = 1.0
+    """where huber turns linear, in standard deviations of the targets"""
+    slope: Literal["state", "query"] = "state"
+    """what x - denoised is divided by: the sigma of the state or the sigma of the call"""
+    analytic_first_step: bool = False
+    """the first slope without a network call; for models of unit-variance data that start at a high sigma"""
+    initial: Literal["auto", "adams-bashforth", "adams-bashforth-variable", "euler", "uniform"] = "auto"
+    """initial weights; auto is adams-bashforth for adam, and for gauss-newton the start with the smallest error"""
+    time_shifting: bool = True
+    """the sum of a row of weights moves the time of the next state"""
+    time_scaling: bool = True
+    """learn at which sigma the network is asked"""
+    iterations: int | None = None
+    """steps of the fit; by default at most 5 after the exploration for gauss-newton, one pass over the pairs for adam"""
+    learning_rate: float | None = None
+    """adam: by default 0.09 / steps, between 1e-3 and 5e-2"""
+    recompute: bool = True
+    """adam: keep no activations but run a call again on the way back; slower, memory of one call"""
+    difference_step: float | None = None
+    """gauss-newton: step of the finite differences; by default found from the network's noise floor"""
+    cache: Path | None = None
+    """folder that keeps the teacher's endpoints; by default dyweight/targets in the user's cache folder"""
+    keep_targets: bool = True
+    """keep the teacher's endpoints in the cache; without, they are made on the fly"""
+    report: Path | None = None
+    """folder for report.json and pictures"""
+    report_pairs: int = 64
+    """unseen pairs that the report is measured on"""
+    resume: bool = False
+    """go on from where a killed run with the same options was"""
+
+    @property
+    def batch_size(self) -> int:
+        """`batch`, or the default of the method."""
+        return self.batch or (16 if self.method == "adam" else 8)
+
+    def pair_counts(self, parameters: int, elements: int) -> tuple[int, int]:
+        """Training and validation pairs: as given, or the method's default for these parameters and latent elements."""
+        if self.method == "adam":
+            return self.pairs or 10_000, self.validation_pairs or 64
+        training = self.pairs or max(64, RESIDUALS_PER_PARAMETER * parameters // elements)
+        return training, self.validation_pairs or max(1, training // 2)
+
+    def __post_init__(self) -> None:
+        positive = ("steps", "batch", "validation_pairs", "pairs", "iterations", "order", "report_pairs")
+        for name in (*positive, "learning_rate", "difference_step", "huber_delta"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise TrainerError(f"{flag(name)} is {value}: give a number above 0")
+        if self.order is not None and self.order > self.steps:
+            raise TrainerError(
+                f"--order is {self.order}, but {self.steps} steps have {self.steps} slopes: give 1 to {self.steps}"
+            )
+        if self.analytic_first_step and self.steps < 2:
+            raise TrainerError("--analytic-first-step with --steps 1 leaves no network call: give 2 steps or more")
+        if self.out.suffix != ".safetensors":
+            raise TrainerError(f"--out is {self.out}: the name of a coefficient file ends with .safetensors")
+        if self.out.is_dir():
+            raise TrainerError(f"--out is {self.out}, a folder: give a file name")
+        Teacher.parse(self.teacher)
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Compare a coefficient file with handcrafted solvers at the same number of network calls."""
+
+    ckpt: str
+    """the model: digits, gmm, gmm:DIMENSION, module:callable or path/file.py:callable"""
+    solver: Path
+    """the coefficient file"""
+    out: Path
+    """folder for report.json and pictures"""
+    baselines: tuple[str, ...] | None = None
+    """handcrafted solvers, a,b,c; by default all"""
+    samples: int = 1000
+    """how many samples to compare"""
+    seed: int = 1
+    """of the samples' noise; they are never those of a distillation"""
+    teacher: str = "ipndm:100"
+    """the fine teacher that endpoints are measured against, NAME:STEPS"""
+    batch: int = 50
+    """samples in one network call"""
+    max_calls: int = 10
+    """draw the handcrafted solvers' errors for 2 to so many network calls"""
+    cache: Path | None = None
+    """folder that keeps the teacher's endpoints; by default dyweight/targets in the user's cache folder"""
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "batch", "max_calls"):
+            if not getattr(self, name) > 0:
+                raise TrainerError(f"{flag(name)} is {getattr(self, name)}: give a number above 0")
+        Teacher.parse(self.teacher)
+
+
+def parse(options: type[Options], program: str, arguments: Sequence[str] | None = None) -> Options:
+    """The options of a command line; the parser exits with a message where they don't fit."""
+    parser = argparse.ArgumentParser(prog=program, description=inspect.getdoc(options))
+    help_texts, hints = _field_docstrings(options), typing.get_type_hints(options)
+    for field in fields(options):  # type: ignore[arg-type]
+        required = field.default is MISSING
+        arguments_of: dict[str, Any] = {"dest": field.name, "required": required, "help": help_texts[field.name]}
+        if not required:
+            arguments_of["default"] = field.default
+            arguments_of["help"] += "" if field.default is None else f" [{field.default}]"
+        parser.add_argument(flag(field.name), **arguments_of, **_argument(hints[field.name]))
+    try:
+        return options(**vars(parser.parse_args(arguments)))
+    except TrainerError as error:
+        parser.error(str(error))
+
+
+def flag(name: str) -> str:
+    """The option of a field."""
+    return "--" + name.replace("_", "-")
+
+
+def _argument(hint: Any) -> dict[str, Any]:
+    if isinstance(hint, types.UnionType):
+        hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
+    if typing.get_origin(hint) is Literal:
+        return {"choices": typing.get_args(hint)}
+    if typing.get_origin(hint) is tuple:
+        return {"type": lambda text: tuple(part.strip() for part in text.split(",")), "metavar": "A,B,C"}
+    if hint is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    return {"type": hint, "metavar": {int: "N", float: "X", Path: "PATH"}.get(hint, "NAME")}
+
+
+def _field_docstrings(options: type) -> dict[str, str]:
+    """The docstring under each field, which Python itself forgets."""
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(options))).body
+    assert isinstance(definition, ast.ClassDef)
+    found = {}
+    for statement, following in zip(definition.body, definition.body[1:], strict=False):
+        if isinstance(statement, ast.AnnAssign) and isinstance(following, ast.Expr):
+            assert isinstance(statement.target, ast.Name) and isinstance(following.value, ast.Constant)
+            found[statement.target.id] = " ".join(str(following.value.value).split()).replace("%", "%%")
+    return found

@@ -1,0 +1,159 @@
+"""`python -m trainer.distill`: fit a few-step solver to a teacher's endpoints and write its coefficient file."""
+
+import datetime
+import math
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import dyweight
+from dyweight import DyWeight
+
+from .checkpoints import load_checkpoint
+from .command import CallBar, run
+from .config import DistillOptions, parse
+from .errors import TrainerError
+from .fit import Fit
+from .fit.choose import make_fit
+from .measure import endpoint_error
+from .memory import peak_bytes, reset_peak
+from .network import Network
+from .report import distillation_report
+from .resume import ResumeFile
+from .targets import Pairs, Targets, Teacher, default_cache, fingerprint
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    options = parse(DistillOptions, "python -m trainer.distill", arguments)
+    return run(lambda: distill(options))
+
+
+def distill(options: DistillOptions) -> DyWeight:
+    """Fit a solver as the options say, write its file, and return it. Raises TrainerError with what to do."""
+    _check_writable(options.out)
+    started = time.monotonic()
+    network = Network(load_checkpoint(options.ckpt))
+    cache = (options.cache or default_cache()) if options.keep_targets else None
+    targets = Targets(network, Teacher.parse(options.teacher), options.seed, options.batch_size, cache)
+    solver = new_solver(options, network)
+    parameters = sum(p.numel() for p in solver.parameters())
+    pairs = Pairs(targets, *options.pair_counts(parameters, math.prod(network.checkpoint.shape)))
+    fit = make_fit(options, solver, network, pairs)
+    file = ResumeFile(options.out, asdict(options))
+    earlier = _resume(file, fit, network) if options.resume else {}
+
+    expected = pairs.expected_calls() + fit.expected_calls()
+    print(
+        f"{options.ckpt}: {options.steps} steps, {solver.network_calls} network calls a sample; {options.method} on "
+        f"{pairs.training_pairs} pairs, {pairs.validation_pairs} to validate; about {expected:,} network calls"
+    )
+    bar = CallBar(network, expected)
+    try:
+        before = earlier.get("before")
+        if before is None:
+            before = endpoint_error(network, pairs.validation, solver.plan().detach(), pairs.deviation)
+        date = earlier.get("date", datetime.date.today().isoformat())
+        device = pairs.validation[0].noise.device
+        reset_peak(device)
+        for line in fit.run():
+            bar.line(
+                f"iteration {line.iteration:4d}  training error {line.training_error:.5f}  "
+                f"validation error {line.validation_error:.5f}  network calls {line.network_calls:,}"
+            )
+            seconds = earlier.get("seconds", 0.0) + time.monotonic() - started
+            calls = {"forward": network.forward, "backward": network.backward}
+            file.save(fit.state(), {"before": before, "date": date, "seconds": seconds, **calls})
+    finally:
+        bar.close()
+    peak = peak_bytes(device)
+    seconds = earlier.get("seconds", 0.0) + time.monotonic() - started
+    after = endpoint_error(network, pairs.validation, solver.plan().detach(), pairs.deviation)
+    solver.provenance = provenance(options, network, pairs, before, after, date)
+    dyweight.save_solver(solver, options.out, solver.provenance)
+    file.remove()
+    print(f"endpoint error {before:.5f} before, {after:.5f} after; wrote {options.out}")
+    if options.report is not None:
+        distillation_report(options, solver, network, pairs, fit.history, seconds, peak)
+        print(f"report and pictures are in {options.report}")
+    return solver
+
+
+def new_solver(options: DistillOptions, network: Network) -> DyWeight:
+    """The untrained solver that the options describe."""
+    checkpoint = network.checkpoint
+    try:
+        return DyWeight(
+            checkpoint.schedule(options.steps),
+            options.order or min(3, options.steps),
+            options.slope,
+            options.analytic_first_step,
+            initial="adams-bashforth" if options.initial == "auto" else options.initial,
+            time_shifting=options.time_shifting,
+            time_scaling=options.time_scaling,
+            schedule=getattr(checkpoint, "schedule_recipe", None),
+        )
+    except ValueError as error:
+        raise TrainerError(f"--ckpt {options.ckpt}, --steps {options.steps}: {error}") from error
+
+
+def provenance(
+    options: DistillOptions, network: Network, pairs: Pairs, before: float, after: float, date: str
+) -> dict[str, Any]:
+    """For what and how a file was made; the same run has the same."""
+    checkpoint = network.checkpoint
+    return {
+        "model": Path(options.ckpt).name,
+        "model_family": getattr(checkpoint, "model_family", None),
+        "fingerprint": fingerprint(network),
+        "prediction_type": getattr(checkpoint, "prediction_type", None),
+        "shift": getattr(checkpoint, "shift", None),
+        "guidance": getattr(checkpoint, "guidance", None),
+        "shape": list(checkpoint.shape),
+        "teacher": options.teacher,
+        "method": options.method,
+        "pairs": pairs.training_pairs,
+        "validation_pairs": pairs.validation_pairs,
+        "loss": options.loss,
+        "endpoint_error_before": before,
+        "endpoint_error_after": after,
+        "seed": options.seed,
+        "versions": {
+            "dyweight": dyweight.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+        "date": date,
+    }
+
+
+def _resume(file: ResumeFile, fit: Fit, network: Network) -> dict[str, Any]:
+    kept = file.load()
+    if kept is None:
+        print("nothing to resume; starting from the beginning")
+        return {}
+    state, extra = kept
+    fit.restore(state)
+    network.forward, network.backward = extra["forward"], extra["backward"]
+    print(f"resuming after {len(fit.history)} lines")
+    return extra
+
+
+def _check_writable(out: Path) -> None:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        probe = out.with_name(f".{out.name}.probe")
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise TrainerError(f"--out {out} can't be written ({error.strerror}); give another place") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""`python -m trainer.evaluate`: a coefficient file against handcrafted solvers at the same number of network calls."""
+
+import difflib
+import sys
+import time
+from collections.abc import Sequence
+
+import torch
+
+import dyweight
+from dyweight import DyWeight
+
+from .checkpoints import load_checkpoint
+from .command import CallBar, run
+from .config import EvaluateOptions, parse
+from .errors import TrainerError
+from .memory import peak_bytes, reset_peak
+from .network import Network
+from .report import compare, draw, make_folder, table, write_json
+from .targets import Targets, Teacher, default_cache, fingerprint
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    options = parse(EvaluateOptions, "python -m trainer.evaluate", arguments)
+    return run(lambda: evaluate(options))
+
+
+def evaluate(options: EvaluateOptions) -> dict[str, float]:
+    """Endpoint errors by sampler, best first; also prints them and writes report.json and pictures.
+
+    Raises TrainerError with what to do, SolverFileError for a coefficient file that can't be used.
+    """
+    _check_names(options.baselines)
+    folder, started = make_folder(options.out), time.monotonic()
+    solver = dyweight.load_solver(options.solver)
+    network = Network(load_checkpoint(options.ckpt))
+    _check_fits(solver, network, options)
+    cache = options.cache or default_cache()
+    targets = Targets(network, Teacher.parse(options.teacher), options.seed, options.batch, cache)
+    count = targets.block_count(options.samples)
+    expected = targets.missing("evaluation", count) * targets.teacher_calls
+    print(f"{options.samples} samples; the teacher {options.teacher} needs about {expected:,} network calls first")
+    bar = CallBar(network, expected)
+    try:
+        blocks = [targets.block("evaluation", i) for i in range(count)]
+        reset_peak(blocks[0].noise.device)
+        plan = solver.plan()
+        errors, curves = compare(network, blocks, {solver.family: plan}, options.baselines, options.max_calls)
+    finally:
+        bar.close()
+    content = {
+        "endpoint_error": errors,
+        "network_calls": {"forward": network.forward, "backward": network.backward, "total": network.total},
+        "seconds": time.monotonic() - started,
+        "peak_memory_bytes": peak_bytes(blocks[0].noise.device),
+        "nfe": solver.network_calls,
+        "samples": count * options.batch,
+        "teacher": options.teacher,
+        "error_over_steps": curves,
+        "solver": str(options.solver),
+        "provenance": solver.provenance,
+    }
+    write_json(folder, content)
+    draw(folder, network, solver, blocks, errors, curves, options.ckpt)
+    print(f"{options.ckpt}, {solver.network_calls} network calls, {count * options.batch} samples, seed {options.seed}")
+    print(table(errors, solver.family))
+    print(f"report and pictures are in {folder}")
+    return errors
+
+
+def _check_names(names: Sequence[str] | None) -> None:
+    for name in names or ():
+        if name not in dyweight.baselines.NAMES:
+            near = difflib.get_close_matches(name, dyweight.baselines.NAMES, n=2)
+            hint = f"did you mean {' or '.join(near)}? " if near else ""
+            raise TrainerError(f"--baselines {name}: {hint}The names are {', '.join(dyweight.baselines.NAMES)}")
+
+
+def _check_fits(solver: DyWeight, network: Network, options: EvaluateOptions) -> None:
+    """An error where the noise would be wrong, a warning where the solver was made for another model or schedule."""
+    schedule = network.checkpoint.schedule(solver.steps).to("cpu", torch.float64)
+    if not torch.isclose(schedule[0], solver.sigmas[0], rtol=1e-3):
+        raise TrainerError(
+            f"--solver {options.solver} starts at sigma {float(solver.sigmas[0]):g}, --ckpt {options.ckpt} at "
+            f"{float(schedule[0]):g}: the solver was made for another kind of model"
+        )
+    if not torch.allclose(schedule, solver.sigmas, rtol=1e-3, atol=1e-6):
+        print(f"warning: the schedule of {options.solver} is not that of {options.ckpt}; the solver's own is used")
+    made_for, found = solver.provenance.get("fingerprint"), fingerprint(network)
+    if made_for not in (None, found):
+        print(f"warning: {options.solver} was made for {solver.provenance.get('model')} ({made_for}), not for {found}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

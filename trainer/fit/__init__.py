@@ -1,0 +1,49 @@
+"""How a solver's numbers move: `gauss_newton` (forward only) and `adam` (the paper's)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One line of a fit."""
+
+    iteration: int
+    training_error: float
+    """Loss on the training pairs of this iteration, before its step is judged by the validation pairs."""
+    validation_error: float
+    """Relative endpoint error on the validation pairs; nan where it was not measured."""
+    network_calls: int
+    """So far, in forward-equivalents."""
+
+
+class Fit(Protocol):
+    """A way to fit. It changes the solver it was given; after `run` the solver is the result."""
+
+    history: list[Progress]
+
+    def expected_calls(self) -> int:
+        """Network calls of a whole run in forward-equivalents, without the teacher's; an upper bound or an estimate."""
+
+    def run(self) -> Iterator[Progress]:
+        """Iterate to the end, from the beginning or from what `restore` set; state is consistent at each yield."""
+
+    def state(self) -> dict[str, Tensor]:
+        """All that a later process needs to go on."""
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from what `state` gave."""
+
+
+def history_tensor(history: list[Progress]) -> Tensor:
+    """[lines, 4] float64, for the state that a resumed run reads."""
+    return torch.tensor([list(vars(line).values()) for line in history], dtype=torch.float64).reshape(-1, 4)
+
+
+def history_from(lines: Tensor) -> list[Progress]:
+    """The inverse of `history_tensor`."""
+    return [Progress(int(i), training, validation, int(calls)) for i, training, validation, calls in lines.tolist()]

@@ -1,0 +1,134 @@
+"""Adam through the network: the paper's algorithm 1."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+import dyweight
+from dyweight import DyWeight
+
+from ..errors import TrainerError
+from ..losses import EndpointLoss
+from ..measure import endpoint_error
+from ..network import Network
+from ..targets import Pairs
+from . import Progress, history_from, history_tensor
+
+WARM_UP = 0.1
+"""Fraction of the iterations in which the learning rate rises linearly, from WARM_UP_START of its value."""
+WARM_UP_START = 0.1
+FINAL_FRACTION = 0.01
+"""Where the cosine ends."""
+GRADIENT_NORM = 1.0
+VALIDATIONS = 20
+"""How many times a run measures the validation error."""
+
+
+def default_learning_rate(steps: int) -> float:
+    """By step count, lower for more steps (paper, D.2: between 1e-3 and 5e-2)."""
+    return float(min(5e-2, max(1e-3, 0.09 / steps)))
+
+
+@dataclass(frozen=True)
+class AdamSettings:
+    """Algorithm 1's settings; the data and the solver come beside them."""
+
+    iterations: int
+    learning_rate: float
+    recomputed: bool
+    """Keep no activations: a call is run again on the way back."""
+
+
+class Adam:
+    """Algorithm 1 of DyWeight (arXiv 2603.11607): endpoint loss, Adam, warm-up and cosine, clipped gradient."""
+
+    def __init__(
+        self,
+        solver: DyWeight,
+        network: Network,
+        pairs: Pairs,
+        loss: EndpointLoss,
+        settings: AdamSettings,
+    ) -> None:
+        self.solver, self.network, self.pairs, self.loss, self.settings = solver, network, pairs, loss, settings
+        self.history: list[Progress] = []
+        self._parameters = [p for p in (solver.weights, solver.time_scale) if p.requires_grad]
+        self._optimiser = torch.optim.Adam(self._parameters, lr=settings.learning_rate)
+        self._iteration = 0
+
+    def expected_calls(self) -> int:
+        calls = self.solver.network_calls
+        batch, validated = self.pairs.targets.batch, VALIDATIONS * self.pairs.validation_blocks
+        return batch * calls * (self.settings.iterations * (4 if self.settings.recomputed else 3) + validated)
+
+    def run(self) -> Iterator[Progress]:
+        total, losses = self.settings.iterations, []
+        interval = max(1, total // VALIDATIONS)
+        for i in range(self._iteration, total):
+            losses.append(self._step(i))
+            self._iteration = i + 1
+            if (i + 1) % interval == 0 or i + 1 == total:
+                error = self._validation_error()
+                mean = sum(losses) / len(losses)
+                losses = []
+                self.history.append(Progress(i + 1, mean, error, self.network.total))
+                yield self.history[-1]
+
+    def _validation_error(self) -> float:
+        plan = self.solver.plan().detach()
+        return endpoint_error(self.network, self.pairs.validation, plan, self.pairs.deviation)
+
+    def _step(self, iteration: int) -> float:
+        for group in self._optimiser.param_groups:
+            group["lr"] = self.settings.learning_rate * rate_factor(iteration, self.settings.iterations)
+        block = self.pairs.targets.block("train", iteration % self.pairs.training_blocks)
+        denoise = self.network.bound(block.cond, block.first, recomputed=self.settings.recomputed)
+        self._optimiser.zero_grad()
+        with torch.enable_grad():
+            try:
+                plan = self.solver.plan()
+            except ValueError as error:
+                rate = self.settings.learning_rate
+                raise TrainerError(f"iteration {iteration}: {error}; lower --learning-rate (now {rate:g})") from error
+            loss = self.loss.value((dyweight.sample(denoise, block.noise, plan) - block.target) / self.pairs.deviation)
+            loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self._parameters, GRADIENT_NORM)
+        self._optimiser.step()
+        return float(loss.detach())
+
+    def state(self) -> dict[str, Tensor]:
+        state = {
+            "weights": self.solver.weights.detach().clone(),
+            "time_scale": self.solver.time_scale.detach().clone(),
+            "iteration": torch.tensor(self._iteration),
+            "history": history_tensor(self.history),
+        }
+        for index, moments in self._optimiser.state_dict()["state"].items():
+            state |= {f"adam.{index}.{name}": value.clone() for name, value in moments.items()}
+        return state
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        with torch.no_grad():
+            self.solver.weights.copy_(state["weights"])
+            self.solver.time_scale.copy_(state["time_scale"])
+        self._iteration = int(state["iteration"])
+        self.history = history_from(state["history"])
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, value in state.items():
+            if key.startswith("adam."):
+                _, index, name = key.split(".")
+                moments.setdefault(int(index), {})[name] = value
+        groups = self._optimiser.state_dict()["param_groups"]
+        self._optimiser.load_state_dict({"state": moments, "param_groups": groups})
+
+
+def rate_factor(iteration: int, iterations: int) -> float:
+    """What the learning rate is multiplied by: linear warm-up, then a cosine to FINAL_FRACTION."""
+    warm_up = round(WARM_UP * iterations)
+    if iteration < warm_up:
+        return WARM_UP_START + (1 - WARM_UP_START) * iteration / warm_up
+    progress = (iteration - warm_up) / max(1, iterations - warm_up)
+    return FINAL_FRACTION + (1 - FINAL_FRACTION) * (1 + math.cos(math.pi * progress)) / 2

@@ -1,0 +1,169 @@
+"""Gauss-Newton on the endpoint, forward only: no backward pass, so it runs wherever sampling runs."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dyweight import DyWeight
+
+from ..errors import NonFiniteError
+from ..losses import EndpointLoss
+from ..measure import endpoint, error_or_infinity
+from ..network import Network
+from ..targets import Block, Pairs
+from . import Progress, history_from, history_tensor
+from .normal_equations import choose_difference_step, normal_equations
+from .parameters import Parameters
+from .starts import Start, as_it_is, worth_exploring
+
+EXPLORING_ITERATIONS = 3
+"""Iterations that each start gets on few pairs before the best goes on alone."""
+RESIDUALS_PER_PARAMETER = 20
+"""Few pairs are so many that each parameter has at least this number of residuals."""
+TRIALS = 6
+"""Dampings tried before an iteration gives up."""
+PATIENCE = 2
+"""Iterations on all pairs without a better validation error before the fit stops."""
+
+
+@dataclass(frozen=True)
+class GaussNewtonSettings:
+    iterations: int
+    """At most, after the exploration."""
+    difference_step: float | None
+    """None to find it from the noise floor."""
+    many_starts: bool
+    """Explore several starts; otherwise only the solver as it comes."""
+
+
+class GaussNewton:
+    """Levenberg-Marquardt on sums of J^T J over pairs.
+
+    Several starts are explored on few pairs; the one with the smallest validation error goes on alone, with twice as
+    many pairs every second iteration until all are used. The iterate with the smallest validation error is the result.
+    """
+
+    def __init__(
+        self,
+        solver: DyWeight,
+        network: Network,
+        pairs: Pairs,
+        loss: EndpointLoss,
+        settings: GaussNewtonSettings,
+        seed: int,
+    ) -> None:
+        self.solver, self.network, self.pairs, self.loss, self.settings = solver, network, pairs, loss, settings
+        self.history: list[Progress] = []
+        self._generator = torch.Generator().manual_seed(seed)
+        self._starts: list[Start] = worth_exploring(solver) if settings.many_starts else [as_it_is(solver)]
+        self._vectors = torch.stack([start.vector for start in self._starts])
+        self._best_vectors = self._vectors.clone()
+        self._best_errors = torch.full((len(self._starts),), math.inf, dtype=torch.float64)
+        self._dampings = torch.full((len(self._starts),), 1e-2, dtype=torch.float64)
+        self._difference_step = settings.difference_step or 0.0
+        self._iteration = 0
+        self._stalled = 0
+
+    def expected_calls(self) -> int:
+        batch, calls = self.pairs.targets.batch, self.solver.network_calls
+        jacobian = self._starts[0].parameters.jacobian_calls() + calls
+        blocks = sum(self._training_blocks(i) for i in range(self._iterations))
+        return batch * (jacobian * blocks + self._iterations * calls * self.pairs.validation_blocks)
+
+    def run(self) -> Iterator[Progress]:
+        if not self._difference_step:
+            first = self._starts[0]
+            self._difference_step = choose_difference_step(
+                self.network, self.pairs.training[0], first.parameters, first.vector, self._generator
+            )
+        while self._iteration < self._iterations and self._stalled < PATIENCE:
+            current = self._current()
+            training_error = self._iterate(current, self.pairs.training[: self._training_blocks(self._iteration)])
+            self._iteration += 1
+            error = float(self._best_errors[current])
+            self.history.append(Progress(self._iteration, training_error, error, self.network.total))
+            yield self.history[-1]
+        best = self._best()
+        self._starts[best].parameters.write(self._best_vectors[best])
+
+    @property
+    def _iterations(self) -> int:
+        return len(self._starts) * EXPLORING_ITERATIONS + self.settings.iterations
+
+    def _current(self) -> int:
+        """Which start moves: each in turn while exploring, then the best."""
+        exploring = self._iteration // EXPLORING_ITERATIONS
+        return exploring if exploring < len(self._starts) else self._best()
+
+    def _best(self) -> int:
+        return int(torch.argmin(self._best_errors).item())
+
+    def _training_blocks(self, iteration: int) -> int:
+        """Few while exploring, then twice as many every second time."""
+        pair_residuals = math.prod(self.pairs.targets.network.checkpoint.shape)
+        needed = RESIDUALS_PER_PARAMETER * len(self._starts[0].parameters) / pair_residuals
+        few = self.pairs.targets.block_count(math.ceil(needed))
+        doublings = max(0, iteration + 2 - len(self._starts) * EXPLORING_ITERATIONS) // 2
+        return min(self.pairs.training_blocks, few * 2**doublings)
+
+    def _iterate(self, current: int, blocks: list[Block]) -> float:
+        """One step of one start; returns the training loss after it."""
+        parameters, vector = self._starts[current].parameters, self._vectors[current]
+        equations = normal_equations(
+            self.network, blocks, parameters, vector, self._difference_step, self.loss, self.pairs.deviation
+        )
+        damping, loss = float(self._dampings[current]), equations.loss
+        for _ in range(TRIALS):
+            step = equations.step(damping)
+            loss = self._loss(parameters, vector + step, blocks)
+            if loss < equations.loss:
+                good = equations.loss - loss > 0.5 * equations.promised(step)
+                damping = max(damping / (8 if good else 1.5), 1e-7)
+                self._vectors[current] = vector + step
+                break
+            damping *= 6
+        else:
+            loss = equations.loss
+        self._dampings[current] = damping
+        self._validate(current, on_all=len(blocks) == self.pairs.training_blocks)
+        return loss
+
+    def _validate(self, current: int, on_all: bool) -> None:
+        parameters, vector = self._starts[current].parameters, self._vectors[current]
+        error = error_or_infinity(self.network, self.pairs.validation, parameters.plan(vector), self.pairs.deviation)
+        better = error < float(self._best_errors[current]) * (1 - 1e-2)
+        self._stalled = 0 if better or not on_all else self._stalled + 1
+        if error < float(self._best_errors[current]):
+            self._best_errors[current] = error
+            self._best_vectors[current] = vector
+
+    def _loss(self, parameters: Parameters, vector: Tensor, blocks: list[Block]) -> float:
+        """The training loss, infinite where the numbers make no table or drive the network out of range."""
+        try:
+            plan = parameters.plan(vector)
+            ends = [(endpoint(self.network, b, plan) - b.target) / self.pairs.deviation for b in blocks]
+        except (ValueError, NonFiniteError):
+            return math.inf
+        loss = sum(float(self.loss.value(end)) for end in ends) / len(ends)
+        return loss if math.isfinite(loss) else math.inf
+
+    def state(self) -> dict[str, Tensor]:
+        return {
+            "vectors": self._vectors,
+            "best_vectors": self._best_vectors,
+            "best_errors": self._best_errors,
+            "dampings": self._dampings,
+            "progress": torch.tensor([self._iteration, self._stalled]),
+            "difference_step": torch.tensor(self._difference_step, dtype=torch.float64),
+            "history": history_tensor(self.history),
+        }
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        self._vectors, self._best_vectors = state["vectors"], state["best_vectors"]
+        self._best_errors, self._dampings = state["best_errors"], state["dampings"]
+        self._iteration, self._stalled = state["progress"].tolist()
+        self._difference_step = float(state["difference_step"])
+        self.history = history_from(state["history"])

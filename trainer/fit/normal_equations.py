@@ -1,0 +1,129 @@
+"""The least-squares problem around a table: Jacobian columns by finite differences of the endpoint, forward only."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dyweight import Plan
+from dyweight.sampling import State, advance, ask, start, update
+
+from ..losses import EndpointLoss
+from ..network import Network
+from ..targets import Block
+from .parameters import Parameters
+
+
+@dataclass(frozen=True)
+class NormalEquations:
+    """The quadratic model of the loss around a vector, mean over all residuals."""
+
+    curvature: Tensor
+    """[count, count] float64, J^T W J."""
+    gradient: Tensor
+    """[count] float64, J^T W r."""
+    loss: float
+
+    def step(self, damping: float) -> Tensor:
+        """The Levenberg-Marquardt step, damped in proportion to each parameter's own curvature."""
+        own = torch.diagonal(self.curvature)
+        scale = own.clamp_min(1e-10 * float(own.max()) + 1e-300)
+        solved: Tensor = torch.linalg.solve(self.curvature + damping * torch.diag(scale), -self.gradient)
+        return solved
+
+    def promised(self, step: Tensor) -> float:
+        """How much the squared error falls by a step if the model is right."""
+        return float(-2 * self.gradient @ step - step @ self.curvature @ step)
+
+
+@torch.inference_mode()
+def normal_equations(
+    network: Network,
+    blocks: Iterable[Block],
+    parameters: Parameters,
+    vector: Tensor,
+    difference_step: float,
+    loss: EndpointLoss,
+    deviation: float,
+) -> NormalEquations:
+    """Sum J^T J and J^T r over the pairs.
+
+    A column is the difference of two rollouts; the second begins at the first row that its parameter touches, so a
+    Jacobian costs about 2 N^2 network calls a pair. Columns are kept on the CPU, one block at a time.
+    """
+    count = len(parameters)
+    curvature, gradient = torch.zeros(count, count, dtype=torch.float64), torch.zeros(count, dtype=torch.float64)
+    total, elements = 0.0, 0
+    base, moved = parameters.plan(vector), [_moved(parameters, vector, p, difference_step) for p in range(count)]
+    for block in blocks:
+        end, asked = _rollout(network, block, base)
+        columns = torch.stack(
+            [
+                ((_from(network, block, asked, plan, first) - end) / (step * deviation)).flatten(1).cpu()
+                for (plan, step), first in zip(moved, parameters.first_touched, strict=True)
+            ]
+        )
+        residuals = ((end - block.target) / deviation).flatten(1).cpu().double()
+        for pair in range(len(residuals)):
+            jacobian, residual = columns[:, pair].double(), residuals[pair]
+            weighted = jacobian * loss.weights(residual)
+            curvature += weighted @ jacobian.T
+            gradient += weighted @ residual
+            total += float(loss.value(residual)) * residual.numel()
+            elements += residual.numel()
+    return NormalEquations(curvature / elements, gradient / elements, total / elements)
+
+
+@torch.inference_mode()
+def choose_difference_step(
+    network: Network, block: Block, parameters: Parameters, vector: Tensor, generator: torch.Generator
+) -> float:
+    """The step at which a finite difference is least wrong, found along one random direction.
+
+    Rounding in the network adds an error of noise / step, curvature one of step * second derivative; the second
+    difference over the step shows their sum. Steps from 1e-3 to 3.2e-2 are tried.
+    """
+    signs = torch.randint(0, 2, (len(parameters),), generator=generator, dtype=torch.float64) * 2 - 1
+    steps = [1e-3 * 2.0**k for k in range(7)]
+    here = _end(network, block, parameters.plan(vector))
+    ends = [_end(network, block, parameters.plan(vector + step * signs)) for step in steps]
+    wrong = [
+        float((here - 2 * near + far).double().norm()) / step
+        for step, near, far in zip(steps, ends, ends[1:], strict=False)
+    ]
+    return steps[min(range(len(wrong)), key=wrong.__getitem__)]
+
+
+def _moved(parameters: Parameters, vector: Tensor, index: int, step: float) -> tuple[Plan, float]:
+    """The table with one parameter moved, to the other side where this side makes no table."""
+    direction = torch.zeros_like(vector)
+    direction[index] = step
+    try:
+        return parameters.plan(vector + direction), step
+    except ValueError:
+        return parameters.plan(vector - direction), -step
+
+
+def _rollout(network: Network, block: Block, plan: Plan) -> tuple[Tensor, list[State]]:
+    """The endpoint, and the state after each network call."""
+    denoise, state = network.bound(block.cond, block.first), start(block.noise, plan)
+    asked = []
+    while state.step < plan.rows:
+        asked.append(ask(denoise, state, plan, block.noise.dtype))
+        state = update(asked[-1], plan)
+    return state.x, asked
+
+
+def _from(network: Network, block: Block, asked: list[State], plan: Plan, first: tuple[int, bool]) -> Tensor:
+    """The endpoint of a table that differs from the rollout's only from a row on, at or after that row's call."""
+    row, changes_call = first
+    state = asked[row] if changes_call else update(asked[row], plan)
+    denoise = network.bound(block.cond, block.first, state.step)
+    while state.step < plan.rows:
+        state = advance(denoise, state, plan, block.noise.dtype)
+    return state.x
+
+
+def _end(network: Network, block: Block, plan: Plan) -> Tensor:
+    return _rollout(network, block, plan)[0]

@@ -1,0 +1,58 @@
+"""What moves in a fit: a solver's numbers as one vector."""
+
+import torch
+from torch import Tensor
+
+from dyweight import DyWeight, Plan
+
+
+class Parameters:
+    """A vector [count] float64 for a DyWeight: the used weights row by row, then the log of the used time scales.
+
+    free: the table is parameterised with time shifting off, so that a weight moves its own row only. The same tables
+    are reached, and `write` turns the result into the solver's own weights; which of the two is better conditioned
+    depends on the model. Without time scaling the two spans differ, and the solver's own weights are the parameters.
+    """
+
+    def __init__(self, solver: DyWeight, free: bool) -> None:
+        self.solver = solver
+        own = not free or not (solver.time_shifting and solver.time_scaling)
+        self._twin = DyWeight(
+            solver.sigmas,
+            solver.order,
+            solver.slope if own else "state",
+            solver.analytic_first_step,
+            time_shifting=solver.time_shifting and own,
+            time_scaling=solver.time_scaling,
+        ).requires_grad_(False)
+        rows = torch.arange(solver.steps)
+        self._used = torch.arange(solver.order) <= rows[:, None]
+        self._scaled = (rows >= int(solver.analytic_first_step)) & solver.time_scaling
+        self.first_touched: list[tuple[int, bool]] = [(row, False) for row in self._used.nonzero()[:, 0].tolist()]
+        """For each parameter the first row that it touches, and whether it changes that row's network call."""
+        self.first_touched += [(row, True) for row in self._scaled.nonzero()[:, 0].tolist()]
+
+    def __len__(self) -> int:
+        return len(self.first_touched)
+
+    def jacobian_calls(self) -> int:
+        """Network calls of one pair's Jacobian by finite differences, with the rollout it starts from."""
+        steps, skipped = self.solver.steps, int(self.solver.analytic_first_step)
+        return steps - skipped + sum(steps - row - int(not changes_call) for row, changes_call in self.first_touched)
+
+    def read(self, solver: DyWeight) -> Tensor:
+        """The numbers of a solver of this shape."""
+        self._twin.set_table(solver.plan().detach())
+        return torch.cat([self._twin.weights[self._used], self._twin.time_scale[self._scaled].log()])
+
+    def plan(self, vector: Tensor) -> Plan:
+        """The table of these numbers; ValueError where they make none."""
+        count = int(self._used.sum())
+        with torch.no_grad():
+            self._twin.weights[self._used] = vector[:count]
+            self._twin.time_scale[self._scaled] = vector[count:].exp()
+            return self._twin.plan()
+
+    def write(self, vector: Tensor) -> None:
+        """Give the solver these numbers."""
+        self.solver.set_table(self.plan(vector))

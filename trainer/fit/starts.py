@@ -1,0 +1,57 @@
+"""Where a Gauss-Newton fit begins: the problem has several valleys, and which is the deepest differs by model."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from dyweight import DyWeight
+from dyweight.solvers.dyweight import Initial
+
+from .parameters import Parameters
+
+LOWER_TIME_SCALE = 0.9
+"""Asking the network a little below the noise level of the state opens a valley of its own, often the deeper one."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """A parameterisation and where in it to begin."""
+
+    parameters: Parameters
+    vector: Tensor
+    """[count] float64"""
+
+
+def as_it_is(solver: DyWeight) -> Start:
+    """The solver's own numbers."""
+    return _start(solver, solver, free=True)
+
+
+def worth_exploring(solver: DyWeight) -> list[Start]:
+    """Starts that between them led to the best valley on the models of docs/fitting.md."""
+    first = int(solver.analytic_first_step)
+    return [
+        _start(solver, _untrained(solver, "adams-bashforth", lowered=slice(first, first + 1)), free=True),
+        _start(solver, _untrained(solver, "adams-bashforth", lowered=slice(first, None)), free=False),
+        _start(solver, _untrained(solver, "euler", lowered=slice(first, None)), free=True),
+    ]
+
+
+def _untrained(solver: DyWeight, initial: Initial, lowered: slice) -> DyWeight:
+    untrained = DyWeight(
+        solver.sigmas,
+        solver.order,
+        solver.slope,
+        solver.analytic_first_step,
+        initial=initial,
+        time_shifting=solver.time_shifting,
+        time_scaling=solver.time_scaling,
+    ).requires_grad_(False)
+    if solver.time_scaling:
+        untrained.time_scale[lowered] = LOWER_TIME_SCALE
+    return untrained
+
+
+def _start(solver: DyWeight, begin: DyWeight, free: bool) -> Start:
+    parameters = Parameters(solver, free)
+    return Start(parameters, parameters.read(begin))

@@ -1,0 +1,299 @@
+"""Pictures of a run as PNG files. matplotlib's object API on Agg only: no screen, no global state, safe in threads."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator
+from torch import Tensor
+from torch.nn import functional
+
+from dyweight import DyWeight
+from dyweight.solver_file import write_whole
+
+INK, MUTED, PALE, FAINT = "#24292f", "#6e7781", "#b8bfc7", "#e8ebee"
+WARM, COOL = "#d55e00", "#0072b2"
+"""Okabe and Ito's vermilion for what is learned, blue for what it is held against."""
+HANDCRAFTED = ("#5b6b9e", "#3f8f86", "#8a7f3a", "#8b5f8f", "#4f8fb5", "#6b8f4e", "#8c6f57", "#7a828c")
+MARKERS = "os^DvPXd"
+DIVERGING = LinearSegmentedColormap.from_list("dyweight", ["#3b93c8", "#f7f7f7", "#e57f33"])
+FONT, TITLE, TEXT, SMALL = "DejaVu Sans", 11, 9, 8
+WIDTH, DPI = 7.2, 150
+"""Inches and dots per inch: 1080 pixels, a little above the width of a README."""
+CELL, GAP = 112, 6
+"""Pixels: the longest side of a sample, and the white between two."""
+LOG_RATIO, MOST_NUMBERS = 50, 15
+"""Above this largest to smallest noise level the axis is logarithmic; above so many steps no values are written."""
+
+_NOTE: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": SMALL}
+_PANEL: dict[str, Any] = {"loc": "left", "fontsize": TEXT, "color": INK}
+_LEGEND: dict[str, Any] = {"frameon": False, "fontsize": SMALL, "labelcolor": INK, "borderaxespad": 0.2}
+"""Legends stand above or beside the axes, where they cover no data."""
+
+PathLike = str | Path
+Curve = Mapping[int, float]
+
+
+class Progress(Protocol):
+    """What `convergence` reads of a line of a fit."""
+
+    @property
+    def training_error(self) -> float: ...
+    @property
+    def validation_error(self) -> float: ...
+    @property
+    def network_calls(self) -> int: ...
+
+
+def convergence(history: Sequence[Progress], path: PathLike, title: str = "") -> None:
+    """Training and validation error of a fit, log scale, over the network calls spent."""
+    figure, axes = _figure(3.4, title)
+    training = _drawable((line.network_calls, line.training_error) for line in history)
+    validation = _drawable((line.network_calls, line.validation_error) for line in history)
+    size, errors = 4 if len(history) <= 40 else 0, [*training.values(), *validation.values()]
+    axes.plot([*training], [*training.values()], "-s", color=COOL, lw=1, ms=size, alpha=0.5, label="training loss")
+    if validation:
+        best = min(validation, key=lambda calls: validation[calls])
+        label = f"validation error (best {validation[best]:.2g})"
+        axes.plot([*validation], [*validation.values()], "-o", color=WARM, lw=2, ms=size, label=label)
+        axes.plot(best, validation[best], "o", color=WARM, ms=10, mec="white", mew=1.5, zorder=4)
+    _log_axis(axes, min(errors, default=1), 1.3 * max(errors, default=1))
+    axes.set(xlim=(0, None), xlabel="network calls (forward-equivalents)", ylabel="error")
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 0.98), **_LEGEND)
+    _write(figure, path)
+
+
+def coefficients(solver: DyWeight, path: PathLike) -> None:
+    """`coefficients_figure` as a file."""
+    _write(coefficients_figure(solver), path)
+
+
+def coefficients_figure(solver: DyWeight) -> Figure:
+    """A column per step: the weights, their sum, the time scale, and the noise levels they lead through."""
+    steps, first = solver.steps, int(solver.analytic_first_step)
+    title = f"{solver.family}: {steps} step{'s' * (steps > 1)}, order {solver.order}, {solver.slope} slope"
+    heights = [0.32 * max(solver.order, 2), 0.85, 0.85, 1.7]
+    figure, axes = _figure(sum(heights) + 1.9, title + ", analytic first step" * first, heights)
+    weights, time_scale = (value.detach().cpu().double() for value in (solver.weights, solver.time_scale))
+    sums = f"sum of weights ({'above 1: further than scheduled' if solver.time_shifting else 'time shifting is off'})"
+    scales = f"time scale ({'below 1: asked at a lower noise level' if solver.time_scaling else 'switched off'})"
+    _draw_weights(axes[0], weights)
+    _draw_against_one(axes[1], weights.sum(1), sums)
+    _draw_against_one(axes[2], time_scale, scales, unused=first)
+    _draw_schedule(axes[3], solver)
+    ticks = range(0, steps, math.ceil(steps / MOST_NUMBERS))
+    axes[3].set_xticks([*ticks, steps], [*map(str, ticks), "end"])
+    axes[3].set(xlim=(-0.5, steps + 0.5), xlabel="step")
+    return figure
+
+
+def _draw_weights(axes: Any, weights: Tensor) -> None:
+    """weights [steps, order] as a heat map; an entry without history stays blank."""
+    steps, order = weights.shape
+    unused = torch.arange(order)[:, None] > torch.arange(steps)
+    cells = np.ma.masked_array(weights.T.numpy(), unused.numpy())
+    largest = float(abs(cells).max()) or 1.0
+    edges = np.arange(steps + 1) - 0.5, np.arange(order + 1) - 0.5
+    mesh = axes.pcolormesh(*edges, cells, cmap=DIVERGING, vmin=-largest, vmax=largest, edgecolors="white", lw=1)
+    if steps <= MOST_NUMBERS:
+        for back, step in (~unused).nonzero().tolist():
+            axes.text(step, back, f"{cells[back, step]:.2f}", color=INK, **_NOTE)
+    else:
+        bar = axes.figure.colorbar(mesh, cax=axes.inset_axes((1.01, 0, 0.012, 1)))
+        bar.outline.set_visible(False)
+        bar.ax.tick_params(labelsize=SMALL, length=0, labelcolor=MUTED)
+    axes.set_yticks(range(order), ["newest", *(f"{back} back" for back in range(1, order))])
+    axes.invert_yaxis()
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0, gridOn=False)
+    axes.set_title("weights of the slopes", **_PANEL)
+
+
+def _draw_against_one(axes: Any, values: Tensor, title: str, unused: int = 0) -> None:
+    """values [steps] as bars that stand on the line 1; the first `unused` are marked instead."""
+    shown = values[unused:].tolist()
+    heights, colors = [value - 1 for value in shown], [WARM if value >= 1 else COOL for value in shown]
+    bars = axes.bar(range(unused, len(values)), heights, bottom=1, width=0.7, color=colors)
+    axes.axhline(1, color=INK, lw=1)
+    if len(values) <= MOST_NUMBERS:
+        axes.bar_label(bars, [f"{value:.2f}" for value in shown], padding=2, fontsize=SMALL, color=INK)
+    if unused:
+        axes.axvspan(-0.5, unused - 0.5, color=FAINT, lw=0)
+        place, turn = axes.get_xaxis_transform(), 90 * (len(values) > 10)
+        axes.text((unused - 1) / 2, 0.5, "unused", transform=place, color=MUTED, rotation=turn, **_NOTE)
+    low, high = min([1, *shown]), max([1, *shown])
+    margin = max(0.5 * (high - low), 0.05)
+    axes.set_ylim(low - margin, high + margin)
+    axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    axes.set_title(title, **_PANEL)
+
+
+def _draw_schedule(axes: Any, solver: DyWeight) -> None:
+    """The noise level of each state as scheduled and as shifted, and the level each network call is asked at."""
+    plan, base, states = solver.plan().detach(), solver.sigmas.cpu(), range(solver.steps + 1)
+    asked = states[int(solver.analytic_first_step) : -1]
+    smallest = float(base[base > 0].min())
+    if float(base[0]) / smallest > LOG_RATIO:
+        # The last level may be 0, and a shifted one below it: linear from there to the smallest one above 0.
+        axes.set_yscale("symlog", linthresh=smallest)
+        axes.yaxis.set_major_formatter("{x:g}")
+    axes.plot(states, base, "-o", color=COOL, lw=1.2, ms=3.5, label="base schedule")
+    axes.plot(states, plan.sigmas, "-o", color=WARM, lw=1.8, ms=4.5, label="shifted")
+    axes.plot(asked, plan.query_sigmas[asked.start :], "x", color=INK, ms=7, label="asked at")
+    axes.set_title("noise level", **_PANEL)
+    axes.legend(ncols=3, loc="lower right", bbox_to_anchor=(1, 0.98), **_LEGEND)
+
+
+def error_over_steps(
+    errors: Mapping[str, Curve], path: PathLike, highlighted: Curve, label: str, title: str = ""
+) -> None:
+    """Endpoint error, log scale, over network calls: handcrafted solvers as thin lines, the learned as large points.
+
+    errors: solver -> network calls -> error. highlighted: network calls -> error of what `label` names. A line leads
+    from each learned point to the count at which some handcrafted solver is as good, and down to the axis. The picture
+    ends at three times the error that all these counts allow; what diverges lies above.
+    """
+    figure, axes = _figure(4.4, title)
+    lines, learned = {name: _drawable(line.items()) for name, line in errors.items()}, _drawable(highlighted.items())
+    # Of a count's errors the smallest comes last, and stays.
+    best = dict(sorted((point for line in lines.values() for point in line.items()), reverse=True))
+    equals = {count: min((n for n in best if best[n] <= error), default=None) for count, error in learned.items()}
+    counts, shown = [*best, *learned] or [1], [*best.values(), *learned.values()] or [1.0]
+    low, high = _log_axis(axes, min(shown), 3 * max(shown), below=0.22 if any(equals.values()) else 0.06)
+    left, right, foot = min(counts) - 0.4, max(counts) + 0.4, low * (high / low) ** 0.16
+    place, crowded = axes.get_xaxis_transform(), right - left > 11
+    styles = {name: {"color": HANDCRAFTED[i % 8], "marker": MARKERS[i % 8]} for i, name in enumerate(lines)}
+    for name, line in sorted(lines.items(), key=lambda item: [-error for error in item[1].values()][-1:]):
+        off = "" if any(error <= high for error in line.values()) else " (off the scale)"
+        axes.plot([*line], [*line.values()], lw=1, ms=3.5, label=name + off, **styles[name])
+    for count, equal in equals.items():
+        corner, error = equal or right, learned[count]
+        axes.plot([count, corner, corner], [error, error, foot if equal else error], color=WARM, lw=1, alpha=0.5)
+        if equal:
+            text = ("" if crowded else "same error\n") + f"at {equal} calls"
+            axes.text(equal, 0.08, text, transform=place, color=WARM, rotation=90 * crowded, **_NOTE)
+    axes.plot([*learned], [*learned.values()], "-o", color=WARM, lw=1.2, ms=9, mec="white", zorder=4, label=label)
+    axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
+    axes.set(xlim=(left, right), xlabel="network calls (NFE)", ylabel="endpoint error")
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), reverse=True, **_LEGEND)
+    _write(figure, path)
+
+
+def samples(grid: Mapping[str, Tensor], path: PathLike, title: str = "") -> None:
+    """A row per sampler, a column per noise.
+
+    grid: label -> [count, height, width] or [count, height, width, 3] in 0..1; the first is the teacher.
+    """
+    rows = [_strip(images) for images in grid.values()]
+    page = torch.ones(sum(len(row) + GAP for row in rows), max(row.shape[1] for row in rows), 3)
+    figure = Figure((page.shape[1] / DPI, page.shape[0] / DPI), DPI, facecolor="white")
+    axes, top = figure.add_axes((0, 0, 1, 1), frame_on=False, xticks=[], yticks=[]), 0
+    for label, row in zip(grid, rows, strict=True):
+        page[top : top + len(row), : row.shape[1]] = row
+        style: dict[str, Any] = {"fontsize": TEXT, "color": INK, "weight": "normal" if top else "bold"}
+        axes.text(-2 * GAP, top + len(row) / 2, label, ha="right", va="center", **style)
+        top += len(row) + GAP
+    axes.imshow(page.numpy(), interpolation="nearest")
+    axes.set_title(title, loc="left", fontsize=TITLE, color=INK, weight="bold")
+    _write(figure, path)
+
+
+def _strip(images: Tensor) -> Tensor:
+    """images [count, height, width] or [.., 3] side by side: [h, w, 3]; small ones grow by a whole factor."""
+    images = images.detach().float().cpu().nan_to_num().clamp(0, 1)
+    images = images[:, None].expand(-1, 3, -1, -1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
+    side = max(images.shape[2:])
+    scale, mode = (CELL / side, "area") if side > CELL else (CELL // side, "nearest")
+    images = functional.interpolate(images, scale_factor=scale, mode=mode)
+    return functional.pad(images, (0, GAP), value=1.0).permute(2, 0, 3, 1).flatten(1, 2)[:, :-GAP]
+
+
+def as_images(latents: Tensor, checkpoint: object) -> Tensor | None:
+    """latents [B, *shape] -> [B, H, W] or [B, H, W, 3] in 0..1 on the CPU; None where they are no pictures.
+
+    By the checkpoint's own `images`; else the first three channels or the first one (of a video's middle frame) between
+    the 1 % and 99 % quantiles of this batch: give all samplers as one batch, and they share one scale.
+    """
+    with torch.no_grad():
+        if hasattr(checkpoint, "images"):
+            images: Tensor = checkpoint.images(latents)
+            return images.float().cpu().clamp(0, 1)
+        latents = latents[:, :, latents.shape[2] // 2] if latents.ndim == 5 else latents
+        if latents.ndim != 4:
+            return None
+        images = latents[:, : 3 if latents.shape[1] >= 3 else 1].float().cpu().nan_to_num()
+        low, high = np.quantile(images.numpy(), [0.01, 0.99])
+        images = ((images - low) / max(high - low, 1e-12)).clamp(0, 1)
+        return images.permute(0, 2, 3, 1) if images.shape[1] == 3 else images[:, 0]
+
+
+def scatter(points: Mapping[str, Tensor], path: PathLike, title: str = "") -> None:
+    """The first two coordinates of endpoints, a panel per sampler above the teacher's in grey.
+
+    points: label -> [count, dimension]; the first is the teacher.
+    """
+    flat = {label: functional.pad(x.detach().float().cpu().flatten(1), (0, 1))[:, :2].T for label, x in points.items()}
+    (name, teacher), *others = flat.items()
+    rows = math.ceil(len(others) / 4) or 1
+    columns = math.ceil(len(others) / rows) or 1
+    figure, _ = _figure(min(WIDTH / columns, 4) * rows + 0.6, f"{title} (grey: {name})", [1.0] * rows, columns)
+    margin = 0.15 * (teacher.amax(1) - teacher.amin(1)).clamp_min(1e-6)
+    limits = torch.stack([teacher.amin(1) - margin, teacher.amax(1) + margin], 1).tolist()
+    for axes in figure.axes[max(1, len(others)) :]:
+        axes.remove()
+    for axes, (label, own) in zip(figure.axes, others or [("", teacher[:, :0])], strict=True):
+        axes.scatter(teacher[0], teacher[1], s=16, color=PALE, lw=0)
+        axes.scatter(own[0], own[1], s=5, color=WARM, lw=0)
+        axes.set(xlim=limits[0], ylim=limits[1])
+        axes.set_title(label, **_PANEL)
+    _write(figure, path)
+
+
+def _figure(height: float, title: str, heights: Sequence[float] = (1,), columns: int = 1) -> tuple[Figure, Any]:
+    """An empty figure with the look of all, and its axes: [rows, columns], which share their x."""
+    figure = Figure((WIDTH, height), DPI, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=TITLE, color=INK, weight="bold")
+    axes = figure.subplots(len(heights), columns, sharex=True, sharey=columns > 1, height_ratios=heights)
+    for one in figure.axes:
+        one.set(facecolor="white", axisbelow=True)
+        one.spines[:].set(color=MUTED)
+        one.spines[["top", "right"]].set_visible(False)
+        one.grid(color=FAINT, lw=0.8)
+        one.tick_params(labelsize=SMALL, labelcolor=INK, color=MUTED, labelbottom=columns > 1 or one is figure.axes[-1])
+        for axis in (one.xaxis, one.yaxis):
+            axis.label.set(fontsize=TEXT, color=INK)
+    return figure, axes
+
+
+def _log_axis(axes: Any, low: float, high: float, below: float = 0.06) -> tuple[float, float]:
+    """A log y axis up to `high`, at least a factor of 4 long; a fraction of it is empty below `low`. Its limits."""
+    low = min(low, high / 4)
+    low *= (low / high) ** (below / (1 - below))
+    axes.set(yscale="log", ylim=(low, high))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 300 else (1,)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_locator(NullLocator())
+    return low, high
+
+
+def _drawable(points: Iterable[tuple[int, float]]) -> dict[int, float]:
+    """Those that a log axis can show, by their first number."""
+    return dict(sorted((at, error) for at, error in points if 0 < error < math.inf))
+
+
+def _write(figure: Figure, path: PathLike) -> None:
+    for text in figure.findobj(Text):
+        text.set(fontfamily=FONT, parse_math=False)
+    content, box = BytesIO(), None if figure.get_layout_engine() else "tight"
+    figure.savefig(content, format="png", dpi=DPI, bbox_inches=box, pad_inches=0.12)
+    write_whole(Path(path), content.getvalue())

@@ -1,0 +1,166 @@
+"""report.json and the pictures of a distillation or an evaluation."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dyweight import DyWeight, Plan
+from dyweight.solver_file import write_whole
+
+from . import pictures
+from .config import DistillOptions
+from .errors import TrainerError
+from .fit import Progress
+from .measure import endpoint, error_or_infinity, handcrafted
+from .memory import peak_bytes, reset_peak
+from .network import Network
+from .targets import Block, Pairs, deviation
+
+SHOWN = 10
+"""Samples in a picture's row."""
+CURVE_SAMPLES = 256
+"""Samples at most for the errors over steps."""
+CURVE_CALLS = 3
+"""A distillation's report compares up to so many network calls more than the solver's."""
+
+
+def distillation_report(
+    options: DistillOptions,
+    solver: DyWeight,
+    network: Network,
+    pairs: Pairs,
+    history: list[Progress],
+    seconds: float,
+    peak: int | None,
+) -> None:
+    """Measure the new solver on pairs that the fit never saw, and write all of it into the folder `options.report`."""
+    assert options.report is not None
+    folder = make_folder(options.report)
+    calls = {"forward": network.forward, "backward": network.backward, "total": network.total}
+    blocks = [pairs.targets.block("test", i) for i in range(pairs.targets.block_count(options.report_pairs))]
+    plan = solver.plan().detach()
+    sampling_peak = _sampling_peak(network, blocks[0], plan)
+    errors, curves = compare(network, blocks, {solver.family: plan}, None, solver.network_calls + CURVE_CALLS)
+    content = {
+        "endpoint_error": errors,
+        "network_calls": calls,
+        "seconds": seconds,
+        "peak_memory_bytes": peak,
+        "sampling_peak_memory_bytes": sampling_peak,
+        "report_network_calls": network.total - calls["total"],
+        "pairs": pairs.training_pairs,
+        "validation_pairs": pairs.validation_pairs,
+        "history": [asdict(line) for line in history],
+        "error_over_steps": curves,
+        "options": {name: _plain(value) for name, value in asdict(options).items()},
+        "solver": _solver_facts(solver),
+    }
+    write_json(folder, content)
+    pictures.convergence(history, folder / "convergence.png", f"{options.ckpt}, {options.steps} steps")
+    draw(folder, network, solver, blocks, errors, curves, options.ckpt)
+
+
+def compare(
+    network: Network,
+    blocks: list[Block],
+    learned: Mapping[str, Plan],
+    names: Iterable[str] | None,
+    most_calls: int,
+) -> tuple[dict[str, float], dict[str, dict[int, float]]]:
+    """Relative endpoint errors of the learned plans and of the handcrafted solvers `names` (None for all).
+
+    Returns the errors at the learned plans' number of network calls, best first, on all blocks; and those of the
+    handcrafted solvers at 2 to most_calls calls, on CURVE_SAMPLES samples.
+    """
+    unit = deviation(blocks)
+    calls = next(iter(learned.values())).network_calls
+    names = list(names) if names is not None else None
+    plans = {**learned, **handcrafted(network.checkpoint, calls, names)}
+    errors = {name: error_or_infinity(network, blocks, plan, unit) for name, plan in plans.items()}
+    curves: dict[str, dict[int, float]] = {}
+    few = blocks[: max(1, CURVE_SAMPLES // len(blocks[0].noise))]
+    for count in range(2, most_calls + 1):
+        for name, plan in handcrafted(network.checkpoint, count, names).items():
+            known = errors[name] if count == calls and len(few) == len(blocks) else None
+            curves.setdefault(name, {})[count] = known or error_or_infinity(network, few, plan, unit)
+    return dict(sorted(errors.items(), key=lambda item: item[1])), curves
+
+
+def draw(
+    folder: Path,
+    network: Network,
+    solver: DyWeight,
+    blocks: list[Block],
+    errors: Mapping[str, float],
+    curves: Mapping[str, Mapping[int, float]],
+    title: str,
+) -> None:
+    """coefficients.png, error_over_steps.png and samples.png (or scatter.png for latents that are vectors)."""
+    calls = solver.network_calls
+    pictures.coefficients(solver, folder / "coefficients.png")
+    pictures.error_over_steps(
+        curves, folder / "error_over_steps.png", {calls: errors[solver.family]}, solver.family, title
+    )
+    plans = handcrafted(network.checkpoint, calls, errors.keys() - {solver.family})
+    plans[solver.family] = solver.plan().detach()
+    ends = {"teacher": blocks[0].target}
+    ends |= {name: endpoint(network, blocks[0], plans[name]) for name, error in errors.items() if error < 1}
+    images = pictures.as_images(torch.cat([end[:SHOWN] for end in ends.values()]), network.checkpoint)
+    title = f"{title}, {calls} network calls"
+    if images is not None:
+        rows = dict(zip(ends, images.chunk(len(ends)), strict=True))
+        pictures.samples(rows, folder / "samples.png", title)
+    elif blocks[0].target.ndim == 2:
+        merged = [torch.cat([block.target for block in blocks])]
+        merged += [torch.cat([endpoint(network, b, plans[name]) for b in blocks]) for name in list(ends)[1:]]
+        pictures.scatter(dict(zip(ends, merged, strict=True)), folder / "scatter.png", title)
+
+
+def table(errors: Mapping[str, float], learned: str) -> str:
+    """The errors as text, best first, each against the best handcrafted solver's."""
+    best = min((error for name, error in errors.items() if name != learned), default=math.nan)
+    lines = [f"{'sampler':<14}{'endpoint error':>16}{'of the best handcrafted':>26}"]
+    lines += [f"{name:<14}{error:>16.6f}{error / best:>26.3f}" for name, error in errors.items()]
+    return "\n".join(lines)
+
+
+def make_folder(path: Path) -> Path:
+    """The folder, made where it is missing; TrainerError where that can't be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainerError(f"{path} can't be a folder ({error.strerror}); give another place") from error
+    return path
+
+
+def write_json(folder: Path, content: dict[str, Any]) -> None:
+    """report.json, whole or not at all; numbers that are not finite become null."""
+    text = json.dumps(_finite(content), indent=2, default=str)
+    write_whole(folder / "report.json", (text + "\n").encode())
+
+
+def _sampling_peak(network: Network, block: Block, plan: Plan) -> int | None:
+    reset_peak(block.noise.device)
+    endpoint(network, block, plan)
+    return peak_bytes(block.noise.device)
+
+
+def _solver_facts(solver: DyWeight) -> dict[str, Any]:
+    return {**solver.settings(), **{name: tensor.tolist() for name, tensor in solver.tensors().items()}}
+
+
+def _plain(value: object) -> object:
+    return str(value) if isinstance(value, Path) else value
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

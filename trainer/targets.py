@@ -1,0 +1,195 @@
+"""Teacher endpoints, kept on disk so that a second run costs none of them."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+import dyweight
+from dyweight.solver_file import write_whole
+
+from .checkpoints import Checkpoint
+from .errors import TrainerError
+from .network import Network
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A handcrafted solver with many steps, as `--teacher NAME:STEPS` names it."""
+
+    name: str
+    steps: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Teacher":
+        """`ipndm:35` -> Teacher("ipndm", 35); TrainerError for anything else."""
+        name, _, steps = text.partition(":")
+        if name not in dyweight.baselines.NAMES or not steps.isdecimal() or int(steps) < 1:
+            names = ", ".join(dyweight.baselines.NAMES)
+            raise TrainerError(f"--teacher {text}: give NAME:STEPS, for example ipndm:35; the names are {names}")
+        return cls(name, int(steps))
+
+    def plan(self, checkpoint: Checkpoint) -> dyweight.Plan:
+        """The teacher's table on the checkpoint's own schedule."""
+        return dyweight.baselines.plan(self.name, checkpoint.schedule(self.steps))
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.steps}"
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some pairs: noise and condition as drawn, and the teacher's endpoint from them."""
+
+    first: int
+    """Index of the first pair."""
+    noise: Tensor
+    """[pairs, *shape]"""
+    cond: Any
+    target: Tensor
+    """[pairs, *shape]"""
+
+
+class Targets:
+    """The pairs of a run, block by block. A block depends on nothing but the checkpoint, teacher, seed and split."""
+
+    def __init__(
+        self, network: Network, teacher: Teacher, seed: int, batch: int, cache: Path | None, keep: bool = True
+    ) -> None:
+        """batch: pairs a block. cache: folder, or None to keep targets in memory (keep) or nowhere (not keep)."""
+        self.network, self.teacher, self.seed, self.batch = network, teacher, seed, batch
+        self._plan = teacher.plan(network.checkpoint)
+        self._keep = keep and cache is None
+        self._memory: dict[tuple[str, int], Tensor] = {}
+        key = [fingerprint(network), str(teacher), self._plan.sigmas.tolist(), seed, batch]
+        self.folder = cache / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24] if cache else None
+
+    @property
+    def teacher_calls(self) -> int:
+        """Network calls of one endpoint."""
+        return self._plan.network_calls
+
+    def block_count(self, pairs: int) -> int:
+        """Blocks that hold so many pairs; the last is as large as the others."""
+        return -(-pairs // self.batch)
+
+    def missing(self, split: str, blocks: int) -> int:
+        """How many pairs of the first so many blocks the teacher has still to run."""
+        return self.batch * sum(not self._known(split, i) for i in range(blocks))
+
+    def block(self, split: str, index: int) -> Block:
+        """One block of a split (train, validation or test); the teacher runs if its endpoint is not kept."""
+        generator = torch.Generator().manual_seed(derived_seed(self.seed, split, index, self.batch))
+        noise, cond = self.network.checkpoint.draw(generator, self.batch)
+        target = self._memory.get((split, index))
+        if target is None:
+            target = self._read(split, index, noise)
+        if target is None:
+            denoise = self.network.bound(cond, index * self.batch, who="teacher")
+            with torch.inference_mode():
+                target = dyweight.sample(denoise, noise, self._plan)
+            self._store(split, index, noise, target)
+        return Block(index * self.batch, noise, cond, target.to(noise.device).clone())
+
+    def _path(self, split: str, index: int) -> Path | None:
+        return self.folder / f"{split}-{index:06d}.safetensors" if self.folder else None
+
+    def _known(self, split: str, index: int) -> bool:
+        path = self._path(split, index)
+        return (split, index) in self._memory or (path is not None and path.is_file())
+
+    def _read(self, split: str, index: int, noise: Tensor) -> Tensor | None:
+        path = self._path(split, index)
+        if path is None or not path.is_file():
+            return None
+        try:
+            with safe_open(path, framework="pt") as file:
+                target: Tensor = file.get_tensor("target")
+                fits = (file.metadata() or {}).get("noise") == _digest(noise) and target.shape == noise.shape
+        except (SafetensorError, OSError):
+            return None
+        return target if fits else None
+
+    def _store(self, split: str, index: int, noise: Tensor, target: Tensor) -> None:
+        path = self._path(split, index)
+        if path is not None:
+            write_whole(path, save({"target": target.cpu().contiguous()}, {"noise": _digest(noise)}))
+        elif self._keep:
+            self._memory[split, index] = target
+
+
+class Pairs:
+    """The pairs of one distillation: those to train on, and the held-out ones that judge. Made when first asked for."""
+
+    def __init__(self, targets: Targets, training: int, validating: int) -> None:
+        self.targets = targets
+        self.training_blocks = targets.block_count(training)
+        self.validation_blocks = targets.block_count(validating)
+
+    @property
+    def training_pairs(self) -> int:
+        return self.training_blocks * self.targets.batch
+
+    @property
+    def validation_pairs(self) -> int:
+        return self.validation_blocks * self.targets.batch
+
+    @cached_property
+    def training(self) -> list[Block]:
+        return [self.targets.block("train", i) for i in range(self.training_blocks)]
+
+    @cached_property
+    def validation(self) -> list[Block]:
+        return [self.targets.block("validation", i) for i in range(self.validation_blocks)]
+
+    @cached_property
+    def deviation(self) -> float:
+        """Standard deviation of the held-out targets, the unit of the losses."""
+        return deviation(self.validation)
+
+    def expected_calls(self) -> int:
+        """Network calls that the teacher still has to make."""
+        missing = self.targets.missing("train", self.training_blocks)
+        return self.targets.teacher_calls * (missing + self.targets.missing("validation", self.validation_blocks))
+
+
+def deviation(blocks: Sequence[Block]) -> float:
+    """Standard deviation of the targets over all elements; 1 where they do not vary."""
+    targets = torch.cat([block.target.double().flatten() for block in blocks])
+    return float(targets.std()) or 1.0
+
+
+def default_cache() -> Path:
+    """Where targets are kept unless `--cache` says otherwise."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dyweight" / "targets"
+
+
+def derived_seed(*parts: object) -> int:
+    """A seed of its own for each thing that is drawn."""
+    return int.from_bytes(hashlib.sha256(json.dumps(parts).encode()).digest()[:7], "big")
+
+
+def fingerprint(network: Network) -> str:
+    """What tells one model from another: its own `fingerprint`, or a hash of what it answers to a fixed question."""
+    checkpoint = network.checkpoint
+    own = getattr(checkpoint, "fingerprint", None)
+    if isinstance(own, str):
+        return own
+    noise, cond = checkpoint.draw(torch.Generator().manual_seed(0), 1)
+    sigmas = checkpoint.schedule(3)
+    with torch.inference_mode():
+        answers = [network.bound(cond)(noise, sigmas[i].to(noise).expand(1)) for i in range(3)]
+    return "answers-" + hashlib.sha256("".join(map(_digest, answers)).encode()).hexdigest()[:16]
+
+
+def _digest(tensor: Tensor) -> str:
+    return hashlib.sha256(tensor.detach().cpu().float().numpy().tobytes()).hexdigest()[:16]
