@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     solver = frozen_solver(options.steps)
-    noise, clean = torch.randn(2, *LATENT, device=options.device)
+    noise, clean = (torch.randn(LATENT, device=options.device) for _ in range(2))
     plan, sigmas = solver.plan(), solver.sigmas.to(torch.float32).to(options.device)
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:

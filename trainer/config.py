@@ -62,7 +62,7 @@ class DistillOptions:
     time_scaling: bool = True
     """learn at which sigma the network is asked"""
     iterations: int | None = None
-    """steps of the fit; by default at most 5 after the exploration for gauss-newton, one pass over the pairs for adam"""
+    """steps of the fit; by default one pass over the pairs for adam, at most 5 after exploring for gauss-newton"""
     learning_rate: float | None = None
     """adam: by default 0.09 / steps, between 1e-3 and 5e-2"""
     recompute: bool = True

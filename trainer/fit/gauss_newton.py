@@ -81,9 +81,10 @@ class GaussNewton:
             )
         while self._iteration < self._iterations and self._stalled < PATIENCE:
             current = self._current()
-            training_error = self._iterate(current, self.pairs.training[: self._training_blocks(self._iteration)])
+            blocks = self.pairs.training[: self._training_blocks(self._iteration)]
+            training_error = self._iterate(current, blocks)
+            error = self._validate(current, on_all=len(blocks) == self.pairs.training_blocks)
             self._iteration += 1
-            error = float(self._best_errors[current])
             self.history.append(Progress(self._iteration, training_error, error, self.network.total))
             yield self.history[-1]
         best = self._best()
@@ -99,7 +100,7 @@ class GaussNewton:
         return exploring if exploring < len(self._starts) else self._best()
 
     def _best(self) -> int:
-        return int(torch.argmin(self._best_errors).item())
+        return int(torch.argmin(self._best_errors))
 
     def _training_blocks(self, iteration: int) -> int:
         """Few while exploring, then twice as many every second time."""
@@ -128,10 +129,10 @@ class GaussNewton:
         else:
             loss = equations.loss
         self._dampings[current] = damping
-        self._validate(current, on_all=len(blocks) == self.pairs.training_blocks)
         return loss
 
-    def _validate(self, current: int, on_all: bool) -> None:
+    def _validate(self, current: int, on_all: bool) -> float:
+        """The validation error of one start; keeps its numbers if they are its best."""
         parameters, vector = self._starts[current].parameters, self._vectors[current]
         error = error_or_infinity(self.network, self.pairs.validation, parameters.plan(vector), self.pairs.deviation)
         better = error < float(self._best_errors[current]) * (1 - 1e-2)
@@ -139,6 +140,7 @@ class GaussNewton:
         if error < float(self._best_errors[current]):
             self._best_errors[current] = error
             self._best_vectors[current] = vector
+        return error
 
     def _loss(self, parameters: Parameters, vector: Tensor, blocks: list[Block]) -> float:
         """The training loss, infinite where the numbers make no table or drive the network out of range."""
