@@ -37,6 +37,9 @@ class CallBar:
         with self._bar.external_write_mode(file=sys.stdout):
             print(text, flush=True)
 
-    def close(self) -> None:
+    def __enter__(self) -> "CallBar":
+        return self
+
+    def __exit__(self, *raised: object) -> None:
         self._network.on_calls = None
         self._bar.close()

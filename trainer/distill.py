@@ -6,7 +6,7 @@ import platform
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from .checkpoints import load_checkpoint
 from .command import CallBar, run
 from .config import DistillOptions, parse
 from .errors import TrainerError
-from .fit import Fit
+from .fit import Fit, Progress
 from .fit.choose import make_fit
 from .measure import endpoint_error
 from .memory import peak_bytes, reset_peak
@@ -35,8 +35,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run(lambda: distill(options))
 
 
-def distill(options: DistillOptions) -> DyWeight:
-    """Fit a solver as the options say, write its file, and return it. Raises TrainerError with what to do."""
+@dataclass(frozen=True)
+class Distillation:
+    """A fitted solver and what it took."""
+
+    solver: DyWeight
+    history: list[Progress]
+    network_calls: dict[str, int]
+    """forward, backward, and the total in forward-equivalents."""
+    seconds: float
+    peak_memory_bytes: int | None
+
+
+def distill(options: DistillOptions) -> Distillation:
+    """Fit a solver as the options say and write its file. Raises TrainerError with what to do."""
     _check_writable(options.out)
     started = time.monotonic()
     network = Network(load_checkpoint(options.ckpt))
@@ -54,14 +66,13 @@ def distill(options: DistillOptions) -> DyWeight:
         f"{options.ckpt}: {options.steps} steps, {solver.network_calls} network calls a sample; {options.method} on "
         f"{pairs.training_pairs} pairs, {pairs.validation_pairs} to validate; about {expected:,} network calls"
     )
-    bar = CallBar(network, expected)
-    try:
+    with CallBar(network, expected) as bar:
+        device = pairs.validation[0].noise.device
+        reset_peak(device)
         before = earlier.get("before")
         if before is None:
             before = endpoint_error(network, pairs.validation, solver.plan().detach(), pairs.deviation)
         date = earlier.get("date", datetime.date.today().isoformat())
-        device = pairs.validation[0].noise.device
-        reset_peak(device)
         for line in fit.run():
             bar.line(
                 f"iteration {line.iteration:4d}  training error {line.training_error:.5f}  "
@@ -70,19 +81,22 @@ def distill(options: DistillOptions) -> DyWeight:
             seconds = earlier.get("seconds", 0.0) + time.monotonic() - started
             calls = {"forward": network.forward, "backward": network.backward}
             file.save(fit.state(), {"before": before, "date": date, "seconds": seconds, **calls})
-    finally:
-        bar.close()
-    peak = peak_bytes(device)
-    seconds = earlier.get("seconds", 0.0) + time.monotonic() - started
-    after = endpoint_error(network, pairs.validation, solver.plan().detach(), pairs.deviation)
+        after = endpoint_error(network, pairs.validation, solver.plan().detach(), pairs.deviation)
+    done = Distillation(
+        solver,
+        fit.history,
+        {"forward": network.forward, "backward": network.backward, "total": network.total},
+        earlier.get("seconds", 0.0) + time.monotonic() - started,
+        peak_bytes(device),
+    )
     solver.provenance = provenance(options, network, pairs, before, after, date)
     dyweight.save_solver(solver, options.out, solver.provenance)
     file.remove()
     print(f"endpoint error {before:.5f} before, {after:.5f} after; wrote {options.out}")
     if options.report is not None:
-        distillation_report(options, solver, network, pairs, fit.history, seconds, peak)
+        distillation_report(options, done, network, pairs)
         print(f"report and pictures are in {options.report}")
-    return solver
+    return done
 
 
 def new_solver(options: DistillOptions, network: Network) -> DyWeight:

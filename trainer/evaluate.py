@@ -41,14 +41,11 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
     count = targets.block_count(options.samples)
     expected = targets.missing("evaluation", count) * targets.teacher_calls
     print(f"{options.samples} samples; the teacher {options.teacher} needs about {expected:,} network calls first")
-    bar = CallBar(network, expected)
-    try:
+    with CallBar(network, expected):
         blocks = [targets.block("evaluation", i) for i in range(count)]
         reset_peak(blocks[0].noise.device)
-        plan = solver.plan()
-        errors, curves = compare(network, blocks, {solver.family: plan}, options.baselines, options.max_calls)
-    finally:
-        bar.close()
+        plans = {solver.family: solver.plan()}
+        errors, curves = compare(network, blocks, plans, options.baselines, options.max_calls)
     content = {
         "endpoint_error": errors,
         "network_calls": {"forward": network.forward, "backward": network.backward, "total": network.total},

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -29,39 +29,45 @@ CURVE_CALLS = 3
 """A distillation's report compares up to so many network calls more than the solver's."""
 
 
-def distillation_report(
-    options: DistillOptions,
-    solver: DyWeight,
-    network: Network,
-    pairs: Pairs,
-    history: list[Progress],
-    seconds: float,
-    peak: int | None,
-) -> None:
+class Distilled(Protocol):
+    """What a report tells of a distillation."""
+
+    @property
+    def solver(self) -> DyWeight: ...
+    @property
+    def history(self) -> list[Progress]: ...
+    @property
+    def network_calls(self) -> dict[str, int]: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def peak_memory_bytes(self) -> int | None: ...
+
+
+def distillation_report(options: DistillOptions, done: Distilled, network: Network, pairs: Pairs) -> None:
     """Measure the new solver on pairs that the fit never saw, and write all of it into the folder `options.report`."""
     assert options.report is not None
-    folder = make_folder(options.report)
-    calls = {"forward": network.forward, "backward": network.backward, "total": network.total}
+    folder, solver = make_folder(options.report), done.solver
     blocks = [pairs.targets.block("test", i) for i in range(pairs.targets.block_count(options.report_pairs))]
     plan = solver.plan().detach()
     sampling_peak = _sampling_peak(network, blocks[0], plan)
     errors, curves = compare(network, blocks, {solver.family: plan}, None, solver.network_calls + CURVE_CALLS)
     content = {
         "endpoint_error": errors,
-        "network_calls": calls,
-        "seconds": seconds,
-        "peak_memory_bytes": peak,
+        "network_calls": done.network_calls,
+        "seconds": done.seconds,
+        "peak_memory_bytes": done.peak_memory_bytes,
         "sampling_peak_memory_bytes": sampling_peak,
-        "report_network_calls": network.total - calls["total"],
+        "report_network_calls": network.total - done.network_calls["total"],
         "pairs": pairs.training_pairs,
         "validation_pairs": pairs.validation_pairs,
-        "history": [asdict(line) for line in history],
+        "history": [asdict(line) for line in done.history],
         "error_over_steps": curves,
         "options": {name: _plain(value) for name, value in asdict(options).items()},
         "solver": _solver_facts(solver),
     }
     write_json(folder, content)
-    pictures.convergence(history, folder / "convergence.png", f"{options.ckpt}, {options.steps} steps")
+    pictures.convergence(done.history, folder / "convergence.png", f"{options.ckpt}, {options.steps} steps")
     draw(folder, network, solver, blocks, errors, curves, options.ckpt)
 
 

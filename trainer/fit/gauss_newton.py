@@ -108,7 +108,7 @@ class GaussNewton:
         needed = RESIDUALS_PER_PARAMETER * len(self._starts[0].parameters) / pair_residuals
         few = self.pairs.targets.block_count(math.ceil(needed))
         doublings = max(0, iteration + 2 - len(self._starts) * EXPLORING_ITERATIONS) // 2
-        return min(self.pairs.training_blocks, few * 2**doublings)
+        return min(self.pairs.training_blocks, few << doublings)
 
     def _iterate(self, current: int, blocks: list[Block]) -> float:
         """One step of one start; returns the training loss after it."""

@@ -1,0 +1,102 @@
+"""Gauss-Newton against Adam against the best handcrafted solver: endpoint error, network calls, seconds.
+
+`python -m benchmarks.fit_methods` prints the table of the README. Every fit begins without cached targets, so its calls
+and seconds include the teacher's; errors are measured on unseen samples against a finer teacher.
+"""
+
+import argparse
+import contextlib
+import io
+import statistics
+import tempfile
+from pathlib import Path
+
+import torch
+
+from dyweight import Plan
+from trainer.checkpoints import load_checkpoint
+from trainer.config import DistillOptions
+from trainer.distill import distill
+from trainer.measure import endpoint_error, handcrafted
+from trainer.network import Network
+from trainer.targets import Block, Targets, Teacher, default_cache, deviation
+
+SAMPLES_PER_CALL = 50
+
+
+def main() -> None:
+    """Fit with each method, step count and seed, and print one line for each."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.fit_methods", description=__doc__)
+    parser.add_argument("--ckpt", default="digits")
+    parser.add_argument("--steps", type=int, nargs="+", default=[3, 5, 7])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--adam-pairs", type=int, default=10_000)
+    parser.add_argument("--samples", type=int, default=1000)
+    parser.add_argument("--teacher", default="ipndm:100", help="the fine teacher that errors are measured against")
+    arguments = parser.parse_args()
+
+    network = Network(load_checkpoint(arguments.ckpt))
+    blocks = unseen(network, arguments.teacher, arguments.samples)
+    print(f"{arguments.ckpt}, {arguments.samples} unseen samples, {torch.get_num_threads()} threads")
+    print("| steps | solver | endpoint error | of the best handcrafted | network calls | seconds |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for steps in arguments.steps:
+        best, best_error = best_handcrafted(network, blocks, steps)
+        print(f"| {steps} | {best} | {best_error:.5f} | 1 | | |", flush=True)
+        for method, pairs in (("adam", arguments.adam_pairs), ("gauss-newton", None)):
+            runs = [fit(arguments.ckpt, steps, method, pairs, seed, blocks) for seed in arguments.seeds]
+            print(f"| {steps} | {line(method, runs, best_error)}", flush=True)
+
+
+def unseen(network: Network, teacher: str, samples: int) -> list[Block]:
+    """Pairs of noise and fine endpoint that no fit draws."""
+    targets = Targets(network, Teacher.parse(teacher), 1, SAMPLES_PER_CALL, default_cache())
+    return [targets.block("evaluation", index) for index in range(targets.block_count(samples))]
+
+
+def best_handcrafted(network: Network, blocks: list[Block], calls: int) -> tuple[str, float]:
+    """The handcrafted solver with the smallest error at so many network calls."""
+    errors = {name: error(network, blocks, plan) for name, plan in handcrafted(network.checkpoint, calls).items()}
+    best = min(errors, key=errors.__getitem__)
+    return best, errors[best]
+
+
+def fit(
+    ckpt: str, steps: int, method: str, pairs: int | None, seed: int, blocks: list[Block]
+) -> tuple[float, int, float]:
+    """Error on the unseen samples, network calls in forward-equivalents and seconds of one fit."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = DistillOptions(
+            ckpt=ckpt,
+            steps=steps,
+            out=Path(folder) / "solver.safetensors",
+            method="adam" if method == "adam" else "gauss-newton",
+            pairs=pairs,
+            seed=seed,
+            recompute=False,
+            cache=Path(folder) / "cache",
+        )
+        with contextlib.redirect_stdout(io.StringIO()):
+            done = distill(options)
+    plan = done.solver.plan().detach()
+    return error(Network(load_checkpoint(ckpt)), blocks, plan), done.network_calls["total"], done.seconds
+
+
+def error(network: Network, blocks: list[Block], plan: Plan) -> float:
+    """Relative endpoint error."""
+    return endpoint_error(network, blocks, plan, deviation(blocks))
+
+
+def line(method: str, runs: list[tuple[float, int, float]], best: float) -> str:
+    """One row: the median over the seeds, with the smallest and largest error."""
+    errors, calls, seconds = (list(column) for column in zip(*runs, strict=True))
+    middle = statistics.median(errors)
+    spread = f"{min(errors):.5f} to {max(errors):.5f}"
+    return (
+        f"{method} | {middle:.5f} ({spread}) | {middle / best:.3f} | {statistics.median(calls):,.0f} "
+        f"| {statistics.median(seconds):.0f} |"
+    )
+
+
+if __name__ == "__main__":
+    main()
