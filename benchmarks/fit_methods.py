@@ -13,12 +13,12 @@ from pathlib import Path
 
 import torch
 
-from dyweight import Plan
 from trainer.checkpoints import load_checkpoint
 from trainer.config import DistillOptions
 from trainer.distill import distill
-from trainer.measure import endpoint_error, handcrafted
+from trainer.measure import endpoint_error, errors_at_equal_calls, errors_over_calls, handcrafted
 from trainer.network import Network
+from trainer.pictures import error_over_steps
 from trainer.targets import Block, Targets, Teacher, default_cache, deviation
 
 SAMPLES_PER_CALL = 50
@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--adam-pairs", type=int, default=10_000)
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--teacher", default="ipndm:100", help="the fine teacher that errors are measured against")
+    parser.add_argument("--picture", type=Path, help="PNG of gauss-newton's errors among the handcrafted solvers'")
     arguments = parser.parse_args()
 
     network = Network(load_checkpoint(arguments.ckpt))
@@ -40,25 +41,24 @@ def main() -> None:
     print(f"{arguments.ckpt}, {arguments.samples} unseen samples, {torch.get_num_threads()} threads")
     print("| steps | solver | endpoint error | of the best handcrafted | network calls | seconds |")
     print("| --- | --- | --- | --- | --- | --- |")
+    learned = {}
     for steps in arguments.steps:
-        best, best_error = best_handcrafted(network, blocks, steps)
+        errors = errors_at_equal_calls(network, blocks, handcrafted(network.checkpoint, steps))
+        best, best_error = next(iter(errors.items()))
         print(f"| {steps} | {best} | {best_error:.5f} | 1 | | |", flush=True)
         for method, pairs in (("adam", arguments.adam_pairs), ("gauss-newton", None)):
             runs = [fit(arguments.ckpt, steps, method, pairs, seed, blocks) for seed in arguments.seeds]
             print(f"| {steps} | {line(method, runs, best_error)}", flush=True)
+            learned[steps] = statistics.median(run[0] for run in runs)
+    if arguments.picture is not None:
+        curves = errors_over_calls(network, blocks, max(arguments.steps) + 3)
+        error_over_steps(curves, arguments.picture, learned, "dyweight", arguments.ckpt)
 
 
 def unseen(network: Network, teacher: str, samples: int) -> list[Block]:
     """Pairs of noise and fine endpoint that no fit draws."""
     targets = Targets(network, Teacher.parse(teacher), 1, SAMPLES_PER_CALL, default_cache())
     return [targets.block("evaluation", index) for index in range(targets.block_count(samples))]
-
-
-def best_handcrafted(network: Network, blocks: list[Block], calls: int) -> tuple[str, float]:
-    """The handcrafted solver with the smallest error at so many network calls."""
-    errors = {name: error(network, blocks, plan) for name, plan in handcrafted(network.checkpoint, calls).items()}
-    best = min(errors, key=errors.__getitem__)
-    return best, errors[best]
 
 
 def fit(
@@ -78,13 +78,8 @@ def fit(
         )
         with contextlib.redirect_stdout(io.StringIO()):
             done = distill(options)
-    plan = done.solver.plan().detach()
-    return error(Network(load_checkpoint(ckpt)), blocks, plan), done.network_calls["total"], done.seconds
-
-
-def error(network: Network, blocks: list[Block], plan: Plan) -> float:
-    """Relative endpoint error."""
-    return endpoint_error(network, blocks, plan, deviation(blocks))
+    error = endpoint_error(Network(load_checkpoint(ckpt)), blocks, done.solver.plan().detach(), deviation(blocks))
+    return error, done.network_calls["total"], done.seconds
 
 
 def line(method: str, runs: list[tuple[float, int, float]], best: float) -> str:

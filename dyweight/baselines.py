@@ -27,7 +27,7 @@ def plan(name: str, sigmas: Tensor, order: int | None = None) -> Plan:
         hint = f"did you mean {' or '.join(nearest)}? " if nearest else ""
         raise ValueError(f"solver {name!r} is unknown: {hint}The solvers are {', '.join(NAMES)}")
     make, orders, calls_per_step = _SOLVERS[name]
-    if order is not None and (order not in orders or isinstance(order, bool)):
+    if order is not None and (type(order) is not int or order not in orders):
         allowed = f"{orders[0]} to {orders[-1]}" if len(orders) > 1 else f"{orders[0]} only"
         raise ValueError(f"order {order!r} is not one of {name}'s: give {allowed}")
     sigmas = _checked(sigmas)

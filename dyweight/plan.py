@@ -77,6 +77,10 @@ class Plan:
             raise ValueError("gains has a value above the diagonal: row i may use the residuals 0 to i only")
         if self.history is not None and self.history < 1:
             raise ValueError(f"history is {self.history}: a row uses at least its own residual, give 1 or more")
+        if self.history is not None and _band(self.gains) > self.history:
+            raise ValueError(
+                f"history is {self.history}, but gains reach back {_band(self.gains)} residuals: give that"
+            )
 
 
 def _band(gains: Tensor) -> int:

@@ -36,7 +36,13 @@ def vp_uniform(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, ti
     beta_start = high - beta_slope / 2
     time = 1 + _fractions(steps) * (time_min - 1)
     sigmas = torch.sqrt(torch.expm1(beta_slope * time**2 / 2 + beta_start * time))
-    return _exact_ends(sigmas, sigma_max, sigma_min)
+    sigmas = _exact_ends(sigmas, sigma_max, sigma_min)
+    if not bool((sigmas[1:] < sigmas[:-1]).all()):
+        raise ValueError(
+            f"no process with growing noise runs from sigma_max {sigma_max} to sigma_min {sigma_min} at time_min "
+            f"{time_min}: give a smaller sigma_min or a larger time_min"
+        )
+    return sigmas
 
 
 def vp_discrete(steps: int, beta_start: float = 0.00085, beta_end: float = 0.012, times: int = 1000) -> Tensor:

@@ -58,8 +58,8 @@ def load_solver(path: str | os.PathLike[str]) -> Solver:
             if size > MAXIMUM_FILE_BYTES:
                 raise _error(name, f"it has {size} bytes, more than the {MAXIMUM_FILE_BYTES} a solver may have")
             content = file.read(MAXIMUM_FILE_BYTES)
-    except OSError as error:
-        raise _error(name, f"it can't be read ({error.strerror or error}); check the path") from error
+    except (OSError, ValueError) as error:
+        raise _error(name, f"it can't be read ({getattr(error, 'strerror', None) or error}); check the path") from error
     return _parse(content, name)
 
 
@@ -159,7 +159,7 @@ def _refuse_constant(constant: str) -> float:
 def _dumps(value: dict[str, Any], path: object) -> str:
     try:
         return json.dumps(value, sort_keys=True, allow_nan=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise _error(str(path), f"settings and provenance must be JSON values ({error})") from error
 
 

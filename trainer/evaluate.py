@@ -14,9 +14,10 @@ from .checkpoints import load_checkpoint
 from .command import CallBar, run
 from .config import EvaluateOptions, parse
 from .errors import TrainerError
+from .measure import errors_at_equal_calls, errors_over_calls
 from .memory import peak_bytes, reset_peak
 from .network import Network
-from .report import compare, draw, make_folder, table, write_json
+from .report import draw, make_folder, table, write_json
 from .targets import Targets, Teacher, default_cache, fingerprint
 
 
@@ -44,8 +45,8 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
     with CallBar(network, expected):
         blocks = [targets.block("evaluation", i) for i in range(count)]
         reset_peak(blocks[0].noise.device)
-        plans = {solver.family: solver.plan()}
-        errors, curves = compare(network, blocks, plans, options.baselines, options.max_calls)
+        errors = errors_at_equal_calls(network, blocks, {solver.family: solver.plan()}, options.baselines)
+        curves = errors_over_calls(network, blocks, options.max_calls, options.baselines)
     content = {
         "endpoint_error": errors,
         "network_calls": {"forward": network.forward, "backward": network.backward, "total": network.total},

@@ -1,7 +1,7 @@
 """How far samplers end from the teacher, at equal numbers of network calls."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -12,7 +12,10 @@ from dyweight import Plan
 from .checkpoints import Checkpoint
 from .errors import NonFiniteError
 from .network import Network
-from .targets import Block
+from .targets import Block, deviation
+
+CURVE_SAMPLES = 256
+"""Samples at most for the errors over steps."""
 
 
 def endpoint(network: Network, block: Block, plan: Plan) -> Tensor:
@@ -21,19 +24,19 @@ def endpoint(network: Network, block: Block, plan: Plan) -> Tensor:
         return dyweight.sample(network.bound(block.cond, block.first), block.noise, plan)
 
 
-def endpoint_error(network: Network, blocks: Iterable[Block], plan: Plan, deviation: float) -> float:
-    """Mean squared endpoint error against the blocks' targets, divided by the targets' variance."""
+def endpoint_error(network: Network, blocks: Iterable[Block], plan: Plan, unit: float) -> float:
+    """Mean squared endpoint error against the blocks' targets, divided by unit^2, the targets' variance."""
     total, count = 0.0, 0
     for block in blocks:
-        error = (endpoint(network, block, plan) - block.target).double() / deviation
+        error = (endpoint(network, block, plan) - block.target).double() / unit
         total, count = total + float((error**2).sum()), count + error.numel()
     return total / count
 
 
-def error_or_infinity(network: Network, blocks: Iterable[Block], plan: Plan, deviation: float) -> float:
+def error_or_infinity(network: Network, blocks: Iterable[Block], plan: Plan, unit: float) -> float:
     """`endpoint_error`, infinite for a plan that drives the network to values that are not finite."""
     try:
-        error = endpoint_error(network, blocks, plan, deviation)
+        error = endpoint_error(network, blocks, plan, unit)
     except NonFiniteError:
         return math.inf
     return error if math.isfinite(error) else math.inf
@@ -51,3 +54,27 @@ def handcrafted(checkpoint: Checkpoint, network_calls: int, names: Iterable[str]
             if plan.network_calls == network_calls:
                 plans[name] = plan
     return plans
+
+
+def errors_at_equal_calls(
+    network: Network, blocks: Sequence[Block], learned: Mapping[str, Plan], names: Sequence[str] | None = None
+) -> dict[str, float]:
+    """Relative endpoint errors of the learned plans and the handcrafted solvers with as many calls, best first."""
+    calls = next(iter(learned.values())).network_calls
+    plans = {**learned, **handcrafted(network.checkpoint, calls, names)}
+    unit = deviation(blocks)
+    errors = {name: error_or_infinity(network, blocks, plan, unit) for name, plan in plans.items()}
+    return dict(sorted(errors.items(), key=lambda item: item[1]))
+
+
+def errors_over_calls(
+    network: Network, blocks: Sequence[Block], most_calls: int, names: Sequence[str] | None = None
+) -> dict[str, dict[int, float]]:
+    """Handcrafted solver -> number of network calls, from 2 -> relative endpoint error, on CURVE_SAMPLES samples."""
+    few = blocks[: max(1, CURVE_SAMPLES // len(blocks[0].noise))]
+    unit = deviation(few)
+    curves: dict[str, dict[int, float]] = {}
+    for calls in range(2, most_calls + 1):
+        for name, plan in handcrafted(network.checkpoint, calls, names).items():
+            curves.setdefault(name, {})[calls] = error_or_infinity(network, few, plan, unit)
+    return curves

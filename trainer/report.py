@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,15 +16,13 @@ from . import pictures
 from .config import DistillOptions
 from .errors import TrainerError
 from .fit import Progress
-from .measure import endpoint, error_or_infinity, handcrafted
+from .measure import endpoint, errors_at_equal_calls, errors_over_calls, handcrafted
 from .memory import peak_bytes, reset_peak
 from .network import Network
-from .targets import Block, Pairs, deviation
+from .targets import Block, Pairs
 
 SHOWN = 10
 """Samples in a picture's row."""
-CURVE_SAMPLES = 256
-"""Samples at most for the errors over steps."""
 CURVE_CALLS = 3
 """A distillation's report compares up to so many network calls more than the solver's."""
 
@@ -51,7 +49,8 @@ def distillation_report(options: DistillOptions, done: Distilled, network: Netwo
     blocks = [pairs.targets.block("test", i) for i in range(pairs.targets.block_count(options.report_pairs))]
     plan = solver.plan().detach()
     sampling_peak = _sampling_peak(network, blocks[0], plan)
-    errors, curves = compare(network, blocks, {solver.family: plan}, None, solver.network_calls + CURVE_CALLS)
+    errors = errors_at_equal_calls(network, blocks, {solver.family: plan})
+    curves = errors_over_calls(network, blocks, solver.network_calls + CURVE_CALLS)
     content = {
         "endpoint_error": errors,
         "network_calls": done.network_calls,
@@ -69,32 +68,6 @@ def distillation_report(options: DistillOptions, done: Distilled, network: Netwo
     write_json(folder, content)
     pictures.convergence(done.history, folder / "convergence.png", f"{options.ckpt}, {options.steps} steps")
     draw(folder, network, solver, blocks, errors, curves, options.ckpt)
-
-
-def compare(
-    network: Network,
-    blocks: list[Block],
-    learned: Mapping[str, Plan],
-    names: Iterable[str] | None,
-    most_calls: int,
-) -> tuple[dict[str, float], dict[str, dict[int, float]]]:
-    """Relative endpoint errors of the learned plans and of the handcrafted solvers `names` (None for all).
-
-    Returns the errors at the learned plans' number of network calls, best first, on all blocks; and those of the
-    handcrafted solvers at 2 to most_calls calls, on CURVE_SAMPLES samples.
-    """
-    unit = deviation(blocks)
-    calls = next(iter(learned.values())).network_calls
-    names = list(names) if names is not None else None
-    plans = {**learned, **handcrafted(network.checkpoint, calls, names)}
-    errors = {name: error_or_infinity(network, blocks, plan, unit) for name, plan in plans.items()}
-    curves: dict[str, dict[int, float]] = {}
-    few = blocks[: max(1, CURVE_SAMPLES // len(blocks[0].noise))]
-    for count in range(2, most_calls + 1):
-        for name, plan in handcrafted(network.checkpoint, count, names).items():
-            known = errors[name] if count == calls and len(few) == len(blocks) else None
-            curves.setdefault(name, {})[count] = known or error_or_infinity(network, few, plan, unit)
-    return dict(sorted(errors.items(), key=lambda item: item[1])), curves
 
 
 def draw(

@@ -12,6 +12,18 @@ Slope = Literal["state", "query"]
 """What x - denoised is divided by: the noise level of the state, or the one the network was asked at."""
 Initial = Literal["adams-bashforth", "adams-bashforth-variable", "euler", "uniform"]
 
+MAXIMUM_STEPS = 1000
+"""Of a solver from a file: a table has steps^2 numbers, and a small file must not ask for them."""
+_SETTINGS = {
+    "order": int,
+    "slope": str,
+    "analytic_first_step": bool,
+    "time_shifting": bool,
+    "time_scaling": bool,
+    "sigmas": list,
+    "schedule": dict,
+}
+
 
 class DyWeight(nn.Module):
     """A few-step solver whose weights are free, so their sum moves the time of the next state.
@@ -98,11 +110,16 @@ class DyWeight(nn.Module):
         for n in range(self.steps):
             learned = self.time_scaling and not (n == 0 and self.analytic_first_step)
             queries.append(time * time_scale[n] if learned else time)
+            if not (time > 0 and queries[n] > 0):
+                raise ValueError(
+                    f"step {n} has sigma {time.item():g} and asks at {queries[n].item():g}, both must be above 0: "
+                    "the weights before it carry time too far, or its time scale is not above 0"
+                )
             divisors.append(time if self.slope == "state" else queries[n])
             step = base[n + 1] - time
             used = min(n + 1, self.order)
-            row = [weights[n, n - j] * step / divisors[j] for j in range(n + 1 - used, n + 1)]
-            rows.append(_padded(row, before=n + 1 - used, total=self.steps))
+            row = weights[n, :used].flip(0) * step / torch.stack(divisors[n + 1 - used :])
+            rows.append(nn.functional.pad(row, (n + 1 - used, self.steps - n - 1)))
             time = time + step * weights[n, :used].sum() if self.time_shifting else base[n + 1]
             times.append(time)
         return Plan(
@@ -118,13 +135,16 @@ class DyWeight(nn.Module):
         """Take the weights and the time scale that make this plan; the inverse of `plan()`.
 
         plan: one shared table of as many rows, whose rows reach back `order` residuals at most.
-        Raises ValueError where no finite weights make it (a shifted time that meets a point of the base schedule).
+        Raises ValueError where the settings rule it out, or no finite weights make it (a shifted time that meets a
+        point of the base schedule).
         """
         if plan.batch is not None or plan.rows != self.steps or (plan.history or 0) > self.order:
             raise ValueError(
                 f"the plan has {plan.rows} rows of history {plan.history}, batch {plan.batch}: "
                 f"this solver takes {self.steps} rows of history {self.order} at most, and no batch"
             )
+        if plan.analytic_first_step != self.analytic_first_step:
+            raise ValueError(f"analytic_first_step is {plan.analytic_first_step} in the plan, not so in this solver")
         weights, time_scale = torch.zeros_like(self.weights), torch.ones_like(self.time_scale)
         time, divisors = self.sigmas[0], []
         for n in range(self.steps):
@@ -138,6 +158,8 @@ class DyWeight(nn.Module):
             time = time + step * weights[n].sum() if self.time_shifting else self.sigmas[n + 1]
         if not bool(torch.isfinite(weights).all() and torch.isfinite(time_scale).all()):
             raise ValueError("no finite weights and time scale make this plan: a shifted time meets the base schedule")
+        if not self.time_scaling and not torch.allclose(time_scale, torch.ones_like(time_scale)):
+            raise ValueError("the plan asks at other sigmas than its states have, but time_scaling is off")
         self.weights.copy_(weights)
         self.time_scale.copy_(time_scale)
         return self
@@ -160,15 +182,16 @@ class DyWeight(nn.Module):
 
     @staticmethod
     def shapes(settings: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-        """The shapes that a file with these settings must have, by tensor name."""
+        """The shapes that a file with these settings must have, by tensor name; ValueError for wrong settings."""
+        _check_settings(settings)
         steps = len(settings["sigmas"]) - 1
         return {"weights": (steps, settings["order"]), "time_scale": (steps,)}
 
     @classmethod
     def from_file(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> "DyWeight":
-        """The solver of a file, without gradients; ValueError or TypeError where the settings make none."""
+        """The solver of a file, without gradients; ValueError where settings and tensors make none."""
         settings = dict(settings)
-        solver = cls(torch.tensor(settings.pop("sigmas"), dtype=torch.float64), **settings)
+        solver = cls(torch.tensor(settings.pop("sigmas"), dtype=torch.float64), **settings, initial="euler")
         with torch.no_grad():
             solver.weights.copy_(tensors["weights"])
             solver.time_scale.copy_(tensors["time_scale"])
@@ -196,11 +219,6 @@ def _initial_weights(sigmas: Tensor, order: int, initial: Initial) -> Tensor:
     return weights
 
 
-def _padded(row: list[Tensor], before: int, total: int) -> Tensor:
-    values = torch.stack(row)
-    return torch.cat([values.new_zeros(before), values, values.new_zeros(total - before - len(row))])
-
-
 def _checked_schedule(sigmas: Tensor) -> Tensor:
     sigmas = torch.as_tensor(sigmas).to("cpu", torch.float64)
     if sigmas.ndim != 1 or len(sigmas) < 2:
@@ -208,6 +226,22 @@ def _checked_schedule(sigmas: Tensor) -> Tensor:
     if not bool(torch.isfinite(sigmas).all() and (sigmas[1:] < sigmas[:-1]).all() and sigmas[-1] >= 0):
         raise ValueError(f"sigmas must decrease and stay at 0 or above, got {sigmas.tolist()}")
     return sigmas
+
+
+def _check_settings(settings: dict[str, Any]) -> None:
+    for name, kind in _SETTINGS.items():
+        if name not in settings:
+            raise ValueError(f"setting {name!r} is missing")
+        if type(settings[name]) is not kind:
+            raise ValueError(f"setting {name!r} must be {kind.__name__}, it is {type(settings[name]).__name__}")
+    unknown = sorted(set(settings) - set(_SETTINGS))
+    if unknown:
+        raise ValueError(f"setting {unknown[0]!r} is unknown")
+    sigmas = settings["sigmas"]
+    if not 2 <= len(sigmas) <= MAXIMUM_STEPS + 1:
+        raise ValueError(f"setting 'sigmas' has {len(sigmas)} values, allowed are 2 to {MAXIMUM_STEPS + 1}")
+    if any(type(sigma) not in (int, float) or abs(sigma) > 1e300 for sigma in sigmas):
+        raise ValueError("setting 'sigmas' has a value that is no number of float64")
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
