@@ -17,6 +17,8 @@ from .targets import Teacher
 
 RESIDUALS_PER_PARAMETER = 60
 """Gauss-Newton's pairs give each parameter at least this number of residuals."""
+STEPS_TIMES_PAIRS = 448
+"""Gauss-Newton's pairs for few steps, whose rollouts are cheap and whose errors are large; 64 from 7 steps on."""
 
 Options = TypeVar("Options")
 
@@ -36,8 +38,8 @@ class DistillOptions:
     method: Literal["gauss-newton", "adam"] = "gauss-newton"
     """how to fit: gauss-newton is forward only; adam is the paper's"""
     pairs: int | None = None
-    """training pairs of noise and teacher endpoint; by default 10000 for adam; 64 for gauss-newton, more for small
-    latents"""
+    """training pairs of noise and teacher endpoint; by default 10000 for adam; for gauss-newton 64, and more for fewer
+    than 7 steps or small latents"""
     validation_pairs: int | None = None
     """held-out pairs that choose the iterate and stop gauss-newton; by default half of gauss-newton's pairs, 64 for
     adam"""
@@ -89,7 +91,8 @@ class DistillOptions:
         """Training and validation pairs: as given, or the method's default for these parameters and latent elements."""
         if self.method == "adam":
             return self.pairs or 10_000, self.validation_pairs or 64
-        training = self.pairs or max(64, RESIDUALS_PER_PARAMETER * parameters // elements)
+        for_small_latents = RESIDUALS_PER_PARAMETER * parameters // elements
+        training = self.pairs or max(64, STEPS_TIMES_PAIRS // self.steps, for_small_latents)
         return training, self.validation_pairs or max(1, training // 2)
 
     def __post_init__(self) -> None:

@@ -42,8 +42,8 @@ class GaussNewtonSettings:
 class GaussNewton:
     """Levenberg-Marquardt on sums of J^T J over pairs.
 
-    Several starts are explored on few pairs; the one with the smallest validation error goes on alone, with twice as
-    many pairs every second iteration until all are used. The iterate with the smallest validation error is the result.
+    Several starts are explored on few pairs; the one with the smallest validation error goes on alone, with more
+    pairs each iteration until all are used. The iterate with the smallest validation error is the result.
     """
 
     def __init__(
@@ -103,12 +103,14 @@ class GaussNewton:
         return int(torch.argmin(self._best_errors))
 
     def _training_blocks(self, iteration: int) -> int:
-        """Few while exploring, then twice as many every second time."""
+        """Few while exploring, then more by the same factor each iteration, all in the last."""
         pair_residuals = math.prod(self.pairs.targets.network.checkpoint.shape)
         needed = RESIDUALS_PER_PARAMETER * len(self._starts[0].parameters) / pair_residuals
-        few = self.pairs.targets.block_count(math.ceil(needed))
-        doublings = max(0, iteration + 2 - len(self._starts) * EXPLORING_ITERATIONS) // 2
-        return min(self.pairs.training_blocks, few << doublings)
+        everything = self.pairs.training_blocks
+        few = min(everything, self.pairs.targets.block_count(math.ceil(needed)))
+        alone = iteration + 1 - len(self._starts) * EXPLORING_ITERATIONS
+        share = max(0, alone) / self.settings.iterations
+        return math.floor(few * math.pow(everything / few, share) + 1e-9)
 
     def _iterate(self, current: int, blocks: list[Block]) -> float:
         """One step of one start; returns the training loss after it."""
