@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--ckpt", default="digits")
     parser.add_argument("--steps", type=int, nargs="+", default=[3, 5, 7])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--methods", nargs="+", choices=["adam", "gauss-newton"], default=["adam", "gauss-newton"])
     parser.add_argument("--adam-pairs", type=int, default=10_000)
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--teacher", default="ipndm:100", help="the fine teacher that errors are measured against")
@@ -46,7 +47,8 @@ def main() -> None:
         errors = errors_at_equal_calls(network, blocks, handcrafted(network.checkpoint, steps))
         best, best_error = next(iter(errors.items()))
         print(f"| {steps} | {best} | {best_error:.5f} | 1 | | |", flush=True)
-        for method, pairs in (("adam", arguments.adam_pairs), ("gauss-newton", None)):
+        for method in arguments.methods:
+            pairs = arguments.adam_pairs if method == "adam" else None
             runs = [fit(arguments.ckpt, steps, method, pairs, seed, blocks) for seed in arguments.seeds]
             print(f"| {steps} | {line(method, runs, best_error)}", flush=True)
             learned[steps] = statistics.median(run[0] for run in runs)

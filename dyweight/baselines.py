@@ -138,7 +138,7 @@ def _is_zero(sigma: Tensor) -> bool:
 
 
 def _checked(sigmas: Tensor) -> Tensor:
-    sigmas = torch.as_tensor(sigmas).to("cpu", torch.float64)
+    sigmas = torch.as_tensor(sigmas, dtype=torch.float64, device="cpu")
     if sigmas.ndim not in (1, 2) or sigmas.shape[-1] < 2:
         raise ValueError(f"sigmas has shape {list(sigmas.shape)}: give [steps + 1] or [batch, steps + 1]")
     if not bool(torch.isfinite(sigmas).all() and (sigmas[..., 1:] < sigmas[..., :-1]).all() and (sigmas >= 0).all()):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """The table that `sample()` runs, one row per slope:
 
@@ -33,7 +33,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         for name in ("sigmas", "query_sigmas", "gains"):
-            value = torch.as_tensor(getattr(self, name)).to("cpu", torch.float64)
+            value = torch.as_tensor(getattr(self, name), dtype=torch.float64, device="cpu")
             object.__setattr__(self, name, value)
         self._check()
         if self.history is None:
@@ -57,7 +57,11 @@ class Plan:
     def detach(self) -> "Plan":
         """The same numbers without gradients."""
         return replace(
-            self, sigmas=self.sigmas.detach(), query_sigmas=self.query_sigmas.detach(), gains=self.gains.detach()
+            self,
+            sigmas=self.sigmas.detach(),
+            query_sigmas=self.query_sigmas.detach(),
+            gains=self.gains.detach(),
+            history=None,
         )
 
     def _check(self) -> None:

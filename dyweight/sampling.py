@@ -12,7 +12,7 @@ Denoise = Callable[[Tensor, Tensor], Tensor]
 """(x [B, *shape], sigma [B]) -> the predicted clean x [B, *shape]."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Call:
     """What a callback is told after each network call."""
 
@@ -28,7 +28,7 @@ class Call:
     """[B, *shape] the predicted clean x."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class State:
     """A point between two rows, from which `advance` goes on; keep one to share the rows before it."""
 
@@ -78,7 +78,7 @@ def ask(
         residual = x * (sigma / (1 + sigma**2) ** 0.5)
     else:
         query = plan.query_sigmas[..., i]
-        denoised = denoise(x.to(dtype), _like(query, x).expand(x.shape[0]).contiguous())
+        denoised = denoise(x.to(dtype), _by_sample(query, x))
         residual = x - denoised
         if callback is not None:
             callback(Call(i, plan.sigmas[..., i].detach(), query.detach(), x, denoised))
@@ -97,6 +97,13 @@ def _add(x: Tensor, residual: Tensor, gain: Tensor) -> Tensor:
     if gain.ndim == 0 and not gain.requires_grad:
         return torch.add(x, residual, alpha=gain.item())
     return x + residual * _spread(gain, x)
+
+
+def _by_sample(query: Tensor, x: Tensor) -> Tensor:
+    """[] or [B] -> [B]. A number is filled in on the device: a copy to it would wait for all work before."""
+    if query.ndim == 0 and not query.requires_grad:
+        return x.new_full((x.shape[0],), query.item())
+    return _like(query, x).expand(x.shape[0]).contiguous()
 
 
 def _spread(value: Tensor, x: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ from torch import Tensor
 def polynomial(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Tensor:
     """Even in sigma^(1/rho), from sigma_max to sigma_min (Karras et al. 2022, equation 5). rho = 1: even in sigma."""
     _check_range(sigma_min, sigma_max)
-    if not (math.isfinite(rho) and rho > 0):
-        raise ValueError(f"rho is {rho}: give a number above 0 (EDM uses 7)")
+    if not 0.01 <= rho <= 1000:
+        raise ValueError(f"rho is {rho}: give a number from 0.01 to 1000 (EDM uses 7)")
     low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
     return _exact_ends((high + _fractions(steps) * (low - high)) ** rho, sigma_max, sigma_min)
 

@@ -15,10 +15,10 @@ from .errors import TrainerError
 from .losses import LossName
 from .targets import Teacher
 
-RESIDUALS_PER_PARAMETER = 60
-"""Gauss-Newton's pairs give each parameter at least this number of residuals."""
-STEPS_TIMES_PAIRS = 448
-"""Gauss-Newton's pairs for few steps, whose rollouts are cheap and whose errors are large; 64 from 7 steps on."""
+STEPS_TIMES_PAIRS, FEWEST_PAIRS, MOST_PAIRS = 448, 64, 512
+"""Gauss-Newton takes more pairs for few steps, whose rollouts are cheap and whose errors are large."""
+SMALL_LATENT, RESIDUALS_PER_PARAMETER = 64, 400
+"""Endpoints of latents with fewer elements hold little and have heavy tails: more pairs, more iterations."""
 
 Options = TypeVar("Options")
 
@@ -38,8 +38,8 @@ class DistillOptions:
     method: Literal["gauss-newton", "adam"] = "gauss-newton"
     """how to fit: gauss-newton is forward only; adam is the paper's"""
     pairs: int | None = None
-    """training pairs of noise and teacher endpoint; by default 10000 for adam; for gauss-newton 64, and more for fewer
-    than 7 steps or small latents"""
+    """training pairs of noise and teacher endpoint; by default 10000 for adam; for gauss-newton 64 to 149 by
+    the steps, up to 512 for latents of fewer than 64 elements"""
     validation_pairs: int | None = None
     """held-out pairs that choose the iterate and stop gauss-newton; by default half of gauss-newton's pairs, 64 for
     adam"""
@@ -64,7 +64,8 @@ class DistillOptions:
     time_scaling: bool = True
     """learn at which sigma the network is asked"""
     iterations: int | None = None
-    """steps of the fit; by default one pass over the pairs for adam, at most 5 after exploring for gauss-newton"""
+    """steps of the fit; by default one pass over the pairs for adam; for gauss-newton at most 5 after exploring, 10 for
+    latents of fewer than 64 elements"""
     learning_rate: float | None = None
     """adam: by default 0.09 / steps, between 1e-3 and 5e-2"""
     recompute: bool = True
@@ -91,9 +92,17 @@ class DistillOptions:
         """Training and validation pairs: as given, or the method's default for these parameters and latent elements."""
         if self.method == "adam":
             return self.pairs or 10_000, self.validation_pairs or 64
-        for_small_latents = RESIDUALS_PER_PARAMETER * parameters // elements
-        training = self.pairs or max(64, STEPS_TIMES_PAIRS // self.steps, for_small_latents)
+        wanted = max(FEWEST_PAIRS, STEPS_TIMES_PAIRS // self.steps)
+        if elements < SMALL_LATENT:
+            wanted = max(wanted, min(MOST_PAIRS, RESIDUALS_PER_PARAMETER * parameters // elements))
+        training = self.pairs or wanted
         return training, self.validation_pairs or max(1, training // 2)
+
+    def most_iterations(self, blocks: int, elements: int) -> int:
+        """`iterations`, or the default of the method for so many blocks of training pairs and latent elements."""
+        if self.method == "adam":
+            return self.iterations or blocks
+        return self.iterations or (10 if elements < SMALL_LATENT else 5)
 
     def __post_init__(self) -> None:
         positive = ("steps", "batch", "validation_pairs", "pairs", "iterations", "order", "report_pairs")

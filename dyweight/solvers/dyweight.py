@@ -68,7 +68,7 @@ class DyWeight(nn.Module):
         Raises ValueError for settings that make no solver.
         """
         super().__init__()
-        self.register_buffer("sigmas", _checked_schedule(sigmas))
+        self.register_buffer("sigmas", _checked_schedule(sigmas).detach().clone())
         if isinstance(order, bool) or not isinstance(order, int) or order < 1:
             raise ValueError(f"order is {order!r}: give a whole number of 1 or more (the paper uses 3)")
         _check_choice("slope", slope, get_args(Slope))
@@ -220,7 +220,7 @@ def _initial_weights(sigmas: Tensor, order: int, initial: Initial) -> Tensor:
 
 
 def _checked_schedule(sigmas: Tensor) -> Tensor:
-    sigmas = torch.as_tensor(sigmas).to("cpu", torch.float64)
+    sigmas = torch.as_tensor(sigmas, dtype=torch.float64, device="cpu")
     if sigmas.ndim != 1 or len(sigmas) < 2:
         raise ValueError(f"sigmas has shape {list(sigmas.shape)}: give [steps + 1] noise levels, one step or more")
     if not bool(torch.isfinite(sigmas).all() and (sigmas[1:] < sigmas[:-1]).all() and sigmas[-1] >= 0):

@@ -1,5 +1,7 @@
 """`--method` and the options that go with it -> a fit."""
 
+import math
+
 from dyweight import DyWeight
 
 from ..config import DistillOptions
@@ -14,9 +16,9 @@ from .gauss_newton import GaussNewton, GaussNewtonSettings
 def make_fit(options: DistillOptions, solver: DyWeight, network: Network, pairs: Pairs) -> Fit:
     """The fit that the options describe, ready to run or to restore."""
     loss = EndpointLoss(options.loss, options.huber_delta)
+    iterations = options.most_iterations(pairs.training_blocks, math.prod(network.checkpoint.shape))
     if options.method == "adam":
         rate = options.learning_rate or default_learning_rate(options.steps)
-        iterations = options.iterations or pairs.training_blocks
         return Adam(solver, network, pairs, loss, AdamSettings(iterations, rate, options.recompute))
-    settings = GaussNewtonSettings(options.iterations or 5, options.difference_step, options.initial == "auto")
+    settings = GaussNewtonSettings(iterations, options.difference_step, options.initial == "auto")
     return GaussNewton(solver, network, pairs, loss, settings, options.seed)

@@ -88,7 +88,8 @@ class GaussNewton:
             self.history.append(Progress(self._iteration, training_error, error, self.network.total))
             yield self.history[-1]
         best = self._best()
-        self._starts[best].parameters.write(self._best_vectors[best])
+        found = self._starts[best].parameters.solver_of(self._best_vectors[best])
+        self.solver.load_state_dict(found.state_dict())
 
     @property
     def _iterations(self) -> int:
@@ -147,7 +148,7 @@ class GaussNewton:
     def _loss(self, parameters: Parameters, vector: Tensor, blocks: list[Block]) -> float:
         """The training loss, infinite where the numbers make no table or drive the network out of range."""
         try:
-            plan = parameters.plan(vector)
+            plan = parameters.solver_of(vector).plan()
             ends = [(endpoint(self.network, b, plan) - b.target) / self.pairs.deviation for b in blocks]
         except (ValueError, NonFiniteError):
             return math.inf

@@ -1,5 +1,7 @@
 """What moves in a fit: a solver's numbers as one vector."""
 
+import copy
+
 import torch
 from torch import Tensor
 
@@ -10,7 +12,7 @@ class Parameters:
     """A vector [count] float64 for a DyWeight: the used weights row by row, then the log of the used time scales.
 
     free: the table is parameterised with time shifting off, so that a weight moves its own row only. The same tables
-    are reached, and `write` turns the result into the solver's own weights; which of the two is better conditioned
+    are reached, and `solver_of` turns the result into the solver's own weights; which of the two is better conditioned
     depends on the model. Without time scaling the two spans differ, and the solver's own weights are the parameters.
     """
 
@@ -45,6 +47,12 @@ class Parameters:
         self._twin.set_table(solver.plan().detach())
         return torch.cat([self._twin.weights[self._used], self._twin.time_scale[self._scaled].log()])
 
+    def solver_of(self, vector: Tensor) -> DyWeight:
+        """The solver's settings with these numbers; ValueError where they make none that a file may hold."""
+        solver = copy.deepcopy(self.solver).requires_grad_(False).set_table(self.plan(vector))
+        solver.plan()
+        return solver
+
     def plan(self, vector: Tensor) -> Plan:
         """The table of these numbers; ValueError where they make none."""
         count = int(self._used.sum())
@@ -52,7 +60,3 @@ class Parameters:
             self._twin.weights[self._used] = vector[:count]
             self._twin.time_scale[self._scaled] = vector[count:].exp()
             return self._twin.plan()
-
-    def write(self, vector: Tensor) -> None:
-        """Give the solver these numbers."""
-        self.solver.set_table(self.plan(vector))

@@ -1,0 +1,103 @@
+"""Models that nothing was tuned to, for `--ckpt benchmarks.models:NAME`: the built-in ones in other clothes."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dyweight import schedules
+from trainer.checkpoints import digits, gmm
+
+
+class DigitsFlow:
+    """`digits` with a shifted schedule and classifier-free guidance, as FLUX and SD3 users have them."""
+
+    shape = (1, 8, 8)
+
+    def __init__(self, shift: float = 1.0, guidance: float = 1.0) -> None:
+        self.model, self.shift, self.guidance = digits.checkpoint(), shift, guidance
+        self.fingerprint = f"{self.model.fingerprint}, shift {shift}, guidance {guidance}"
+
+    def schedule(self, steps: int) -> Tensor:
+        return schedules.flow(steps, self.shift)
+
+    def draw(self, generator: torch.Generator, batch: int) -> tuple[Tensor, Any]:
+        return self.model.draw(generator, batch)
+
+    def denoise(self, x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
+        conditioned = self.model.denoise(x, sigma, cond)
+        if self.guidance == 1:
+            return conditioned
+        unconditioned = self.model.denoise(x, sigma, None)
+        return unconditioned + self.guidance * (conditioned - unconditioned)
+
+
+class DigitsRounded(DigitsFlow):
+    """`digits` with what goes into the network and what comes out rounded to bfloat16."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fingerprint += ", bfloat16"
+
+    def denoise(self, x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
+        return super().denoise(x.bfloat16().to(x.dtype), sigma, cond).bfloat16().to(x.dtype)
+
+
+class DigitsExploding:
+    """`digits` as a variance-exploding model: x / (1 + sigma) is the flow's x at time sigma / (1 + sigma)."""
+
+    shape = (1, 8, 8)
+
+    def __init__(self) -> None:
+        self.model = digits.checkpoint()
+        self.fingerprint = f"{self.model.fingerprint}, exploding"
+
+    def schedule(self, steps: int) -> Tensor:
+        return schedules.polynomial(steps)
+
+    def draw(self, generator: torch.Generator, batch: int) -> tuple[Tensor, Any]:
+        noise, cond = self.model.draw(generator, batch)
+        return noise * float(self.schedule(1)[0]), cond
+
+    def denoise(self, x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
+        return self.model.denoise(x / (1 + sigma).reshape(-1, 1, 1, 1), sigma / (1 + sigma), cond)
+
+
+class MixtureFlow:
+    """A Gaussian mixture in the plane as a flow model."""
+
+    shape = (2,)
+    fingerprint = "mixture flow"
+
+    def __init__(self) -> None:
+        self.model = gmm.checkpoint(dimension=2, components=6, seed=3)
+
+    def schedule(self, steps: int) -> Tensor:
+        return schedules.flow(steps)
+
+    def draw(self, generator: torch.Generator, batch: int) -> tuple[Tensor, Any]:
+        return torch.randn(batch, 2, generator=generator), None
+
+    def denoise(self, x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
+        sigma = sigma.clamp(max=0.9999)
+        return self.model.denoise(x / (1 - sigma)[:, None], sigma / (1 - sigma))
+
+
+def digits_exploding() -> DigitsExploding:
+    return DigitsExploding()
+
+
+def digits_shifted() -> DigitsFlow:
+    return DigitsFlow(shift=3.0)
+
+
+def digits_guided() -> DigitsFlow:
+    return DigitsFlow(guidance=3.0)
+
+
+def digits_rounded() -> DigitsRounded:
+    return DigitsRounded()
+
+
+def mixture_flow() -> MixtureFlow:
+    return MixtureFlow()

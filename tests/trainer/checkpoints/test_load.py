@@ -1,0 +1,147 @@
+"""What --ckpt names, and what is said where it names nothing that can be distilled."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from trainer.checkpoints import checked, load_checkpoint
+from trainer.checkpoints.gmm import checkpoint
+from trainer.errors import CheckpointError, TrainerError
+
+
+def changed(**parts: Any) -> SimpleNamespace:
+    """A checkpoint of two dimensions with some parts replaced, or taken away by None."""
+    mixture = checkpoint(2)
+    complete = {name: getattr(mixture, name) for name in ("shape", "schedule", "draw", "denoise")} | parts
+    return SimpleNamespace(**{name: part for name, part in complete.items() if part is not None})
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [("digits", (1, 8, 8)), ("gmm", (16,)), ("gmm:3", (3,)), ("gmm:128", (128,))]
+)
+def test_built_in_names(name: str, shape: tuple[int, ...]) -> None:
+    assert tuple(load_checkpoint(name).shape) == shape
+
+
+def test_a_callable_of_a_module() -> None:
+    assert tuple(load_checkpoint("trainer.checkpoints.gmm:checkpoint").shape) == (16,)
+
+
+def test_a_callable_of_a_file(peaks_file: Callable[..., str]) -> None:
+    found = load_checkpoint(peaks_file())
+    noise, cond = found.draw(torch.Generator().manual_seed(0), 2)
+    assert noise.shape == (2, 4) and cond is None
+
+
+def test_a_file_may_import_what_lies_beside_it(tmp_path: Path, peaks_file: Callable[..., str]) -> None:
+    (tmp_path / "helper_of_a_users_model.py").write_text("FACTOR = 3\n")
+    name = peaks_file(("import torch", "import torch\nfrom helper_of_a_users_model import FACTOR"))
+    assert load_checkpoint(name) is not None
+
+
+def test_a_changed_file_is_read_again(peaks_file: Callable[..., str]) -> None:
+    assert tuple(load_checkpoint(peaks_file()).shape) == (4,)
+    assert tuple(load_checkpoint(peaks_file(("shape = (4,)", "shape = (7,)"))).shape) == (7,)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("digts", "digits"),
+        ("Digits", "digits"),
+        ("gm", "gmm"),
+        ("something", "something"),
+        ("", "no such checkpoint"),
+        (":", ":"),
+        ("no_such_module:make", "no_such_module"),
+        ("trainer.no_such_module:make", "trainer.no_such_module"),
+        (".relative:make", "relative"),
+        ("no/such/file.py:make", "no/such/file.py"),
+        ("trainer.checkpoints.gmm:checkpont", "did you mean checkpoint"),
+        ("trainer.checkpoints.gmm:SIGMA_MAX", "SIGMA_MAX"),
+        ("gmm:0", "gmm:0"),
+        ("gmm:two", "gmm:two"),
+        ("gmm:-2", "gmm:-2"),
+        ("gmm:", "gmm:"),
+        ("torch:zeros", "torch:zeros"),
+        ("collections:OrderedDict", "denoise"),
+    ],
+)
+def test_a_name_that_leads_nowhere_is_a_clear_error(name: str, said: str) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(name)
+    message = str(caught.value)
+    assert "--ckpt" in message and said in message and "\n" not in message
+
+
+def test_a_missing_callable_of_a_file_names_the_file_and_the_nearest(peaks_file: Callable[..., str]) -> None:
+    with pytest.raises(CheckpointError, match=r"model\.py.*mak.*make"):
+        load_checkpoint(peaks_file().removesuffix("e"))
+
+
+def test_an_import_that_fails_inside_a_users_module_is_not_hidden(peaks_file: Callable[..., str]) -> None:
+    """The message must name what is missing, not the module that exists."""
+    with pytest.raises((ModuleNotFoundError, TrainerError), match="no_such_library"):
+        load_checkpoint(peaks_file(("import torch", "import torch, no_such_library")))
+
+
+@pytest.mark.parametrize("part", ["denoise", "shape", "schedule", "draw"])
+def test_a_missing_part_is_named(part: str) -> None:
+    with pytest.raises(CheckpointError, match=f"--ckpt mine: .*{part}"):
+        checked(changed(**{part: None}), "mine")
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        lambda steps: torch.linspace(1, 0, steps),
+        lambda steps: torch.linspace(0, 1, steps + 1),
+        lambda steps: torch.linspace(1, -1, steps + 1),
+        lambda steps: torch.ones(steps + 1),
+        lambda steps: torch.full((steps + 1,), torch.nan),
+        lambda steps: torch.cat([torch.tensor([torch.inf]), torch.linspace(1, 0, steps)]),
+        lambda steps: torch.linspace(1, 0, steps + 1)[None],
+        lambda steps: torch.linspace(1, 0, steps + 1).tolist(),
+        lambda steps: None,
+    ],
+    ids=["short", "rising", "negative", "constant", "nan", "infinite", "two axes", "a list", "nothing"],
+)
+def test_a_wrong_schedule_is_a_clear_error(schedule: Callable[[int], Any]) -> None:
+    with pytest.raises(CheckpointError, match=r"--ckpt mine: schedule\(3\)"):
+        checked(changed(schedule=schedule), "mine")
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda generator, batch: (torch.randn(batch, 3), None),
+        lambda generator, batch: (torch.randn(2), None),
+        lambda generator, batch: (torch.randn(1, 2), None),
+        lambda generator, batch: torch.randn(batch, 2),
+        lambda generator, batch: (torch.randn(batch, 2), None, None),
+        lambda generator, batch: ([[0.0, 0.0]] * batch, None),
+        lambda generator, batch: (torch.zeros(batch, 2, dtype=torch.int64), None),
+        lambda generator, batch: (torch.full((batch, 2), torch.nan), None),
+    ],
+    ids=["wide", "no batch", "one", "noise alone", "three", "a list", "integers", "nan"],
+)
+def test_a_wrong_draw_is_a_clear_error(draw: Callable[..., Any]) -> None:
+    with pytest.raises(CheckpointError, match=r"--ckpt mine: draw\(generator, 2\)"):
+        checked(changed(draw=draw), "mine")
+
+
+@pytest.mark.parametrize("shape", [3, None, (2.5,), ("a",)])
+def test_a_shape_that_is_none_is_a_clear_error(shape: Any) -> None:
+    wrong = changed()
+    wrong.shape = shape
+    with pytest.raises(CheckpointError, match="--ckpt mine: .*shape|--ckpt mine: draw"):
+        checked(wrong, "mine")
+
+
+def test_a_whole_checkpoint_passes_unchanged() -> None:
+    whole = changed()
+    assert checked(whole, "mine") is whole

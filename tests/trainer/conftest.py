@@ -1,0 +1,177 @@
+"""What the tests of the trainer share: a small checkpoint, and the command lines in this process or in another."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from dyweight import schedules
+from trainer import distill, evaluate, pictures
+
+ROOT = Path(__file__).parents[2]
+VARIANCE = 0.1
+
+
+class Peaks:
+    """Elements at -1 or 1, give or take VARIANCE, whose posterior mean is exact. Has none of the optional attributes.
+
+    before_call(calls so far, x, sigma) is there for tests that count, stop or change the model.
+    """
+
+    def __init__(self, shape: tuple[int, ...] = (4,), dtype: torch.dtype = torch.float32) -> None:
+        self.shape, self.dtype = shape, dtype
+        self.calls = 0
+        self.before_call: Callable[[int, Tensor, Tensor], object] = lambda calls, x, sigma: None
+
+    def schedule(self, steps: int) -> Tensor:
+        return schedules.polynomial(steps, 0.02, 10)
+
+    def draw(self, generator: torch.Generator, batch: int) -> tuple[Tensor, Any]:
+        return (10 * torch.randn(batch, *self.shape, generator=generator)).to(self.dtype), None
+
+    def denoise(self, x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
+        self.before_call(self.calls, x, sigma)
+        self.calls += 1
+        square = sigma.to(x).reshape(-1, *[1] * (x.ndim - 1)) ** 2
+        return (VARIANCE * x + square * torch.tanh(x / (VARIANCE + square))) / (VARIANCE + square)
+
+
+PEAKS_FILE = """
+import torch
+from dyweight import schedules
+
+class Peaks:
+    shape = (4,)
+    calls = 0
+
+    def schedule(self, steps):
+        return schedules.polynomial(steps, 0.02, 10)
+
+    def draw(self, generator, batch):
+        return 10 * torch.randn(batch, *self.shape, generator=generator), None
+
+    def denoise(self, x, sigma, cond):
+        self.before_call()
+        self.calls += 1
+        square = sigma.to(x)[:, None] ** 2
+        return (0.1 * x + square * torch.tanh(x / (0.1 + square))) / (0.1 + square)
+
+    def before_call(self):
+        pass
+
+make = Peaks
+"""
+"""The same as a user's file."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command did."""
+
+    status: int
+    out: Path
+    printed: str
+    errors: str
+
+    @property
+    def message(self) -> str:
+        """The one line that says what is wrong, after the checks that every refusal must pass."""
+        assert self.status == 2, f"exit status {self.status}: {self.errors or self.printed}"
+        assert "Traceback" not in self.errors
+        line = self.errors.strip().splitlines()[-1]
+        assert "error: " in line
+        assert self.errors.count("error: ") == 1
+        return line
+
+    def report(self, folder: Path | None = None) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads(((folder or self.out) / "report.json").read_text())
+        return content
+
+
+class Commands:
+    """Runs the command lines; files go to a folder of the test."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self._capsys, self._monkeypatch = folder, capsys, monkeypatch
+
+    def distill(self, ckpt: object, *arguments: object, out: object = "solver.safetensors") -> Outcome:
+        """ckpt: what --ckpt names, or a checkpoint. out: relative to the test's folder."""
+        return self._run(distill.main, ckpt, arguments, self.folder / str(out))
+
+    def evaluate(self, ckpt: object, solver: object, *arguments: object, out: object = "evaluation") -> Outcome:
+        return self._run(evaluate.main, ckpt, ("--solver", solver, *arguments), self.folder / str(out))
+
+    def in_another_process(self, program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", f"trainer.{program}", *map(str, arguments)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+    def _run(self, main: Callable[[list[str]], int], ckpt: object, arguments: tuple[object, ...], out: Path) -> Outcome:
+        if not isinstance(ckpt, str):
+            module = ModuleType("a_users_module")
+            vars(module)["make"] = lambda: ckpt
+            self._monkeypatch.setitem(sys.modules, module.__name__, module)
+            ckpt = "a_users_module:make"
+        self._capsys.readouterr()
+        try:
+            status = main(["--ckpt", ckpt, *map(str, arguments), "--out", str(out)])
+        except SystemExit as stop:
+            assert isinstance(stop.code, int)
+            status = stop.code
+        return Outcome(status, out, *self._capsys.readouterr())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small tensors are slower on many threads, above all when several test runs share a machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def no_cache_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that stands in for ~/.cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
+    return tmp_path / "user-cache"
+
+
+@pytest.fixture
+def commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Commands:
+    return Commands(tmp_path, capsys, monkeypatch)
+
+
+@pytest.fixture
+def peaks() -> type[Peaks]:
+    return Peaks
+
+
+@pytest.fixture
+def peaks_file(tmp_path: Path) -> Callable[..., str]:
+    """Writes a user's file with the checkpoint in it, some text of it replaced; returns what --ckpt takes."""
+
+    def write(*replacements: tuple[str, str], name: str = "model.py") -> str:
+        text = PEAKS_FILE
+        for old, new in replacements:
+            assert old in text
+            text = text.replace(old, new)
+        (tmp_path / name).write_text(text)
+        return f"{tmp_path / name}:make"
+
+    return write
+
+
+@pytest.fixture
+def quick_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are empty files: rendering them takes longer than a small fit."""
+    monkeypatch.setattr(pictures, "_write", lambda figure, path: path.touch())
