@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -116,14 +117,14 @@ class Commands:
         return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
     def _run(self, main: Callable[[list[str]], int], ckpt: object, arguments: tuple[object, ...], out: Path) -> Outcome:
+        name = ckpt if isinstance(ckpt, str) else "a_users_module:make"
         if not isinstance(ckpt, str):
             module = ModuleType("a_users_module")
             vars(module)["make"] = lambda: ckpt
             self._monkeypatch.setitem(sys.modules, module.__name__, module)
-            ckpt = "a_users_module:make"
         self._capsys.readouterr()
         try:
-            status = main(["--ckpt", ckpt, *map(str, arguments), "--out", str(out)])
+            status = main(["--ckpt", name, *map(str, arguments), "--out", str(out)])
         except SystemExit as stop:
             assert isinstance(stop.code, int)
             status = stop.code
@@ -175,3 +176,20 @@ def peaks_file(tmp_path: Path) -> Callable[..., str]:
 def quick_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures are empty files: rendering them takes longer than a small fit."""
     monkeypatch.setattr(pictures, "_write", lambda figure, path: path.touch())
+
+
+@pytest.fixture
+def full_disk() -> Callable[[int], AbstractContextManager[None]]:
+    """A context in which no file can grow beyond so many bytes."""
+    resource = pytest.importorskip("resource")
+
+    @contextmanager
+    def full_after(size: int) -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return full_after

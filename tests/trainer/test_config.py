@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import typing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,12 @@ def docstrings(options: type) -> dict[str, str]:
     """The text under each field, read from the source."""
     tree = ast.parse(Path(config.__file__).read_text("utf-8"))
     (body,) = (node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == options.__name__)
-    names = {field.name for field in dataclasses.fields(options)}
-    return {
-        field.target.id: following.value.value  # type: ignore[attr-defined]
-        for field, following in zip(body, body[1:], strict=False)
-        if isinstance(field, ast.AnnAssign) and field.target.id in names and isinstance(following, ast.Expr)  # type: ignore[union-attr]
-    }
+    found = {}
+    for field, following in pairwise(body):
+        if isinstance(field, ast.AnnAssign) and isinstance(following, ast.Expr):
+            assert isinstance(field.target, ast.Name)
+            found[field.target.id] = ast.literal_eval(following.value)
+    return found
 
 
 def squeezed(text: str) -> str:

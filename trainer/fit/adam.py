@@ -10,7 +10,6 @@ from torch import Tensor
 import dyweight
 from dyweight import DyWeight
 
-from ..errors import TrainerError
 from ..losses import EndpointLoss
 from ..measure import endpoint_error
 from ..network import Network
@@ -23,6 +22,8 @@ WARM_UP_START = 0.1
 FINAL_FRACTION = 0.01
 """Where the cosine ends."""
 GRADIENT_NORM = 1.0
+HALVINGS = 20
+"""Of a step that leaves the valid times, before it is taken back."""
 VALIDATIONS = 20
 """How many times a run measures the validation error."""
 
@@ -88,16 +89,25 @@ class Adam:
         denoise = self.network.bound(block.cond, block.first, recomputed=self.settings.recomputed)
         self._optimiser.zero_grad()
         with torch.enable_grad():
-            try:
-                plan = self.solver.plan()
-            except ValueError as error:
-                rate = self.settings.learning_rate
-                raise TrainerError(f"iteration {iteration}: {error}; lower --learning-rate (now {rate:g})") from error
+            plan = self.solver.plan()
             loss = self.loss.value((dyweight.sample(denoise, block.noise, plan) - block.target) / self.pairs.deviation)
             loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self._parameters, GRADIENT_NORM)
+        before = [p.detach().clone() for p in self._parameters]
         self._optimiser.step()
+        self._step_back(before)
         return float(loss.detach())
+
+    @torch.no_grad()
+    def _step_back(self, before: list[Tensor]) -> None:
+        """Halve a step that carries a time to 0 or below until it does not."""
+        for halvings in range(HALVINGS + 1):
+            try:
+                self.solver.plan()
+                return
+            except ValueError:
+                for parameter, earlier in zip(self._parameters, before, strict=True):
+                    parameter.lerp_(earlier, 0.5 if halvings < HALVINGS - 1 else 1.0)
 
     def state(self) -> dict[str, Tensor]:
         state = {

@@ -17,6 +17,8 @@ from .parameters import Parameters
 
 NOISY_STEP = 0.02
 """A difference step that only a network with much rounding noise needs."""
+CHUNK = 1 << 16
+"""Residuals that are turned to float64 at a time."""
 
 
 @dataclass(frozen=True)
@@ -63,21 +65,20 @@ def normal_equations(
     base, moved = parameters.plan(vector), [_moved(parameters, vector, p, difference_step) for p in range(count)]
     for block in blocks:
         end, asked = _rollout(network, block, base)
-        columns = torch.stack(
-            [
-                _column(network, block, end, asked, plans, first).div(deviation).flatten(1).cpu()
-                for plans, first in zip(moved, parameters.first_touched, strict=True)
-            ]
-        )
-        residuals = ((end - block.target) / deviation).flatten(1).cpu().double()
-        for pair in range(len(residuals)):
-            jacobian, residual = columns[:, pair].double(), residuals[pair]
-            weighted = jacobian * loss.weights(residual)
+        columns = [
+            _column(network, block, end, asked, plans, first).div_(deviation).flatten().cpu()
+            for plans, first in zip(moved, parameters.first_touched, strict=True)
+        ]
+        residuals = (end - block.target).div_(deviation).flatten().cpu()
+        chunks = [torch.split(column, CHUNK) for column in (residuals, *columns)]
+        for residual, *slopes in zip(*chunks, strict=True):
+            error, jacobian = residual.double(), torch.stack(slopes).double()
+            weighted = jacobian * loss.weights(error)
             curvature += weighted @ jacobian.T
-            gradient += weighted @ residual
-            total += float(loss.value(residual)) * residual.numel()
-            elements += residual.numel()
-    return NormalEquations(curvature / elements, gradient / elements, total / elements)
+            gradient += weighted @ error
+            total += float(loss.value(error)) * error.numel()
+            elements += error.numel()
+    return NormalEquations((curvature + curvature.T) / (2 * elements), gradient / elements, total / elements)
 
 
 @torch.inference_mode()

@@ -138,7 +138,7 @@ def test_a_wrong_draw_is_a_clear_error(draw: Callable[..., Any]) -> None:
 def test_a_shape_that_is_none_is_a_clear_error(shape: Any) -> None:
     wrong = changed()
     wrong.shape = shape
-    with pytest.raises(CheckpointError, match="--ckpt mine: .*shape|--ckpt mine: draw"):
+    with pytest.raises(CheckpointError, match=r"--ckpt mine: .*(shape|draw)"):
         checked(wrong, "mine")
 
 

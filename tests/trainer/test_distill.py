@@ -1,0 +1,155 @@
+"""`python -m trainer.distill`: its contract, that it can be repeated, and that it writes a whole file or none."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import dyweight
+from trainer.config import DistillOptions
+from trainer.distill import distill
+
+QUICK = ("--steps", 2, "--pairs", 16, "--teacher", "ipndm:10", "--iterations", 2)
+
+
+def test_the_contract_in_a_process_of_its_own(commands: Any, tmp_path: Path) -> None:
+    """The commands as design.md gives them; another process writes the same bytes."""
+    arguments = ("--steps", 3, "--order", 2, "--method", "gauss-newton", "--pairs", 16)
+    arguments += ("--teacher", "heun:10", "--seed", 4)
+    out, report = tmp_path / "new" / "a.safetensors", tmp_path / "report"
+    done = commands.in_another_process("distill", "--ckpt", "gmm:3", *arguments, "--out", out, "--report", report)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert str(out) in done.stdout
+    assert json.loads((report / "report.json").read_text())["endpoint_error"]["dyweight"] > 0
+    assert commands.distill("gmm:3", *arguments).out.read_bytes() == out.read_bytes()
+
+    compared = ("--baselines", "euler,ipndm", "--samples", 50, "--seed", 9, "--out", tmp_path / "evaluation")
+    done = commands.in_another_process("evaluate", "--ckpt", "gmm:3", "--solver", out, *compared)
+    assert (done.returncode, done.stderr) == (0, "")
+    errors = json.loads((tmp_path / "evaluation" / "report.json").read_text())["endpoint_error"]
+    assert errors.keys() == {"dyweight", "euler", "ipndm"}
+
+
+@pytest.mark.parametrize("method", ["gauss-newton", "adam"])
+def test_the_same_command_gives_the_same_bytes_and_another_seed_another_file(
+    method: str, commands: Any, peaks: Any, tmp_path: Path
+) -> None:
+    """Whatever stands in the cache, and whatever the process drew before."""
+    files = []
+    for seed, cache in ((0, "a"), (0, "a"), (0, "b"), (1, "b")):
+        torch.rand(len(files) + 1)
+        outcome = commands.distill(peaks(), *QUICK, "--method", method, "--seed", seed, "--cache", tmp_path / cache)
+        assert outcome.status == 0, outcome.errors
+        files.append(outcome.out.read_bytes())
+    assert files[0] == files[1] == files[2] != files[3]
+
+
+def test_another_process_gives_the_same_bytes_of_a_users_model(
+    commands: Any, peaks_file: Callable[..., str], tmp_path: Path
+) -> None:
+    arguments = ("--method", "adam", *QUICK)
+    here = commands.distill(peaks_file(), *arguments).out
+    there = tmp_path / "there.safetensors"
+    done = commands.in_another_process("distill", "--ckpt", peaks_file(), *arguments, "--out", there)
+    assert done.returncode == 0, done.stderr
+    assert here.read_bytes() == there.read_bytes()
+
+
+def test_a_run_leaves_the_global_random_state_alone(commands: Any, peaks: Any) -> None:
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    assert commands.distill(peaks(), *QUICK).status == 0
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_nothing_but_the_file_is_left_beside_it(commands: Any, peaks: Any, tmp_path: Path) -> None:
+    assert commands.distill(peaks(), *QUICK, out="folder/solver.safetensors").status == 0
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["solver.safetensors"]
+
+
+def test_an_old_file_is_replaced(commands: Any, peaks: Any, tmp_path: Path) -> None:
+    (tmp_path / "solver.safetensors").write_text("an old file")
+    outcome = commands.distill(peaks(), *QUICK)
+    assert outcome.status == 0 and dyweight.load_solver(outcome.out).steps == 2
+
+
+def test_the_file_says_for_what_and_how_it_was_made(commands: Any) -> None:
+    arguments = ("--steps", 3, "--pairs", 24, "--validation-pairs", 8, "--teacher", "ipndm:12", "--seed", 7)
+    outcome = commands.distill("gmm:5", *arguments, "--loss", "huber", "--iterations", 1)
+    solver = dyweight.load_solver(outcome.out)
+    expected = {
+        "model": "gmm:5",
+        "model_family": "gaussian mixture",
+        "prediction_type": "denoised",
+        "shift": None,
+        "guidance": None,
+        "shape": [5],
+        "teacher": "ipndm:12",
+        "method": "gauss-newton",
+        "pairs": 24,
+        "validation_pairs": 8,
+        "loss": "huber",
+        "seed": 7,
+    }
+    assert {name: solver.provenance[name] for name in expected} == expected
+    assert solver.provenance["fingerprint"].startswith("gmm-5")
+    assert solver.provenance["endpoint_error_after"] < solver.provenance["endpoint_error_before"]
+    assert solver.provenance["versions"].keys() >= {"dyweight", "torch"}
+    assert len(solver.provenance["date"]) == len("2026-01-31")
+    assert solver.settings()["schedule"]["kind"] == "polynomial"
+
+
+def test_pairs_are_whole_network_calls_and_the_file_tells_how_many(commands: Any, peaks: Any) -> None:
+    arguments = ("--steps", 2, "--teacher", "ipndm:10", "--iterations", 1, "--batch", 4)
+    for given, made in (((8, 4), (8, 4)), ((9, 1), (12, 4))):
+        outcome = commands.distill(peaks(), *arguments, "--pairs", given[0], "--validation-pairs", given[1])
+        provenance = dyweight.load_solver(outcome.out).provenance
+        assert (provenance["pairs"], provenance["validation_pairs"]) == made
+
+
+@pytest.mark.parametrize("steps", [1, 2, 6])
+@pytest.mark.parametrize("method", ["gauss-newton", "adam"])
+def test_any_number_of_steps_and_every_order(steps: int, method: str, commands: Any, peaks: Any) -> None:
+    for order in (1, None, steps):
+        more = () if order is None else ("--order", order)
+        outcome = commands.distill(peaks(), *QUICK, "--steps", steps, "--method", method, *more)
+        assert outcome.status == 0, outcome.errors
+        solver = dyweight.load_solver(outcome.out)
+        assert (solver.steps, solver.order) == (steps, order or min(3, steps))
+
+
+def test_distill_can_be_called_from_python(peaks_file: Callable[..., str], tmp_path: Path) -> None:
+    options = DistillOptions(peaks_file(), 2, tmp_path / "solver.safetensors", pairs=8, teacher="euler:6", iterations=1)
+    done = distill(options)
+    loaded = dyweight.load_solver(options.out)
+    assert torch.equal(loaded.weights, done.solver.weights)
+    assert torch.equal(loaded.time_scale, done.solver.time_scale)
+
+
+def test_one_pair_and_one_element_are_enough(commands: Any, peaks: Any) -> None:
+    """The smallest problem there is."""
+    smallest = ("--pairs", 1, "--validation-pairs", 1, "--batch", 1, "--teacher", "ipndm:10")
+    outcome = commands.distill(peaks((1,)), "--steps", 1, *smallest)
+    assert outcome.status == 0, outcome.errors
+
+
+def test_progress_is_printed_line_by_line(commands: Any, peaks: Any) -> None:
+    outcome = commands.distill(peaks(), *QUICK, "--initial", "euler", "--iterations", 3)
+    lines = [line for line in outcome.printed.splitlines() if line.startswith("iteration")]
+    assert lines and all("validation error" in line and "network calls" in line for line in lines)
+    assert outcome.errors == ""
+
+
+def test_an_interrupt_from_the_keyboard_is_no_traceback(commands: Any, peaks: Any) -> None:
+    def interrupt(calls: int, x: torch.Tensor, sigma: torch.Tensor) -> None:
+        if calls == 30:
+            raise KeyboardInterrupt
+
+    model = peaks()
+    model.before_call = interrupt
+    outcome = commands.distill(model, *QUICK)
+    assert outcome.status == 130 and "Traceback" not in outcome.errors
+    assert not outcome.out.exists()
