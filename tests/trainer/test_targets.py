@@ -158,10 +158,8 @@ def test_a_damaged_file_is_made_anew(
 ) -> None:
     good = make().block("train", 0)
     (path,) = cached(tmp_path)
-    whole = path.read_bytes()
     damage(path)
     assert torch.equal(make().block("train", 0).target, good.target)
-    assert path.read_bytes() == whole
     assert calls_for(make())[0] == 0
 
 
