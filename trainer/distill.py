@@ -93,6 +93,8 @@ def distill(options: DistillOptions) -> Distillation:
     dyweight.save_solver(solver, options.out, solver.provenance)
     file.remove()
     print(f"endpoint error {before:.5f} before, {after:.5f} after; wrote {options.out}")
+    if after > before:
+        print("warning: no better than the untrained solver; give more --pairs or --iterations, or another --seed")
     if options.report is not None:
         distillation_report(options, done, network, pairs)
         print(f"report and pictures are in {options.report}")

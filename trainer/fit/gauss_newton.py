@@ -83,7 +83,7 @@ class GaussNewton:
             current = self._current()
             blocks = self.pairs.training[: self._training_blocks(self._iteration)]
             training_error = self._iterate(current, blocks)
-            error = self._validate(current, on_all=len(blocks) == self.pairs.training_blocks)
+            error = self._validate(current, final=not self._exploring and len(blocks) == self.pairs.training_blocks)
             self._iteration += 1
             self.history.append(Progress(self._iteration, training_error, error, self.network.total))
             yield self.history[-1]
@@ -95,10 +95,13 @@ class GaussNewton:
     def _iterations(self) -> int:
         return len(self._starts) * EXPLORING_ITERATIONS + self.settings.iterations
 
+    @property
+    def _exploring(self) -> bool:
+        return self._iteration < len(self._starts) * EXPLORING_ITERATIONS
+
     def _current(self) -> int:
         """Which start moves: each in turn while exploring, then the best."""
-        exploring = self._iteration // EXPLORING_ITERATIONS
-        return exploring if exploring < len(self._starts) else self._best()
+        return self._iteration // EXPLORING_ITERATIONS if self._exploring else self._best()
 
     def _best(self) -> int:
         return int(torch.argmin(self._best_errors))
@@ -134,12 +137,12 @@ class GaussNewton:
         self._dampings[current] = damping
         return loss
 
-    def _validate(self, current: int, on_all: bool) -> float:
-        """The validation error of one start; keeps its numbers if they are its best."""
+    def _validate(self, current: int, final: bool) -> float:
+        """The validation error of one start; keeps its numbers if they are its best. final: counts a stall."""
         parameters, vector = self._starts[current].parameters, self._vectors[current]
         error = error_or_infinity(self.network, self.pairs.validation, parameters.plan(vector), self.pairs.deviation)
         better = error < float(self._best_errors[current]) * (1 - 1e-2)
-        self._stalled = 0 if better or not on_all else self._stalled + 1
+        self._stalled = 0 if better or not final else self._stalled + 1
         if error < float(self._best_errors[current]):
             self._best_errors[current] = error
             self._best_vectors[current] = vector

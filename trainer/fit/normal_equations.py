@@ -34,7 +34,9 @@ class NormalEquations:
     def step(self, damping: float) -> Tensor:
         """The Levenberg-Marquardt step, damped in proportion to each parameter's own curvature."""
         own = torch.diagonal(self.curvature)
-        scale = own.clamp_min(1e-10 * float(own.max()) + 1e-300)
+        if not bool(own.any()):
+            return torch.zeros_like(self.gradient)
+        scale = own.clamp_min(1e-10 * float(own.max()))
         solved: Tensor = torch.linalg.solve(self.curvature + damping * torch.diag(scale), -self.gradient)
         return solved
 
