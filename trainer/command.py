@@ -1,7 +1,9 @@
 """What the command lines share: errors as one line, and a bar that counts network calls."""
 
+import secrets
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -15,13 +17,25 @@ def run(command: Callable[[], object]) -> int:
     """Exit status of a command: 0, 2 with a message for what the user can mend, 130 when interrupted."""
     try:
         command()
-    except (TrainerError, SolverFileError) as error:
+    except (TrainerError, SolverFileError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def writable_folder(option: str, path: Path) -> Path:
+    """The folder, made where it is missing; TrainerError naming the option where nothing can be written there."""
+    probe = path / f".probe-{secrets.token_hex(4)}"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise TrainerError(f"{option}: {path} can't be written in ({error.strerror}); give another place") from error
+    return path
 
 
 class CallBar:

@@ -3,6 +3,7 @@
 import argparse
 import ast
 import inspect
+import math
 import textwrap
 import types
 import typing
@@ -108,8 +109,9 @@ class DistillOptions:
         positive = ("steps", "batch", "validation_pairs", "pairs", "iterations", "order", "report_pairs")
         for name in (*positive, "learning_rate", "difference_step", "huber_delta"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
+            if value is not None and not 0 < value < math.inf:
                 raise TrainerError(f"{flag(name)} is {value}: give a number above 0")
+        check_seed(self.seed)
         if self.order is not None and self.order > self.steps:
             raise TrainerError(
                 f"--order is {self.order}, but {self.steps} steps have {self.steps} slopes: give 1 to {self.steps}"
@@ -152,6 +154,7 @@ class EvaluateOptions:
         for name in ("samples", "batch", "max_calls"):
             if not getattr(self, name) > 0:
                 raise TrainerError(f"{flag(name)} is {getattr(self, name)}: give a number above 0")
+        check_seed(self.seed)
         Teacher.parse(self.teacher)
 
 
@@ -170,6 +173,12 @@ def parse(options: type[Options], program: str, arguments: Sequence[str] | None 
         return options(**vars(parser.parse_args(arguments)))
     except TrainerError as error:
         parser.error(str(error))
+
+
+def check_seed(seed: int) -> None:
+    """TrainerError for a seed that a generator can't take."""
+    if not 0 <= seed < 2**63:
+        raise TrainerError(f"--seed is {seed}: give a whole number from 0 to 2^63 - 1")
 
 
 def flag(name: str) -> str:

@@ -1,5 +1,6 @@
 """`python -m trainer.distill`: fit a few-step solver to a teacher's endpoints and write its coefficient file."""
 
+import copy
 import datetime
 import math
 import platform
@@ -16,7 +17,7 @@ import dyweight
 from dyweight import DyWeight
 
 from .checkpoints import load_checkpoint
-from .command import CallBar, run
+from .command import CallBar, run, writable_folder
 from .config import DistillOptions, parse
 from .errors import TrainerError
 from .fit import Fit, Progress
@@ -26,7 +27,7 @@ from .memory import peak_bytes, reset_peak
 from .network import Network
 from .report import distillation_report
 from .resume import ResumeFile
-from .targets import Pairs, Targets, Teacher, default_cache, fingerprint
+from .targets import Pairs, Targets, Teacher, default_cache
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,16 +50,19 @@ class Distillation:
 
 def distill(options: DistillOptions) -> Distillation:
     """Fit a solver as the options say and write its file. Raises TrainerError with what to do."""
-    _check_writable(options.out)
     started = time.monotonic()
+    writable_folder(f"--out {options.out}", options.out.parent)
+    if options.report is not None:
+        writable_folder("--report", options.report)
+    cache = writable_folder("--cache", options.cache or default_cache()) if options.keep_targets else None
     network = Network(load_checkpoint(options.ckpt))
-    cache = (options.cache or default_cache()) if options.keep_targets else None
     targets = Targets(network, Teacher.parse(options.teacher), options.seed, options.batch_size, cache)
     solver = new_solver(options, network)
     parameters = sum(p.numel() for p in solver.parameters())
     pairs = Pairs(targets, *options.pair_counts(parameters, math.prod(network.checkpoint.shape)))
     fit = make_fit(options, solver, network, pairs)
-    file = ResumeFile(options.out, asdict(options))
+    untrained = copy.deepcopy(solver.state_dict())
+    file = ResumeFile(options.out, {**asdict(options), "fingerprint of the model": targets.fingerprint})
     earlier = _resume(file, fit, network) if options.resume else {}
 
     expected = pairs.expected_calls() + fit.expected_calls()
@@ -82,6 +86,10 @@ def distill(options: DistillOptions) -> Distillation:
             calls = {"forward": network.forward, "backward": network.backward}
             file.save(fit.state(), {"before": before, "date": date, "seconds": seconds, **calls})
         after = endpoint_error(network, pairs.validation, solver.plan().detach(), pairs.deviation)
+        if after > before:
+            print("warning: the fit found nothing better than the untrained solver, which is kept; give more --pairs")
+            solver.load_state_dict(untrained)
+            after = before
     done = Distillation(
         solver,
         fit.history,
@@ -93,8 +101,6 @@ def distill(options: DistillOptions) -> Distillation:
     dyweight.save_solver(solver, options.out, solver.provenance)
     file.remove()
     print(f"endpoint error {before:.5f} before, {after:.5f} after; wrote {options.out}")
-    if after > before:
-        print("warning: no better than the untrained solver; give more --pairs or --iterations, or another --seed")
     if options.report is not None:
         distillation_report(options, done, network, pairs)
         print(f"report and pictures are in {options.report}")
@@ -127,7 +133,7 @@ def provenance(
     return {
         "model": Path(options.ckpt).name,
         "model_family": getattr(checkpoint, "model_family", None),
-        "fingerprint": fingerprint(network),
+        "fingerprint": pairs.targets.fingerprint,
         "prediction_type": getattr(checkpoint, "prediction_type", None),
         "shift": getattr(checkpoint, "shift", None),
         "guidance": getattr(checkpoint, "guidance", None),
@@ -159,16 +165,6 @@ def _resume(file: ResumeFile, fit: Fit, network: Network) -> dict[str, Any]:
     network.forward, network.backward = extra["forward"], extra["backward"]
     print(f"resuming after {len(fit.history)} lines")
     return extra
-
-
-def _check_writable(out: Path) -> None:
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        probe = out.with_name(f".{out.name}.probe")
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise TrainerError(f"--out {out} can't be written ({error.strerror}); give another place") from error
 
 
 if __name__ == "__main__":

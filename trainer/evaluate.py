@@ -11,13 +11,13 @@ import dyweight
 from dyweight import DyWeight
 
 from .checkpoints import load_checkpoint
-from .command import CallBar, run
+from .command import CallBar, run, writable_folder
 from .config import EvaluateOptions, parse
 from .errors import TrainerError
 from .measure import errors_at_equal_calls, errors_over_calls
 from .memory import peak_bytes, reset_peak
 from .network import Network
-from .report import draw, make_folder, table, write_json
+from .report import draw, table, write_json
 from .targets import Targets, Teacher, default_cache, fingerprint
 
 
@@ -33,11 +33,11 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
     Raises TrainerError with what to do, SolverFileError for a coefficient file that can't be used.
     """
     _check_names(options.baselines)
-    folder, started = make_folder(options.out), time.monotonic()
+    folder, started = writable_folder("--out", options.out), time.monotonic()
     solver = dyweight.load_solver(options.solver)
     network = Network(load_checkpoint(options.ckpt))
     _check_fits(solver, network, options)
-    cache = options.cache or default_cache()
+    cache = writable_folder("--cache", options.cache or default_cache())
     targets = Targets(network, Teacher.parse(options.teacher), options.seed, options.batch, cache)
     count = targets.block_count(options.samples)
     expected = targets.missing("evaluation", count) * targets.teacher_calls

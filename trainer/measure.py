@@ -21,7 +21,8 @@ CURVE_SAMPLES = 256
 def endpoint(network: Network, block: Block, plan: Plan) -> Tensor:
     """Where a plan takes a block's noise, without gradients."""
     with torch.inference_mode():
-        return dyweight.sample(network.bound(block.cond, block.first), block.noise, plan)
+        denoise = network.bound(block.cond, block.first, int(plan.analytic_first_step))
+        return dyweight.sample(denoise, block.noise, plan)
 
 
 def endpoint_error(network: Network, blocks: Iterable[Block], plan: Plan, unit: float) -> float:

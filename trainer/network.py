@@ -61,8 +61,9 @@ class Network:
 
     @staticmethod
     def _check(denoised: Tensor, x: Tensor, pair: int, step: int, who: str) -> None:
-        if denoised.shape != x.shape:
-            raise CheckpointError(f"denoise gave shape {tuple(denoised.shape)} for x of shape {tuple(x.shape)}")
+        if not isinstance(denoised, Tensor) or denoised.shape != x.shape:
+            found = f"shape {tuple(denoised.shape)}" if isinstance(denoised, Tensor) else type(denoised).__name__
+            raise CheckpointError(f"denoise gave {found} for x of shape {tuple(x.shape)}: give a tensor like x")
         finite = torch.isfinite(denoised.detach()).flatten(1).all(1)
         if not bool(finite.all()):
             bad = pair + int((~finite).nonzero()[0])

@@ -14,7 +14,6 @@ from dyweight.solver_file import write_whole
 
 from . import pictures
 from .config import DistillOptions
-from .errors import TrainerError
 from .fit import Progress
 from .measure import endpoint, errors_at_equal_calls, errors_over_calls, handcrafted
 from .memory import peak_bytes, reset_peak
@@ -45,7 +44,7 @@ class Distilled(Protocol):
 def distillation_report(options: DistillOptions, done: Distilled, network: Network, pairs: Pairs) -> None:
     """Measure the new solver on pairs that the fit never saw, and write all of it into the folder `options.report`."""
     assert options.report is not None
-    folder, solver = make_folder(options.report), done.solver
+    folder, solver = options.report, done.solver
     blocks = [pairs.targets.block("test", i) for i in range(pairs.targets.block_count(options.report_pairs))]
     plan = solver.plan().detach()
     sampling_peak = _sampling_peak(network, blocks[0], plan)
@@ -106,15 +105,6 @@ def table(errors: Mapping[str, float], learned: str) -> str:
     lines = [f"{'sampler':<14}{'endpoint error':>16}{'of the best handcrafted':>26}"]
     lines += [f"{name:<14}{error:>16.6f}{error / best:>26.3f}" for name, error in errors.items()]
     return "\n".join(lines)
-
-
-def make_folder(path: Path) -> Path:
-    """The folder, made where it is missing; TrainerError where that can't be."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TrainerError(f"{path} can't be a folder ({error.strerror}); give another place") from error
-    return path
 
 
 def write_json(folder: Path, content: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,7 +41,10 @@ class Teacher:
 
     def plan(self, checkpoint: Checkpoint) -> dyweight.Plan:
         """The teacher's table on the checkpoint's own schedule."""
-        return dyweight.baselines.plan(self.name, checkpoint.schedule(self.steps))
+        try:
+            return dyweight.baselines.plan(self.name, checkpoint.schedule(self.steps))
+        except ValueError as error:
+            raise TrainerError(f"--teacher {self}: schedule({self.steps}) of the checkpoint: {error}") from error
 
     def __str__(self) -> str:
         return f"{self.name}:{self.steps}"
@@ -70,7 +74,8 @@ class Targets:
         self._plan = teacher.plan(network.checkpoint)
         self._keep = keep and cache is None
         self._memory: dict[tuple[str, int], Tensor] = {}
-        key = [fingerprint(network), str(teacher), self._plan.sigmas.tolist(), seed, batch]
+        self.fingerprint = fingerprint(network)
+        key = [self.fingerprint, str(teacher), self._plan.sigmas.tolist(), seed, batch]
         self.folder = cache / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24] if cache else None
 
     @property
@@ -114,7 +119,7 @@ class Targets:
         try:
             with safe_open(path, framework="pt") as file:
                 target: Tensor = file.get_tensor("target")
-                fits = (file.metadata() or {}).get("noise") == _digest(noise) and target.shape == noise.shape
+                fits = file.metadata() == _digests(noise, target) and target.shape == noise.shape
         except (SafetensorError, OSError):
             return None
         return target if fits else None
@@ -122,7 +127,7 @@ class Targets:
     def _store(self, split: str, index: int, noise: Tensor, target: Tensor) -> None:
         path = self._path(split, index)
         if path is not None:
-            write_whole(path, save({"target": target.cpu().contiguous()}, {"noise": _digest(noise)}))
+            write_whole(path, save({"target": target.cpu().contiguous()}, _digests(noise, target)))
         elif self._keep:
             self._memory[split, index] = target
 
@@ -165,7 +170,8 @@ class Pairs:
 def deviation(blocks: Sequence[Block]) -> float:
     """Standard deviation of the targets over all elements; 1 where they do not vary."""
     targets = torch.cat([block.target.double().flatten() for block in blocks])
-    return float(targets.std()) or 1.0
+    spread = float(targets.std())
+    return spread if 0 < spread < math.inf else 1.0
 
 
 def default_cache() -> Path:
@@ -189,6 +195,11 @@ def fingerprint(network: Network) -> str:
     with torch.inference_mode():
         answers = [network.bound(cond)(noise, sigmas[i].to(noise).expand(1)) for i in range(3)]
     return "answers-" + hashlib.sha256("".join(map(_digest, answers)).encode()).hexdigest()[:16]
+
+
+def _digests(noise: Tensor, target: Tensor) -> dict[str, str]:
+    """Tell a target that belongs to other noise, or was damaged."""
+    return {"noise": _digest(noise), "target": _digest(target)}
 
 
 def _digest(tensor: Tensor) -> str:

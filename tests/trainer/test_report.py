@@ -9,8 +9,7 @@ import pytest
 import torch
 
 import dyweight
-from trainer.errors import TrainerError
-from trainer.report import make_folder, table, write_json
+from trainer.report import table, write_json
 from trainer.targets import Teacher
 
 QUICK = ("--pairs", 16, "--iterations", 2, "--report-pairs", 16, "--teacher", "ipndm:12")
@@ -85,14 +84,6 @@ def test_numbers_that_are_not_finite_become_null(tmp_path: Path) -> None:
     text = (tmp_path / "report.json").read_text()
     content = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert content == {"a": None, "b": [None, 1.0, {"c": None}], "d": 2}
-
-
-def test_a_folder_is_made_with_its_parents_or_refused(tmp_path: Path) -> None:
-    assert make_folder(tmp_path / "a" / "b").is_dir() and make_folder(tmp_path / "a" / "b").is_dir()
-    (tmp_path / "file").write_text("")
-    for place in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(TrainerError, match=r"file.*give another place"):
-            make_folder(place)
 
 
 def test_the_table_shows_each_against_the_best_handcrafted() -> None:

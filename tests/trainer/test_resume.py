@@ -20,6 +20,7 @@ ADAM = ("--method", "adam", "--pairs", 32, "--validation-pairs", 16, "--batch", 
 RUNS = {
     "gauss-newton": ("--steps", 2, *GAUSS_NEWTON),
     "gauss-newton, one start": ("--steps", 3, *GAUSS_NEWTON, "--initial", "euler"),
+    "gauss-newton, until it stalls": ("--steps", 1, *GAUSS_NEWTON, "--initial", "euler", "--iterations", 20),
     "adam": ("--steps", 3, *ADAM, "--iterations", 23),
     "adam, huber": ("--steps", 2, *ADAM, "--loss", "huber", "--iterations", 40),
 }

@@ -107,15 +107,17 @@ def test_other_settings_share_nothing(other: dict[str, Any], make: Callable[...,
     assert torch.equal(block.target, make(**other, cache=None).block("train", 0).target)
 
 
-@pytest.mark.parametrize("what", ["fingerprint", "answers", "schedule", "noise"])
+@pytest.mark.parametrize("what", ["fingerprint", "answers", "schedule", "schedule of the same weights", "noise"])
 def test_another_model_is_not_served_old_targets(what: str, peaks: Any, make: Callable[..., Targets]) -> None:
-    make().block("train", 0)
-    other = peaks()
+    model, other = peaks(), peaks()
+    if what == "schedule of the same weights":
+        model.fingerprint = other.fingerprint = "weights-17"
+    make(checkpoint=model).block("train", 0)
     if what == "fingerprint":
         other.fingerprint = "the weights of another epoch"
     elif what == "answers":
         other.denoise = lambda x, sigma, cond: peaks.denoise(other, x, sigma, cond) * 1.001
-    elif what == "schedule":
+    elif what.startswith("schedule"):
         other.schedule = lambda steps: peaks.schedule(other, steps) ** 1.01
     else:
         other.draw = lambda generator, batch: (peaks.draw(other, generator, batch)[0].flip(0), None)

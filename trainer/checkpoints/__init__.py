@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -47,12 +48,16 @@ def load_checkpoint(name: str) -> Checkpoint:
     before, _, after = name.rpartition(":")
     if name == "digits":
         return checked(digits.checkpoint(), name)
-    if name == "gmm" or (before == "gmm" and after.isdecimal()):
-        return checked(gmm.checkpoint(int(after) if before else 16), name)
-    if not before:
+    if name == "gmm":
+        return checked(gmm.checkpoint(), name)
+    if before == "gmm":
+        if not after.isdecimal() or int(after) < 1:
+            raise CheckpointError(f"--ckpt {name}: give gmm:DIMENSION, a whole number of 1 or more")
+        return checked(gmm.checkpoint(int(after)), name)
+    if not before or before.startswith("."):
         raise CheckpointError(_unknown(name))
     module = _from_file(Path(before)) if before.endswith(".py") else _from_name(before)
-    return checked(_callable(module, before, after)(), name)
+    return checked(_called(_callable(module, before, after), name), name)
 
 
 def checked(checkpoint: object, name: str) -> Checkpoint:
@@ -61,10 +66,13 @@ def checked(checkpoint: object, name: str) -> Checkpoint:
     if missing or not isinstance(checkpoint, Checkpoint):
         found = type(checkpoint).__name__
         raise CheckpointError(f"--ckpt {name}: {found} has no {', '.join(missing)}; see 'Your own model' in the README")
+    shape = checkpoint.shape
+    if not isinstance(shape, Sequence) or not shape or not all(isinstance(n, int) and n > 0 for n in shape):
+        raise CheckpointError(f"--ckpt {name}: shape must be one or more whole numbers above 0, got {shape!r}")
     sigmas = checkpoint.schedule(3)
     if not isinstance(sigmas, Tensor) or tuple(sigmas.shape) != (4,):
         raise CheckpointError(f"--ckpt {name}: schedule(3) must be a tensor of 4 sigmas, got {_describe(sigmas)}")
-    if not bool((sigmas[1:] < sigmas[:-1]).all()) or float(sigmas[-1]) < 0:
+    if not bool((sigmas[1:] < sigmas[:-1]).all() and torch.isfinite(sigmas).all() and sigmas[-1] >= 0):
         raise CheckpointError(f"--ckpt {name}: schedule(3) must decrease to 0 or above, got {sigmas.tolist()}")
     drawn = checkpoint.draw(torch.Generator().manual_seed(0), 2)
     if not isinstance(drawn, tuple) or len(drawn) != 2:
@@ -72,6 +80,8 @@ def checked(checkpoint: object, name: str) -> Checkpoint:
     expected = (2, *checkpoint.shape)
     if not isinstance(drawn[0], Tensor) or tuple(drawn[0].shape) != expected:
         raise CheckpointError(f"--ckpt {name}: draw(generator, 2)[0] must be {expected}, got {_describe(drawn[0])}")
+    if not drawn[0].is_floating_point() or not bool(torch.isfinite(drawn[0]).all()):
+        raise CheckpointError(f"--ckpt {name}: draw(generator, 2)[0] must be finite floating-point numbers")
     return checkpoint
 
 
@@ -116,6 +126,19 @@ def _callable(module: ModuleType, where: str, name: str) -> Callable[[], object]
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise CheckpointError(f"--ckpt: {where} has no callable {name!r}{hint}")
     return found
+
+
+def _called(make: Callable[[], object], name: str) -> object:
+    try:
+        inspect.signature(make).bind()
+    except TypeError as error:
+        raise CheckpointError(f"--ckpt {name}: it must be callable without arguments ({error})") from error
+    except ValueError:  # some built-in functions tell no signature
+        try:
+            return make()
+        except TypeError as error:
+            raise CheckpointError(f"--ckpt {name}: it must be callable without arguments ({error})") from error
+    return make()
 
 
 def _describe(value: object) -> str:

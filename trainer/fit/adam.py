@@ -10,6 +10,7 @@ from torch import Tensor
 import dyweight
 from dyweight import DyWeight
 
+from ..errors import NonFiniteError
 from ..losses import EndpointLoss
 from ..measure import endpoint_error
 from ..network import Network
@@ -86,12 +87,17 @@ class Adam:
         for group in self._optimiser.param_groups:
             group["lr"] = self.settings.learning_rate * rate_factor(iteration, self.settings.iterations)
         block = self.pairs.targets.block("train", iteration % self.pairs.training_blocks)
-        denoise = self.network.bound(block.cond, block.first, recomputed=self.settings.recomputed)
-        self._optimiser.zero_grad()
+        first_row = int(self.solver.analytic_first_step)
+        denoise = self.network.bound(block.cond, block.first, first_row, recomputed=self.settings.recomputed)
         with torch.enable_grad():
             plan = self.solver.plan()
             loss = self.loss.value((dyweight.sample(denoise, block.noise, plan) - block.target) / self.pairs.deviation)
-            loss.backward()  # type: ignore[no-untyped-call]
+            gradients = torch.autograd.grad(loss, self._parameters)
+        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            if not bool(torch.isfinite(gradient).all()):
+                last = block.first + len(block.noise) - 1
+                raise NonFiniteError(f"pairs {block.first} to {last}: the gradient has a value that is not finite")
+            parameter.grad = gradient
         torch.nn.utils.clip_grad_norm_(self._parameters, GRADIENT_NORM)
         before = [p.detach().clone() for p in self._parameters]
         self._optimiser.step()

@@ -131,7 +131,8 @@ def _column(
 
 def _rollout(network: Network, block: Block, plan: Plan) -> tuple[Tensor, list[State]]:
     """The endpoint, and the state after each network call."""
-    denoise, state = network.bound(block.cond, block.first), start(block.noise, plan)
+    denoise = network.bound(block.cond, block.first, int(plan.analytic_first_step))
+    state = start(block.noise, plan)
     asked = []
     while state.step < plan.rows:
         asked.append(ask(denoise, state, plan, block.noise.dtype))

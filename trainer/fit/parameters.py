@@ -7,6 +7,9 @@ from torch import Tensor
 
 from dyweight import DyWeight, Plan
 
+LARGEST_WEIGHT, LARGEST_LOG_SCALE = 1e4, 10.0
+"""What is larger comes from a step that went astray, and would overflow on the way."""
+
 
 class Parameters:
     """A vector [count] float64 for a DyWeight: the used weights row by row, then the log of the used time scales.
@@ -56,6 +59,8 @@ class Parameters:
     def plan(self, vector: Tensor) -> Plan:
         """The table of these numbers; ValueError where they make none."""
         count = int(self._used.sum())
+        if not bool((vector[:count].abs() < LARGEST_WEIGHT).all() and (vector[count:].abs() < LARGEST_LOG_SCALE).all()):
+            raise ValueError(f"weights or time scales beyond any sampler's: {vector.tolist()}")
         with torch.no_grad():
             self._twin.weights[self._used] = vector[:count]
             self._twin.time_scale[self._scaled] = vector[count:].exp()
