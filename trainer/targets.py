@@ -170,7 +170,7 @@ class Pairs:
 def deviation(blocks: Sequence[Block]) -> float:
     """Standard deviation of the targets over all elements; 1 where they do not vary."""
     targets = torch.cat([block.target.double().flatten() for block in blocks])
-    spread = float(targets.std())
+    spread = float(targets.std()) if len(targets) > 1 else 0.0
     return spread if 0 < spread < math.inf else 1.0
 
 
