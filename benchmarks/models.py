@@ -1,4 +1,4 @@
-"""Models that nothing was tuned to, for `--ckpt benchmarks.models:NAME`: the built-in ones in other clothes."""
+"""Other models for `--ckpt benchmarks.models:NAME`: the built-in ones in other clothes."""
 
 from typing import Any
 

@@ -1,6 +1,5 @@
 """Handcrafted solvers as plans. Each is its textbook loop on (denoise, x, sigmas); `trace` makes the table of it."""
 
-import difflib
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .adams import EQUAL_STEP_WEIGHTS, adams_bashforth
+from .names import did_you_mean
 from .plan import Plan
 from .tracing import trace
 from .unipc import unipc
@@ -23,9 +23,7 @@ def plan(name: str, sigmas: Tensor, order: int | None = None) -> Plan:
     Raises ValueError for an unknown name, an order the solver has not, or sigmas that do not decrease.
     """
     if name not in _SOLVERS:
-        nearest = difflib.get_close_matches(str(name), NAMES, n=2, cutoff=0.3)
-        hint = f"did you mean {' or '.join(nearest)}? " if nearest else ""
-        raise ValueError(f"solver {name!r} is unknown: {hint}The solvers are {', '.join(NAMES)}")
+        raise ValueError(f"solver {name!r} is unknown: {did_you_mean(name, NAMES)}The solvers are {', '.join(NAMES)}")
     make, orders, calls_per_step = _SOLVERS[name]
     if order is not None and (type(order) is not int or order not in orders):
         allowed = f"{orders[0]} to {orders[-1]}" if len(orders) > 1 else f"{orders[0]} only"

@@ -12,6 +12,8 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from dyweight.solvers.dyweight import MAXIMUM_STEPS
+
 from .errors import TrainerError
 from .losses import LossName
 from .targets import Teacher
@@ -49,7 +51,8 @@ class DistillOptions:
     seed: int = 0
     """of all that is drawn"""
     batch: int | None = None
-    """pairs in one network call; by default 8 for gauss-newton, 16 for adam"""
+    """pairs in one network call, to whole multiples of which pairs are rounded up; by default 8 for gauss-newton, 16
+    for adam"""
     loss: LossName = "l2"
     """distance between endpoints"""
     huber_delta: float = 1.0
@@ -112,6 +115,8 @@ class DistillOptions:
             if value is not None and not 0 < value < math.inf:
                 raise TrainerError(f"{flag(name)} is {value}: give a number above 0")
         check_seed(self.seed)
+        if self.steps > MAXIMUM_STEPS:
+            raise TrainerError(f"--steps is {self.steps}: a coefficient file has {MAXIMUM_STEPS} at most")
         if self.order is not None and self.order > self.steps:
             raise TrainerError(
                 f"--order is {self.order}, but {self.steps} steps have {self.steps} slopes: give 1 to {self.steps}"
@@ -138,7 +143,7 @@ class EvaluateOptions:
     baselines: tuple[str, ...] | None = None
     """handcrafted solvers, a,b,c; by default all"""
     samples: int = 1000
-    """how many samples to compare"""
+    """how many samples to compare, rounded up to whole batches"""
     seed: int = 1
     """of the samples' noise; they are never those of a distillation"""
     teacher: str = "ipndm:100"

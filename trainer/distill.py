@@ -3,11 +3,12 @@
 import copy
 import datetime
 import math
+import os
 import platform
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,12 @@ from .checkpoints import load_checkpoint
 from .command import CallBar, run, writable_folder
 from .config import DistillOptions, parse
 from .errors import TrainerError
-from .fit import Fit, Progress
+from .fit import Fit
 from .fit.choose import make_fit
 from .measure import endpoint_error
 from .memory import peak_bytes, reset_peak
 from .network import Network
-from .report import distillation_report
+from .report import Distillation, distillation_report
 from .resume import ResumeFile
 from .targets import Pairs, Targets, Teacher, default_cache
 
@@ -36,26 +37,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run(lambda: distill(options))
 
 
-@dataclass(frozen=True)
-class Distillation:
-    """A fitted solver and what it took."""
-
-    solver: DyWeight
-    history: list[Progress]
-    network_calls: dict[str, int]
-    """forward, backward, and the total in forward-equivalents."""
-    seconds: float
-    peak_memory_bytes: int | None
-
-
 def distill(options: DistillOptions) -> Distillation:
     """Fit a solver as the options say and write its file. Raises TrainerError with what to do."""
     started = time.monotonic()
+    network = Network(load_checkpoint(options.ckpt))
     writable_folder(f"--out {options.out}", options.out.parent)
     if options.report is not None:
         writable_folder("--report", options.report)
     cache = writable_folder("--cache", options.cache or default_cache()) if options.keep_targets else None
-    network = Network(load_checkpoint(options.ckpt))
     targets = Targets(network, Teacher.parse(options.teacher), options.seed, options.batch_size, cache)
     solver = new_solver(options, network)
     parameters = sum(p.numel() for p in solver.parameters())
@@ -76,7 +65,7 @@ def distill(options: DistillOptions) -> Distillation:
         before = earlier.get("before")
         if before is None:
             before = endpoint_error(network, pairs.validation, solver.plan().detach(), pairs.deviation)
-        date = earlier.get("date", datetime.date.today().isoformat())
+        date = earlier.get("date", _today())
         for line in fit.run():
             bar.line(
                 f"iteration {line.iteration:4d}  training error {line.training_error:.5f}  "
@@ -86,7 +75,7 @@ def distill(options: DistillOptions) -> Distillation:
             calls = {"forward": network.forward, "backward": network.backward}
             file.save(fit.state(), {"before": before, "date": date, "seconds": seconds, **calls})
         after = endpoint_error(network, pairs.validation, solver.plan().detach(), pairs.deviation)
-        if after > before:
+        if options.loss == "l2" and after > before:
             print("warning: the fit found nothing better than the untrained solver, which is kept; give more --pairs")
             solver.load_state_dict(untrained)
             after = before
@@ -153,6 +142,13 @@ def provenance(
         },
         "date": date,
     }
+
+
+def _today() -> str:
+    """The date for the file; SOURCE_DATE_EPOCH, in seconds, where a build must come out the same on another day."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    now = datetime.datetime.fromtimestamp(float(epoch) if epoch else time.time(), datetime.timezone.utc)
+    return now.date().isoformat()
 
 
 def _resume(file: ResumeFile, fit: Fit, network: Network) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """`python -m trainer.evaluate`: a coefficient file against handcrafted solvers at the same number of network calls."""
 
-import difflib
 import sys
 import time
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ import torch
 
 import dyweight
 from dyweight import DyWeight
+from dyweight.names import did_you_mean
 
 from .checkpoints import load_checkpoint
 from .command import CallBar, run, writable_folder
@@ -33,15 +33,18 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
     Raises TrainerError with what to do, SolverFileError for a coefficient file that can't be used.
     """
     _check_names(options.baselines)
-    folder, started = writable_folder("--out", options.out), time.monotonic()
+    started = time.monotonic()
     solver = dyweight.load_solver(options.solver)
     network = Network(load_checkpoint(options.ckpt))
+    folder = writable_folder("--out", options.out)
     _check_fits(solver, network, options)
     cache = writable_folder("--cache", options.cache or default_cache())
     targets = Targets(network, Teacher.parse(options.teacher), options.seed, options.batch, cache)
     count = targets.block_count(options.samples)
     expected = targets.missing("evaluation", count) * targets.teacher_calls
-    print(f"{options.samples} samples; the teacher {options.teacher} needs about {expected:,} network calls first")
+    print(
+        f"{count * options.batch} samples; the teacher {options.teacher} needs about {expected:,} network calls first"
+    )
     with CallBar(network, expected):
         blocks = [targets.block("evaluation", i) for i in range(count)]
         reset_peak(blocks[0].noise.device)
@@ -52,6 +55,8 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
         "network_calls": {"forward": network.forward, "backward": network.backward, "total": network.total},
         "seconds": time.monotonic() - started,
         "peak_memory_bytes": peak_bytes(blocks[0].noise.device),
+        "ckpt": options.ckpt,
+        "seed": options.seed,
         "nfe": solver.network_calls,
         "samples": count * options.batch,
         "teacher": options.teacher,
@@ -70,9 +75,8 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
 def _check_names(names: Sequence[str] | None) -> None:
     for name in names or ():
         if name not in dyweight.baselines.NAMES:
-            near = difflib.get_close_matches(name, dyweight.baselines.NAMES, n=2)
-            hint = f"did you mean {' or '.join(near)}? " if near else ""
-            raise TrainerError(f"--baselines {name}: {hint}The names are {', '.join(dyweight.baselines.NAMES)}")
+            names = dyweight.baselines.NAMES
+            raise TrainerError(f"--baselines {name}: {did_you_mean(name, names)}The names are {', '.join(names)}")
 
 
 def _check_fits(solver: DyWeight, network: Network, options: EvaluateOptions) -> None:

@@ -3,9 +3,9 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -26,22 +26,19 @@ CURVE_CALLS = 3
 """A distillation's report compares up to so many network calls more than the solver's."""
 
 
-class Distilled(Protocol):
-    """What a report tells of a distillation."""
+@dataclass(frozen=True)
+class Distillation:
+    """A fitted solver and what it took."""
 
-    @property
-    def solver(self) -> DyWeight: ...
-    @property
-    def history(self) -> list[Progress]: ...
-    @property
-    def network_calls(self) -> dict[str, int]: ...
-    @property
-    def seconds(self) -> float: ...
-    @property
-    def peak_memory_bytes(self) -> int | None: ...
+    solver: DyWeight
+    history: list[Progress]
+    network_calls: dict[str, int]
+    """forward, backward, and the total in forward-equivalents."""
+    seconds: float
+    peak_memory_bytes: int | None
 
 
-def distillation_report(options: DistillOptions, done: Distilled, network: Network, pairs: Pairs) -> None:
+def distillation_report(options: DistillOptions, done: Distillation, network: Network, pairs: Pairs) -> None:
     """Measure the new solver on pairs that the fit never saw, and write all of it into the folder `options.report`."""
     assert options.report is not None
     folder, solver = options.report, done.solver
@@ -80,6 +77,8 @@ def draw(
 ) -> None:
     """coefficients.png, error_over_steps.png and samples.png (or scatter.png for latents that are vectors)."""
     calls = solver.network_calls
+    for name in ("samples.png", "scatter.png"):
+        (folder / name).unlink(missing_ok=True)
     pictures.coefficients(solver, folder / "coefficients.png")
     pictures.error_over_steps(
         curves, folder / "error_over_steps.png", {calls: errors[solver.family]}, solver.family, title

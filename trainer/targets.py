@@ -16,9 +16,11 @@ from safetensors.torch import save
 from torch import Tensor
 
 import dyweight
+from dyweight.names import did_you_mean
 from dyweight.solver_file import write_whole
 
 from .checkpoints import Checkpoint
+from .digest import digest
 from .errors import TrainerError
 from .network import Network
 
@@ -35,8 +37,12 @@ class Teacher:
         """`ipndm:35` -> Teacher("ipndm", 35); TrainerError for anything else."""
         name, _, steps = text.partition(":")
         if name not in dyweight.baselines.NAMES or not steps.isdecimal() or int(steps) < 1:
-            names = ", ".join(dyweight.baselines.NAMES)
-            raise TrainerError(f"--teacher {text}: give NAME:STEPS, for example ipndm:35; the names are {names}")
+            names, hint = dyweight.baselines.NAMES, ""
+            if name not in names:
+                hint = did_you_mean(name, names)
+            raise TrainerError(
+                f"--teacher {text}: {hint}Give NAME:STEPS, as ipndm:35; the names are {', '.join(names)}"
+            )
         return cls(name, int(steps))
 
     def plan(self, checkpoint: Checkpoint) -> dyweight.Plan:
@@ -66,14 +72,10 @@ class Block:
 class Targets:
     """The pairs of a run, block by block. A block depends on nothing but the checkpoint, teacher, seed and split."""
 
-    def __init__(
-        self, network: Network, teacher: Teacher, seed: int, batch: int, cache: Path | None, keep: bool = True
-    ) -> None:
-        """batch: pairs a block. cache: folder, or None to keep targets in memory (keep) or nowhere (not keep)."""
+    def __init__(self, network: Network, teacher: Teacher, seed: int, batch: int, cache: Path | None) -> None:
+        """batch: pairs a block. cache: folder, or None to keep no targets."""
         self.network, self.teacher, self.seed, self.batch = network, teacher, seed, batch
         self._plan = teacher.plan(network.checkpoint)
-        self._keep = keep and cache is None
-        self._memory: dict[tuple[str, int], Tensor] = {}
         self.fingerprint = fingerprint(network)
         key = [self.fingerprint, str(teacher), self._plan.sigmas.tolist(), seed, batch]
         self.folder = cache / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24] if cache else None
@@ -95,14 +97,13 @@ class Targets:
         """One block of a split (train, validation or test); the teacher runs if its endpoint is not kept."""
         generator = torch.Generator().manual_seed(derived_seed(self.seed, split, index, self.batch))
         noise, cond = self.network.checkpoint.draw(generator, self.batch)
-        target = self._memory.get((split, index))
-        if target is None:
-            target = self._read(split, index, noise)
+        digests = _digests(noise, cond)
+        target = self._read(split, index, digests)
         if target is None:
             denoise = self.network.bound(cond, index * self.batch, who="teacher")
             with torch.inference_mode():
                 target = dyweight.sample(denoise, noise, self._plan)
-            self._store(split, index, noise, target)
+            self._store(split, index, digests, target)
         return Block(index * self.batch, noise, cond, target.to(noise.device).clone())
 
     def _path(self, split: str, index: int) -> Path | None:
@@ -110,26 +111,25 @@ class Targets:
 
     def _known(self, split: str, index: int) -> bool:
         path = self._path(split, index)
-        return (split, index) in self._memory or (path is not None and path.is_file())
+        return path is not None and path.is_file()
 
-    def _read(self, split: str, index: int, noise: Tensor) -> Tensor | None:
+    def _read(self, split: str, index: int, digests: dict[str, str] | None) -> Tensor | None:
         path = self._path(split, index)
-        if path is None or not path.is_file():
+        if path is None or digests is None or not path.is_file():
             return None
         try:
             with safe_open(path, framework="pt") as file:
                 target: Tensor = file.get_tensor("target")
-                fits = file.metadata() == _digests(noise, target) and target.shape == noise.shape
+                fits = file.metadata() == {**digests, "target": digest(target)}
         except (SafetensorError, OSError):
             return None
         return target if fits else None
 
-    def _store(self, split: str, index: int, noise: Tensor, target: Tensor) -> None:
+    def _store(self, split: str, index: int, digests: dict[str, str] | None, target: Tensor) -> None:
         path = self._path(split, index)
-        if path is not None:
-            write_whole(path, save({"target": target.cpu().contiguous()}, _digests(noise, target)))
-        elif self._keep:
-            self._memory[split, index] = target
+        if path is not None and digests is not None:
+            metadata = {**digests, "target": digest(target)}
+            write_whole(path, save({"target": target.cpu().contiguous()}, metadata))
 
 
 class Pairs:
@@ -194,13 +194,12 @@ def fingerprint(network: Network) -> str:
     sigmas = checkpoint.schedule(3)
     with torch.inference_mode():
         answers = [network.bound(cond)(noise, sigmas[i].to(noise).expand(1)) for i in range(3)]
-    return "answers-" + hashlib.sha256("".join(map(_digest, answers)).encode()).hexdigest()[:16]
+    return "answers-" + hashlib.sha256("".join(map(digest, answers)).encode()).hexdigest()[:16]
 
 
-def _digests(noise: Tensor, target: Tensor) -> dict[str, str]:
-    """Tell a target that belongs to other noise, or was damaged."""
-    return {"noise": _digest(noise), "target": _digest(target)}
-
-
-def _digest(tensor: Tensor) -> str:
-    return hashlib.sha256(tensor.detach().cpu().float().numpy().tobytes()).hexdigest()[:16]
+def _digests(noise: Tensor, cond: Any) -> dict[str, str] | None:
+    """Tell a target that belongs to other noise or another condition; None where the condition can't be told apart."""
+    try:
+        return {"noise": digest(noise), "cond": digest(cond)}
+    except TypeError:
+        return None

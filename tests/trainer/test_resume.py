@@ -39,12 +39,12 @@ def killed_at(call: int) -> Callable[[int, Tensor, Tensor], None]:
 
 
 @pytest.fixture
-def whole(commands: Any, peaks: Any) -> Callable[[str], tuple[bytes, int]]:
+def whole(commands: Any, peaks: Any, tmp_path: Path) -> Callable[..., tuple[bytes, int]]:
     """The file of an uninterrupted run, and how many calls it made."""
 
-    def run(kind: str) -> tuple[bytes, int]:
+    def run(*options: object) -> tuple[bytes, int]:
         model = peaks()
-        outcome = commands.distill(model, *RUNS[kind], "--no-keep-targets")
+        outcome = commands.distill(model, *options, "--cache", tmp_path / "cache-of-the-whole-run")
         assert outcome.status == 0, outcome.errors
         content: bytes = outcome.out.read_bytes()
         outcome.out.unlink()
@@ -56,11 +56,11 @@ def whole(commands: Any, peaks: Any) -> Callable[[str], tuple[bytes, int]]:
 @pytest.mark.parametrize("cached", [True, False], ids=["cached targets", "targets made again"])
 @pytest.mark.parametrize("kind", RUNS)
 def test_a_run_that_was_killed_anywhere_ends_with_the_same_file(
-    kind: str, cached: bool, commands: Any, peaks: Any, whole: Callable[[str], tuple[bytes, int]], tmp_path: Path
+    kind: str, cached: bool, commands: Any, peaks: Any, whole: Callable[..., tuple[bytes, int]], tmp_path: Path
 ) -> None:
     """From the teacher's calls to the last one of all; each is killed once more on the way."""
-    expected, calls = whole(kind)
     keep = "--keep-targets" if cached else "--no-keep-targets"
+    expected, calls = whole(*RUNS[kind], keep)
     for share in (0.02, 0.5, 1.0):
         options = (*RUNS[kind], keep, "--cache", tmp_path / f"cache-{share}")
         for call in (min(int(share * calls), calls - 1), calls // 3):

@@ -61,7 +61,7 @@ def test_targets_are_where_the_teacher_ends(name: str, peaks: Any, make: Callabl
     torch.testing.assert_close(block.target, expected, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("more", [{}, {"cache": None}, {"cache": None, "keep": False}], ids=["disk", "memory", "none"])
+@pytest.mark.parametrize("more", [{}, {"cache": None}], ids=["kept", "on the fly"])
 def test_a_block_does_not_depend_on_the_others_or_on_where_it_is_kept(
     more: dict[str, Any], make: Callable[..., Targets]
 ) -> None:
@@ -107,10 +107,12 @@ def test_other_settings_share_nothing(other: dict[str, Any], make: Callable[...,
     assert torch.equal(block.target, make(**other, cache=None).block("train", 0).target)
 
 
-@pytest.mark.parametrize("what", ["fingerprint", "answers", "schedule", "schedule of the same weights", "noise"])
+@pytest.mark.parametrize(
+    "what", ["fingerprint", "answers", "schedule", "schedule of the same weights", "noise", "condition"]
+)
 def test_another_model_is_not_served_old_targets(what: str, peaks: Any, make: Callable[..., Targets]) -> None:
     model, other = peaks(), peaks()
-    if what == "schedule of the same weights":
+    if what in ("schedule of the same weights", "condition"):
         model.fingerprint = other.fingerprint = "weights-17"
     make(checkpoint=model).block("train", 0)
     if what == "fingerprint":
@@ -119,8 +121,11 @@ def test_another_model_is_not_served_old_targets(what: str, peaks: Any, make: Ca
         other.denoise = lambda x, sigma, cond: peaks.denoise(other, x, sigma, cond) * 1.001
     elif what.startswith("schedule"):
         other.schedule = lambda steps: peaks.schedule(other, steps) ** 1.01
-    else:
+    elif what == "noise":
         other.draw = lambda generator, batch: (peaks.draw(other, generator, batch)[0].flip(0), None)
+    else:
+        labels = {"text": "another prompt", "label": torch.ones(4)}
+        other.draw = lambda generator, batch: (peaks.draw(other, generator, batch)[0], labels)
     calls, block = calls_for(make(checkpoint=other))
     assert calls == 4 * TEACHER.steps
     assert torch.equal(block.target, make(checkpoint=other, cache=None).block("train", 0).target)

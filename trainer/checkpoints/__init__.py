@@ -1,6 +1,5 @@
 """What `--ckpt` names -> a checkpoint: the frozen model that a solver is distilled for."""
 
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -13,6 +12,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from dyweight.names import did_you_mean
+
 from ..errors import CheckpointError
 from . import digits, gmm
 
@@ -22,8 +23,9 @@ class Checkpoint(Protocol):
     """Any object with these four can be distilled.
 
     Optional attributes: `fingerprint` (str: names the weights in caches and files; by default a few network calls are
-    hashed), `model_family` (str), `prediction_type` (str), `schedule_recipe` (dict of JSON values: how `schedule` makes
-    its sigmas) and `images(x)` (a latent batch -> [B, height, width] or [B, height, width, 3] in 0..1, for pictures).
+    hashed), `model_family`, `prediction_type` (str), `shift`, `guidance` (numbers), `schedule_recipe` (dict of JSON
+    values: how `schedule` makes its sigmas), all kept in the file; `images(x)` (a latent batch -> [B, height, width]
+    or [B, height, width, 3] in 0..1, for pictures).
     """
 
     shape: Sequence[int]
@@ -54,7 +56,7 @@ def load_checkpoint(name: str) -> Checkpoint:
         if not after.isdecimal() or int(after) < 1:
             raise CheckpointError(f"--ckpt {name}: give gmm:DIMENSION, a whole number of 1 or more")
         return checked(gmm.checkpoint(int(after)), name)
-    if not before or before.startswith("."):
+    if not before or (before.startswith(".") and not before.endswith(".py")):
         raise CheckpointError(_unknown(name))
     module = _from_file(Path(before)) if before.endswith(".py") else _from_name(before)
     return checked(_called(_callable(module, before, after), name), name)
@@ -86,10 +88,9 @@ def checked(checkpoint: object, name: str) -> Checkpoint:
 
 
 def _unknown(name: str) -> str:
-    near = difflib.get_close_matches(name, ["digits", "gmm"], n=1, cutoff=0.4)
-    hint = f" Did you mean {near[0]}?" if near else ""
     return (
-        f"--ckpt {name}: no such checkpoint.{hint} Built in are digits and gmm (or gmm:DIMENSION); "
+        f"--ckpt {name}: no such checkpoint. {did_you_mean(name, ('digits', 'gmm')).capitalize()}"
+        "Built in are digits and gmm (or gmm:DIMENSION); "
         "your own is module:callable or path/file.py:callable"
     )
 
@@ -122,9 +123,8 @@ def _from_name(name: str) -> ModuleType:
 def _callable(module: ModuleType, where: str, name: str) -> Callable[[], object]:
     found: Callable[[], object] | None = getattr(module, name, None)
     if not callable(found):
-        near = difflib.get_close_matches(name, [n for n in vars(module) if callable(getattr(module, n))], n=2)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise CheckpointError(f"--ckpt: {where} has no callable {name!r}{hint}")
+        hint = did_you_mean(name, [n for n in vars(module) if callable(getattr(module, n))])
+        raise CheckpointError(f"--ckpt: {where} has no callable {name!r}{'; ' + hint.strip() if hint else ''}")
     return found
 
 

@@ -86,6 +86,10 @@ class Digits:
     """The demonstration checkpoint: draws starting noise and classes, and denoises 8x8 digits."""
 
     shape: tuple[int, ...] = (1, 8, 8)
+    model_family = "digits"
+    prediction_type = "flow velocity"
+    shift = 1.0
+    schedule_recipe = {"kind": "flow", "shift": 1.0}  # noqa: RUF012
 
     def __init__(self, network: VelocityNetwork, fingerprint: str) -> None:
         self.network = network

@@ -92,7 +92,7 @@ class Adam:
         with torch.enable_grad():
             plan = self.solver.plan()
             loss = self.loss.value((dyweight.sample(denoise, block.noise, plan) - block.target) / self.pairs.deviation)
-            gradients = torch.autograd.grad(loss, self._parameters)
+            gradients = torch.autograd.grad(loss, self._parameters, materialize_grads=True)
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
             if not bool(torch.isfinite(gradient).all()):
                 last = block.first + len(block.noise) - 1

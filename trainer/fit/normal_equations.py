@@ -10,6 +10,7 @@ from torch import Tensor
 from dyweight import Plan
 from dyweight.sampling import State, advance, ask, start, update
 
+from ..errors import NonFiniteError
 from ..losses import EndpointLoss
 from ..network import Network
 from ..targets import Block
@@ -96,7 +97,11 @@ def choose_difference_step(
     signs = torch.randint(0, 2, (len(parameters),), generator=generator, dtype=torch.float64) * 2 - 1
     steps = [1e-3 * 2.0**k for k in range(8)]
     here = _end(network, block, parameters.plan(vector))
-    ends = [_end(network, block, parameters.plan(vector + step * signs)) for step in steps]
+    ends: list[Tensor] = []
+    with contextlib.suppress(ValueError, NonFiniteError):
+        ends += (_end(network, block, parameters.plan(vector + step * signs)) for step in steps)
+    if len(ends) < 2:
+        return steps[0]
     wrong = [
         float((here - 2 * near + far).double().norm()) / step
         for step, near, far in zip(steps, ends, ends[1:], strict=False)

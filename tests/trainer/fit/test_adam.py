@@ -155,6 +155,30 @@ def test_the_network_is_left_as_it_was(commands: Any, peaks: Any) -> None:
     assert float(model.scale.detach()) == 1 and model.scale.grad is None
 
 
+@pytest.mark.parametrize("more", [(), ("--no-recompute",), ("--slope", "query")], ids=str)
+def test_a_network_that_rounds_its_time_is_fitted_too(more: tuple[str, ...], commands: Any, peaks: Any) -> None:
+    """As models of discrete times do: no gradient comes back through the sigma of the call."""
+    model = peaks()
+    times = torch.linspace(-4, 2.5, 200)
+
+    def denoise(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
+        nearest = (sigma.detach().log()[:, None] - times).abs().argmin(1)
+        return peaks.denoise(model, x, times[nearest].exp(), cond)
+
+    model.denoise = denoise
+    outcome = commands.distill(model, "--steps", 3, "--pairs", 160, *ADAM, "--learning-rate", 0.01, *more)
+    assert outcome.status == 0, outcome.errors
+    provenance = dyweight.load_solver(outcome.out).provenance
+    assert provenance["endpoint_error_after"] < 0.95 * provenance["endpoint_error_before"]
+
+
+def test_a_network_without_any_gradient_leaves_the_solver_usable(commands: Any, peaks: Any) -> None:
+    model = peaks()
+    model.denoise = lambda x, sigma, cond: peaks.denoise(model, x, sigma, cond).detach()
+    outcome = commands.distill(model, "--steps", 3, "--pairs", 64, *ADAM)
+    assert outcome.status == 0, outcome.errors
+
+
 @pytest.mark.parametrize("rate", [0.3, 3.0, 1e6])
 def test_a_rate_that_is_far_too_high_is_a_clear_error_or_a_file(rate: float, commands: Any, peaks: Any) -> None:
     outcome = commands.distill(peaks(), "--steps", 4, "--pairs", 64, *ADAM, "--learning-rate", rate)

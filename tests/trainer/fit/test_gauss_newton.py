@@ -133,6 +133,17 @@ def test_a_fit_never_ends_above_the_solver_it_began_with(initial: str, commands:
         assert after <= before * (1 + 1e-6)
 
 
+@pytest.mark.parametrize("bins", [5, 20, 200])
+def test_a_network_that_rounds_its_time_is_fitted_too(bins: int, commands: Any, peaks: Any) -> None:
+    """As models of discrete times do: a small change of the time scale changes nothing, a larger one jumps."""
+    model = peaks()
+    model.denoise = lambda x, sigma, cond: peaks.denoise(model, x, torch.exp((bins * sigma.log()).round() / bins), cond)
+    outcome = commands.distill(model, "--steps", 3, "--pairs", 64)
+    assert outcome.status == 0, outcome.errors
+    before, after = errors_of(outcome.out)
+    assert after < 0.5 * before
+
+
 @pytest.mark.parametrize(
     "more",
     [
