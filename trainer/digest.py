@@ -10,7 +10,10 @@ from torch import Tensor
 def digest(value: Any) -> str:
     """16 hexadecimal digits of a tensor, number, text, or list, dict or plain object of these; else TypeError."""
     content = hashlib.sha256()
-    _add(content, value)
+    try:
+        _add(content, value)
+    except RecursionError as error:
+        raise TypeError("a value that holds itself has no digest") from error
     return content.hexdigest()[:16]
 
 
@@ -31,7 +34,7 @@ def _add(content: Any, value: Any) -> None:
             _add(content, value[key])
     elif hasattr(value, "tobytes") and hasattr(value, "dtype"):
         content.update(f"{value.dtype} {value.shape} ".encode() + value.tobytes())
-    elif hasattr(value, "__dict__"):
+    elif hasattr(value, "__dict__") and not callable(value):
         _add(content, vars(value))
     else:
         raise TypeError(f"{type(value).__name__} has no digest")

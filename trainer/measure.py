@@ -38,7 +38,8 @@ def error_or_infinity(network: Network, blocks: Iterable[Block], plan: Plan, uni
     """`endpoint_error`, infinite for a plan that drives the network to values that are not finite."""
     try:
         error = endpoint_error(network, blocks, plan, unit)
-    except NonFiniteError:
+    except NonFiniteError as found:
+        print(f"warning: {plan.network_calls} network calls: {found}")
         return math.inf
     return error if math.isfinite(error) else math.inf
 

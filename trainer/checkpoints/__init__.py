@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -18,7 +18,6 @@ from ..errors import CheckpointError
 from . import digits, gmm
 
 
-@runtime_checkable
 class Checkpoint(Protocol):
     """Any object with these four can be distilled.
 
@@ -62,12 +61,13 @@ def load_checkpoint(name: str) -> Checkpoint:
     return checked(_called(_callable(module, before, after), name), name)
 
 
-def checked(checkpoint: object, name: str) -> Checkpoint:
+def checked(made: object, name: str) -> Checkpoint:
     """The checkpoint, after one look at each of its parts; CheckpointError where one is missing or misshapen."""
-    missing = [part for part in ("denoise", "shape", "schedule", "draw") if not hasattr(checkpoint, part)]
-    if missing or not isinstance(checkpoint, Checkpoint):
-        found = type(checkpoint).__name__
+    missing = [part for part in ("denoise", "shape", "schedule", "draw") if not hasattr(made, part)]
+    if missing:
+        found = type(made).__name__
         raise CheckpointError(f"--ckpt {name}: {found} has no {', '.join(missing)}; see 'Your own model' in the README")
+    checkpoint = cast(Checkpoint, made)
     shape = checkpoint.shape
     if not isinstance(shape, Sequence) or not shape or not all(isinstance(n, int) and n > 0 for n in shape):
         raise CheckpointError(f"--ckpt {name}: shape must be one or more whole numbers above 0, got {shape!r}")
