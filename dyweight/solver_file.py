@@ -46,7 +46,7 @@ def save_solver(solver: Solver, path: str | os.PathLike[str], provenance: dict[s
 
 
 def load_solver(path: str | os.PathLike[str]) -> Solver:
-    """Read a solver, without gradients, with the file's provenance as its attribute `provenance`.
+    """Read a solver, without gradients, with the file's provenance and path as attributes `provenance` and `source`.
 
     Nothing of the file is executed, and no more memory is taken than the file has bytes.
     Raises SolverFileError for whatever is wrong with the file or its place.
@@ -111,7 +111,7 @@ def _parse(content: bytes, name: str) -> Solver:
         raise
     except (SafetensorError, ValueError, TypeError, KeyError, OverflowError, RuntimeError) as error:
         raise _error(name, f"settings and tensors make no {family} solver ({type(error).__name__}: {error})") from error
-    solver.provenance = provenance
+    solver.provenance, solver.source = provenance, name
     return solver
 
 

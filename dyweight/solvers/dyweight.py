@@ -77,6 +77,7 @@ class DyWeight(nn.Module):
         self.time_shifting, self.time_scaling = bool(time_shifting), bool(time_scaling)
         self.schedule = dict(schedule or {})
         self.provenance: dict[str, Any] = {}
+        self.source = ""  # the file it was read from
         self.weights = nn.Parameter(_initial_weights(self.sigmas, order, initial))
         self.time_scale = nn.Parameter(torch.ones(self.steps, dtype=torch.float64), requires_grad=self.time_scaling)
 

@@ -1,0 +1,155 @@
+"""Which rows of a learned solver run on the sigmas that arrive. docs/schedules.md has the rules and what was measured."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from . import baselines
+from .plan import Plan
+from .solvers import DyWeight
+
+Rule = Literal["whole", "carried", "part", "untrained"]
+
+SAME_START = 0.01
+"""Largest |log ratio| of two first sigmas that still counts as the same start; farther below is a partial denoise."""
+SAME_VALUE = 0.05
+"""Largest |log ratio| between the sigmas of a part and those of the solver's schedule."""
+FAR = 0.1
+"""A distance from the solver's schedule that deserves a warning."""
+_STEADY_TIMES, _STEADY_RATIO = 0.05, 2.0
+
+
+class ScheduleError(ValueError):
+    """Sigmas that a solver has no rows for; the message says for which steps it is."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The table for the sigmas that arrived, and by which rule it was found."""
+
+    plan: Plan
+    rule: Rule
+    """whole: the learned weights on these sigmas. carried: the learned times, carried over to these sigmas. part: some
+    rows of the learned table. untrained: variable-step Adams-Bashforth."""
+    first_step: int
+    """Row of the solver's table that the first sigma belongs to; 0 unless the rule is `part`."""
+    distance: float
+    """`schedule_distance` from the solver's own sigmas; 0 where the rule is `untrained`."""
+
+
+def untrained_plan(sigmas: Tensor) -> Plan:
+    """Variable-step Adams-Bashforth of order 3 (paper, Appendix A): what runs where nothing learned fits."""
+    return baselines.plan("ipndm_v", sigmas, order=min(3, max(1, len(sigmas) - 1)))
+
+
+def schedule_distance(sigmas: Tensor, other: Tensor) -> float:
+    """Largest |log(sigma / other)| of two schedules of one length; a point where one of them is 0 is left out."""
+    pairs = [(float(a), float(b)) for a, b in zip(sigmas, other, strict=True) if a > 0 and b > 0]
+    return max((abs(math.log(a / b)) for a, b in pairs), default=0.0)
+
+
+def place(solver: DyWeight, sigmas: Tensor, continues: bool = False) -> Placement:
+    """The plan of a solver for the sigmas that a sampler is given.
+
+    sigmas: [steps + 1] decreasing, the whole schedule or a part of it. continues: the latent comes from an earlier part
+    of the same solver's run without new noise, so its noise level is the one that time shifting has reached.
+
+    Raises ScheduleError where the sigmas start where the solver starts but have another number of steps.
+    """
+    sigmas = torch.as_tensor(sigmas, dtype=torch.float64, device="cpu")
+    if len(sigmas) < 2 or not bool((sigmas[1:] < sigmas[:-1]).all() and sigmas[-1] >= 0):
+        raise ScheduleError(f"sigmas must decrease to 0 or above, got {[round(float(s), 4) for s in sigmas]}")
+    own = solver.sigmas
+    starts_alike = float(sigmas[0]) >= float(own[0]) * math.exp(-SAME_START)
+    if len(sigmas) == len(own) and starts_alike:
+        return _whole(solver, sigmas)
+    part = _find_part(own, sigmas)
+    if part is not None:
+        first, distance = part
+        return Placement(_part(solver, sigmas, first, continues), "part", first, distance)
+    if starts_alike:
+        raise ScheduleError(
+            f"{len(sigmas) - 1} steps, but this solver is for {solver.steps}: set steps to {solver.steps}, or take a "
+            f"solver that was made for {len(sigmas) - 1}. To run only some of its steps, use its own schedule: the "
+            "scheduler 'dyweight' or the node DyWeightScheduler"
+        )
+    return Placement(untrained_plan(sigmas), "untrained", 0, 0.0)
+
+
+def _whole(solver: DyWeight, sigmas: Tensor) -> Placement:
+    """The learned weights, unless they carry time much farther than the sigmas moved: then the learned times."""
+    distance = schedule_distance(sigmas, solver.sigmas)
+    own = solver.plan()
+    if distance == 0:
+        return Placement(solver.plan(sigmas), "whole", 0, distance)
+    try:
+        plan = solver.plan(sigmas)
+        moved = schedule_distance(plan.sigmas[:-1], own.sigmas[:-1])
+        if moved <= max(_STEADY_TIMES, _STEADY_RATIO * distance):
+            return Placement(plan, "whole", 0, distance)
+    except ValueError:
+        pass
+    times = [_carried_over(float(time), solver.sigmas.tolist(), sigmas.tolist()) for time in own.sigmas]
+    return Placement(_retimed(solver, 0, times), "carried", 0, distance)
+
+
+def _find_part(own: Tensor, sigmas: Tensor) -> tuple[int, float] | None:
+    """(first step, distance) of the run of the solver's sigmas nearest to these; a last 0 may stand for any sigma."""
+    steps = len(sigmas) - 1
+    found = [(schedule_distance(sigmas, own[k : k + steps + 1]), k) for k in range(len(own) - steps)]
+    distance, first = min(found, default=(math.inf, 0))
+    return (first, distance) if distance <= SAME_VALUE else None
+
+
+def _part(solver: DyWeight, sigmas: Tensor, first: int, continues: bool) -> Plan:
+    """Rows from `first`, on their learned times, or with fresh noise those times scaled to the noise level at hand."""
+    learned = solver.plan().sigmas[first : first + len(sigmas)]
+    scale = 1.0 if continues else float(sigmas[0] / learned[0])
+    times = [float(time) * scale for time in learned]
+    forced_end = float(sigmas[-1]) == 0 and first + len(sigmas) < len(solver.sigmas)
+    if forced_end:
+        times[-1] = 0.0
+    return _retimed(solver, first, times, forced_end)
+
+
+def _retimed(solver: DyWeight, first: int, times: Sequence[float], forced_end: bool = False) -> Plan:
+    """Rows of the learned table from `first` on, with other times for the states.
+
+    Each row moves by its learned weights, scaled as its time is; what its step is longer or shorter goes to the newest
+    slope. Slopes of before `first` are missing: their share is spread evenly over those at hand, so the row keeps its
+    sum. forced_end: the last row goes to the prediction itself, as Euler does in a step to 0.
+    """
+    own, rows = solver.plan(), len(times) - 1
+    divisors = own.sigmas[:-1] if solver.slope == "state" else own.query_sigmas
+    scales = [times[j] / float(own.sigmas[first + j]) for j in range(rows)]
+    gains = torch.zeros(rows, rows, dtype=torch.float64)
+    for j in range(rows):
+        n = first + j
+        moves = own.gains[n, : n + 1] * divisors[: n + 1] * scales[j]
+        used = int(min(n + 1, solver.order))
+        at_hand = min(used, j + 1)
+        row = moves[n + 1 - at_hand :] + (moves.sum() - moves[n + 1 - at_hand :].sum()) / at_hand
+        learned_step = float(own.sigmas[n + 1] - own.sigmas[n]) * scales[j]
+        row[-1] += (times[j + 1] - times[j]) - learned_step
+        here = torch.tensor(scales[j + 1 - at_hand : j + 1], dtype=torch.float64) * divisors[n + 1 - at_hand : n + 1]
+        gains[j, j + 1 - at_hand : j + 1] = row / here
+    if forced_end:
+        gains[-1] = 0
+        gains[-1, -1] = -1
+    return Plan(
+        sigmas=torch.tensor(times, dtype=torch.float64),
+        query_sigmas=own.query_sigmas[first : first + rows] * torch.tensor(scales, dtype=torch.float64),
+        gains=gains,
+        analytic_first_step=solver.analytic_first_step and first == 0,
+        history=solver.order,
+    )
+
+
+def _carried_over(time: float, own: Sequence[float], sigmas: Sequence[float]) -> float:
+    """Where a learned time lies on another schedule: piecewise linear from sigma to sigma."""
+    i = next((i for i in range(len(own) - 1) if time >= own[i + 1]), len(own) - 2)
+    return sigmas[i + 1] + (time - own[i + 1]) / (own[i] - own[i + 1]) * (sigmas[i] - sigmas[i + 1])

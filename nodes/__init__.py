@@ -1,0 +1,31 @@
+"""The ComfyUI nodes: thin adapters from ComfyUI's objects to `dyweight`. Only comfy_sampling.py touches comfy.samplers."""
+
+from typing import Any
+
+from comfy_api.v0_0_2 import ComfyExtension
+
+from . import comfy_sampling, solver_library
+from .apply import DyWeightApply
+from .load_solver import DyWeightLoadSolver
+from .plot import DyWeightPlot
+from .sampler import DyWeightSampler
+from .scheduler import DyWeightScheduler
+
+NODES = [DyWeightLoadSolver, DyWeightSampler, DyWeightScheduler, DyWeightApply, DyWeightPlot]
+
+
+class DyWeightExtension(ComfyExtension):
+    """What ComfyUI asks for the nodes."""
+
+    async def get_node_list(self) -> list[Any]:
+        return NODES
+
+
+def extension() -> DyWeightExtension:
+    """Register folder, sampler and scheduler, then give the nodes.
+
+    Not in `on_load`: ComfyUI 0.8.0 never calls it.
+    """
+    solver_library.register_folder()
+    comfy_sampling.register()
+    return DyWeightExtension()

@@ -1,0 +1,120 @@
+"""Which solver runs, on which rows, and what the log says of it."""
+
+import logging
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..dyweight import DyWeight
+from ..dyweight.placement import FAR, SAME_START, Placement, ScheduleError, place, schedule_distance, untrained_plan
+from . import solver_library
+from .model_facts import ModelFacts, same_family
+
+_log = logging.getLogger("DyWeight")
+
+
+def placed(solver: DyWeight, sigmas: Tensor, known: ModelFacts, continues: bool) -> Placement:
+    """The solver on these sigmas, with a warning for each way in which it was made for something else."""
+    try:
+        placement = place(solver, sigmas.cpu(), continues)
+    except ScheduleError as error:
+        raise ScheduleError(f"DyWeight solver {title(solver)}: {error}") from error
+    if placement.rule == "untrained":
+        _log.warning(
+            "the sigmas from %.4g are no part of the schedule of %s, so the untrained solver runs (variable-step "
+            "Adams-Bashforth of order 3). For image to image with the learned one take the scheduler 'dyweight' with "
+            "steps / denoise = %d, or the node DyWeightScheduler",
+            float(sigmas[0]),
+            title(solver),
+            solver.steps,
+        )
+        return placement
+    if placement.distance > FAR:
+        _log.warning(
+            "the sigmas differ by up to %.0f %% from those that %s was made for (%s): the scheduler 'dyweight' has those",
+            100 * math.expm1(placement.distance),
+            title(solver),
+            ", ".join(f"{float(sigma):.3g}" for sigma in solver.sigmas),
+        )
+    warn_of_differences(solver, known, own_schedule=placement.distance <= SAME_START)
+    return placement
+
+
+def placed_with_best_match(sigmas: Tensor, known: ModelFacts, continues: bool) -> Placement:
+    """The one file for this model family and these sigmas; where there is not exactly one, the untrained solver."""
+
+    def fits(solver: DyWeight) -> bool:
+        family = solver.provenance.get("model_family")
+        if not known.family or not family or not same_family(known.family, family):
+            return False
+        try:
+            return place(solver, sigmas.cpu(), continues).rule != "untrained"
+        except ScheduleError:
+            return False
+
+    name, found = solver_library.matching(fits)
+    if name is not None:
+        _log.info("sampling with the solver %s", name)
+        return placed(solver_library.load(name), sigmas, known, continues)
+    steps, family = len(sigmas) - 1, known.family or "this model"
+    if found:
+        reason = f"several solvers fit {family} at {steps} steps ({', '.join(found)})"
+        advice = "choose one with the nodes DyWeightLoadSolver and DyWeightApply"
+    else:
+        reason = f"no solver fits {family} at {steps} steps from sigma {float(sigmas[0]):.4g}"
+        advice = (
+            f"put a coefficient file for it into models/dyweight, or distil one: "
+            f"python -m trainer.distill --ckpt YOUR_MODEL --steps {steps} --out FILE.safetensors"
+        )
+    solver_library.say_once(
+        f"{reason}, so the untrained one runs (variable-step Adams-Bashforth of order 3); {advice}"
+    )
+    return Placement(untrained_plan(sigmas.cpu()), "untrained", 0, 0.0)
+
+
+def base_schedule(known: ModelFacts, sigma_max: float, steps: int) -> Tensor | None:
+    """Sigmas of the files for this kind of model and so many steps, if they agree; a scheduler is told no family."""
+
+    def fits(solver: DyWeight) -> bool:
+        starts_alike = abs(math.log(float(solver.sigmas[0]) / sigma_max)) <= SAME_START
+        alike = solver.provenance.get("prediction_type") in (None, known.prediction_type)
+        return solver.steps == steps and alike and starts_alike
+
+    _, found = solver_library.matching(fits)
+    solvers = [solver_library.load(name) for name in found]
+    if solvers and all(schedule_distance(solvers[0].sigmas, other.sigmas) <= SAME_START for other in solvers):
+        _log.info("scheduling with the sigmas of %s", ", ".join(found))
+        return solvers[0].sigmas.float()
+    reason = f"several files for {steps} steps disagree ({', '.join(found)})" if found else f"no file is for {steps} steps"
+    solver_library.say_once(
+        f"scheduler 'dyweight': {reason}, so ComfyUI's 'simple' is used; give the model its solver with DyWeightApply"
+    )
+    return None
+
+
+def resampled(solver: DyWeight, steps: int) -> Tensor:
+    """The solver's sigmas, float32; for another number of steps (KSampler asks for more when denoise is below 1) points
+    between them, evenly spread and on the same curve of log sigma."""
+    own = solver.sigmas
+    if steps == solver.steps:
+        return own.float()
+    _log.info("the sigmas of %s, made for %d steps, are resampled to %d", title(solver), solver.steps, steps)
+    position = torch.linspace(0, solver.steps, steps + 1, dtype=torch.float64)
+    below = position.floor().long().clamp(max=solver.steps - 1)
+    fraction, high, low = position - below, own[below], own[below + 1]
+    curve = torch.exp(torch.lerp(high.log(), low.clamp(min=1e-300).log(), fraction))
+    return torch.where(low > 0, curve, torch.lerp(high, low, fraction)).float()
+
+
+def warn_of_differences(solver: DyWeight, known: ModelFacts, own_schedule: bool = True) -> None:
+    """Say once in what the model at hand is not what the solver was made for."""
+    found = list(known.differences(solver, own_schedule))
+    if found:
+        solver_library.say_once(f"the solver {title(solver)} was made for something else: {'; '.join(found)}")
+
+
+def title(solver: DyWeight) -> str:
+    """The name of its file, or what it is."""
+    return Path(solver.source).stem if solver.source else f"{solver.family} for {solver.steps} steps"

@@ -1,0 +1,113 @@
+"""ComfyUI's side of sampling: the entries in its lists and the sampler function. Nothing else touches comfy.samplers."""
+
+import copy
+from typing import Any
+
+import comfy.k_diffusion.sampling
+import comfy.samplers
+import torch
+from torch import Tensor
+
+from ..dyweight import DyWeight
+from ..dyweight import sample as run_plan
+from .choose import base_schedule, placed, placed_with_best_match, resampled, warn_of_differences
+from .masks import Denoiser, restore_unmasked
+from .model_facts import ModelFacts, facts, prediction_type
+from .progress import progress
+
+NAME = "dyweight"
+_SOLVER = "dyweight_solver"
+
+
+def register() -> None:
+    """Add `dyweight` to ComfyUI's sampler and scheduler lists; safe to call again.
+
+    Appends to the lists that are there, since other packs hold them too, and reloads nothing.
+    """
+    setattr(comfy.k_diffusion.sampling, f"sample_{NAME}", sample_dyweight)
+    comfy.samplers.SCHEDULER_HANDLERS[NAME] = comfy.samplers.SchedulerHandler(schedule, use_ms=True)
+    for names in (
+        comfy.samplers.SAMPLER_NAMES,
+        comfy.samplers.KSampler.SAMPLERS,
+        comfy.samplers.SCHEDULER_NAMES,
+        comfy.samplers.KSampler.SCHEDULERS,
+    ):
+        if NAME not in names:
+            names.append(NAME)
+
+
+def sampler(solver: DyWeight) -> Any:
+    """ComfyUI's SAMPLER that runs this solver."""
+    return comfy.samplers.KSAMPLER(sample_dyweight, extra_options={"solver": solver})
+
+
+def with_solver(model: Any, solver: DyWeight) -> Any:
+    """A clone of a MODEL that carries the solver, for the sampler and the scheduler `dyweight`."""
+    clone = model.clone()
+    clone.model_options[_SOLVER] = solver
+    # A scheduler is handed nothing but the model-sampling object, so that carries the solver too.
+    model_sampling = copy.copy(clone.get_model_object("model_sampling"))
+    model_sampling.__dict__[_SOLVER] = solver  # not an attribute: a module would take it for weights of its own
+    clone.add_object_patch("model_sampling", model_sampling)
+    return clone
+
+
+@torch.no_grad()
+def sample_dyweight(
+    model: Any,
+    x: Tensor,
+    sigmas: Tensor,
+    extra_args: dict[str, Any] | None = None,
+    callback: Any = None,
+    disable: bool | None = None,
+    solver: DyWeight | None = None,
+) -> Tensor:
+    """What ComfyUI calls for the sampler `dyweight`: its contract for samplers, with the solver as an option.
+
+    model: denoise(x [B, ...], sigma [B]) with the guider as `inner_model`. x: [B, ...] noise at sigmas[0].
+    sigmas: [steps + 1]. Without a solver: that of DyWeightApply, else the one matching file, else the untrained one.
+    Raises ScheduleError where the solver is for another number of steps.
+    """
+    if len(sigmas) < 2:
+        return x
+    extra_args = extra_args or {}
+    solver = solver or extra_args.get("model_options", {}).get(_SOLVER)
+    known = facts(getattr(model, "inner_model", None), x)
+    continues = _continues(model)
+    if solver is None:
+        placement = placed_with_best_match(sigmas, known, continues)
+    else:
+        placement = placed(solver, sigmas, known, continues)
+    denoise = Denoiser(model, extra_args, placement.plan)
+    with progress(placement.plan, x, sigmas, callback, disable) as report:
+        end = run_plan(denoise, x, placement.plan, report)
+    return restore_unmasked(end, model, extra_args, sigmas, denoise.last_state_sigma)
+
+
+def schedule(model_sampling: Any, steps: int) -> Tensor:
+    """What ComfyUI calls for the scheduler `dyweight`: sigmas [steps + 1].
+
+    Those of the solver of DyWeightApply or of the one matching file, else ComfyUI's `simple`.
+    """
+    solver = model_sampling.__dict__.get(_SOLVER)
+    if solver is not None:
+        return resampled(solver, steps)
+    known = ModelFacts(prediction_type=prediction_type(model_sampling))
+    found = base_schedule(known, float(model_sampling.sigma_max), steps)
+    return comfy.samplers.calculate_sigmas(model_sampling, "simple", steps) if found is None else found
+
+
+def partial_schedule(model: Any, solver: DyWeight, denoise: float) -> Tensor:
+    """The last round(steps * denoise) steps of the solver's own sigmas, float32; empty where that is no step."""
+    config = getattr(getattr(model, "model", None), "model_config", None)
+    family = None if config is None else type(config).__name__
+    sampling = model.get_model_object("model_sampling")
+    warn_of_differences(solver, ModelFacts(family=family, prediction_type=prediction_type(sampling)))
+    steps = round(solver.steps * denoise)
+    return solver.sigmas[solver.steps - steps :].float() if steps > 0 else torch.zeros(0)
+
+
+def _continues(model: Any) -> bool:
+    """Whether no noise is added: the latent comes from an earlier sampler, as with start steps and DisableNoise."""
+    noise = getattr(model, "noise", None)
+    return noise is not None and not bool(noise.any())

@@ -1,0 +1,102 @@
+"""What is known of the model at hand, and where it differs from what a solver was made for."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.model_sampling as kinds
+
+from ..dyweight import DyWeight
+
+_PREDICTIONS = (
+    (kinds.CONST, "flow"),
+    (kinds.EDM, "edm"),
+    (kinds.V_PREDICTION, "v"),
+    (kinds.X0, "x0"),
+    (kinds.EPS, "eps"),
+)
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """None where ComfyUI does not say."""
+
+    family: str | None = None
+    """ComfyUI's name of the architecture, such as Flux, SD15, SDXL, WAN21_T2V."""
+    prediction_type: str | None = None
+    shift: float | None = None
+    cfg: float | None = None
+    """Classifier-free guidance scale of the sampler."""
+    guidance: float | None = None
+    """Guidance that the network itself is told, as FLUX.1-dev is."""
+    shape: tuple[int, ...] | None = None
+    """Of one latent, without the batch."""
+
+    def differences(self, solver: DyWeight, own_schedule: bool = True) -> Iterator[str]:
+        """Name, value here and value there of each fact in which the solver's file differs.
+
+        own_schedule: the solver's own sigmas are used; then the shift of the model changes nothing.
+        """
+        made_for = solver.provenance
+        if self.family and made_for.get("model_family") and not same_family(self.family, made_for["model_family"]):
+            yield f"model family is {self.family}, not {made_for['model_family']}"
+        if self.prediction_type and made_for.get("prediction_type") not in (None, self.prediction_type):
+            yield f"prediction type is {self.prediction_type}, not {made_for['prediction_type']}"
+        for name in ("cfg", "guidance", *(() if own_schedule else ("shift",))):
+            here, there = getattr(self, name), made_for.get(name)
+            if here is not None and _is_number(there) and not math.isclose(here, there, rel_tol=1e-3, abs_tol=1e-6):
+                yield f"{name} is {here:g}, not {there:g}"
+        if self.shape and made_for.get("shape") and list(self.shape) != list(made_for["shape"]):
+            yield f"latent shape is {_times(self.shape)}, not {_times(made_for['shape'])}"
+
+
+def facts(guider: Any, x: Any) -> ModelFacts:
+    """What a guider (what samplers get as the model's inner_model) and the latent [B, ...] say."""
+    model = getattr(guider, "inner_model", None)
+    sampling = getattr(model, "model_sampling", None)
+    config = getattr(model, "model_config", None)
+    cfg = getattr(guider, "cfg", None)
+    return ModelFacts(
+        family=None if config is None else type(config).__name__,
+        prediction_type=prediction_type(sampling),
+        shift=_number(getattr(sampling, "shift", None)),
+        cfg=_number(cfg),
+        guidance=_embedded_guidance(guider),
+        shape=tuple(x.shape[1:]),
+    )
+
+
+def prediction_type(model_sampling: Any) -> str | None:
+    """eps, v, edm, x0 or flow, from ComfyUI's model-sampling classes."""
+    return next((name for kind, name in _PREDICTIONS if isinstance(model_sampling, kind)), None)
+
+
+def same_family(one: str, other: str) -> bool:
+    """Whether two names mean one architecture: case and punctuation do not count."""
+    return _plain(one) == _plain(other)
+
+
+def _embedded_guidance(guider: Any) -> float | None:
+    for cond in (getattr(guider, "conds", None) or {}).get("positive") or []:
+        value = (cond.get("model_conds") or {}).get("guidance")
+        tensor = getattr(value, "cond", None)
+        if tensor is not None and tensor.numel() == 1:
+            return float(tensor)
+    return None
+
+
+def _plain(name: str) -> str:
+    return "".join(c for c in str(name).lower() if c.isalnum())
+
+
+def _times(shape: Any) -> str:
+    return "x".join(str(n) for n in shape)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if _is_number(value) else None

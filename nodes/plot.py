@@ -1,0 +1,28 @@
+"""The node that shows what was learned."""
+
+from comfy_api.v0_0_2 import io, ui
+
+from ..dyweight import DyWeight
+from .drawing import coefficients
+from .types import CATEGORY, SolverType
+
+
+class DyWeightPlot(io.ComfyNode):
+    """Solver -> IMAGE."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DyWeightPlot",
+            display_name="DyWeight Plot",
+            category=CATEGORY,
+            description="A picture of the solver: for what it was made, its weights, their sums, time scale and schedule.",
+            inputs=[SolverType.Input("solver", tooltip="From DyWeight Load Solver.")],
+            outputs=[io.Image.Output(tooltip="The picture, for Save Image.")],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, solver: DyWeight) -> io.NodeOutput:
+        image = coefficients(solver)
+        return io.NodeOutput(image, ui=ui.PreviewImage(image, cls=cls))

@@ -1,0 +1,31 @@
+"""Preview, progress bar and cancelling: ComfyUI's callback, once for each step."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..dyweight import Call, Plan
+
+
+@contextmanager
+def progress(
+    plan: Plan, x: Tensor, sigmas: Tensor, callback: Callable[[dict[str, Any]], None] | None, disable: bool | None
+) -> Iterator[Callable[[Call], None]]:
+    """A callback for `dyweight.sample` that tells ComfyUI of each step, the analytic first one too.
+
+    ComfyUI raises its interrupt from the callback; it passes through.
+    """
+    with tqdm(total=plan.rows, disable=disable) as bar:
+
+        def step(i: int, state: Tensor, denoised: Tensor) -> None:
+            if callback is not None:
+                callback({"x": state, "i": i, "sigma": sigmas[i], "sigma_hat": sigmas[i], "denoised": denoised})
+            bar.update(1)
+
+        if plan.analytic_first_step:
+            sigma = float(plan.sigmas[..., 0].max())
+            step(0, x, x * (1 - sigma / (1 + sigma**2) ** 0.5))
+        yield lambda call: step(call.step, call.x, call.denoised)

@@ -1,0 +1,106 @@
+"""The coefficient files that ComfyUI sees: those in models/dyweight and the presets that come with the pack."""
+
+import functools
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import folder_paths
+
+from ..dyweight import DyWeight, SolverFileError, load_solver
+from ..dyweight.names import did_you_mean
+
+FOLDER = "dyweight"
+PRESETS = Path(__file__).parents[1] / "dyweight" / "presets"
+PRESET_PREFIX = "preset: "
+_SUFFIX = ".safetensors"
+_log = logging.getLogger("DyWeight")
+
+
+def register_folder() -> None:
+    """Make models/dyweight known beside the places that extra_model_paths.yaml names; safe to call again."""
+    own = os.path.join(folder_paths.models_dir, FOLDER)
+    folder_paths.add_model_folder_path(FOLDER, own)
+    folders = folder_paths.folder_names_and_paths[FOLDER][0]
+    folder_paths.folder_names_and_paths[FOLDER] = (folders, {_SUFFIX})
+    try:
+        os.makedirs(own, exist_ok=True)
+    except OSError as error:
+        _log.warning("can't make the folder %s (%s): coefficient files go there", own, error.strerror)
+
+
+def names() -> list[str]:
+    """What the loader offers: the user's files, then the presets."""
+    return [*user_names(), *preset_names()]
+
+
+def user_names() -> list[str]:
+    """Files under the folders for coefficient files, subfolders included."""
+    return list(folder_paths.get_filename_list(FOLDER))
+
+
+def preset_names() -> list[str]:
+    """The presets, with a prefix that no file has."""
+    return [PRESET_PREFIX + path.stem for path in sorted(PRESETS.glob(f"*{_SUFFIX}"))]
+
+
+def path_of(name: str) -> str:
+    """Where the solver of this name lies. Raises SolverFileError for a name that is not in the list."""
+    if name in preset_names():
+        return str(PRESETS / (name.removeprefix(PRESET_PREFIX) + _SUFFIX))
+    path = folder_paths.get_full_path(FOLDER, name) if name in user_names() else None
+    if path is None:
+        raise SolverFileError(
+            f"there is no coefficient file {name!r}: {did_you_mean(name, names())}put it into "
+            f"{folder_paths.get_folder_paths(FOLDER)[0]}, refresh ComfyUI (R) and choose it from the list"
+        )
+    return str(path)
+
+
+def load(name: str) -> DyWeight:
+    """The solver of a name in the list; a file that changed is read again. Raises SolverFileError."""
+    path = path_of(name)
+    try:
+        stamp = os.stat(path)
+    except OSError as error:
+        raise SolverFileError(f"{path}: it can't be read ({error.strerror}); refresh ComfyUI (R)") from error
+    return _load(path, stamp.st_mtime_ns, stamp.st_size)
+
+
+@functools.lru_cache(maxsize=64)
+def _load(path: str, modified: int, size: int) -> DyWeight:
+    return load_solver(path)
+
+
+def content_digest(name: str) -> str:
+    """Changes when the file's bytes do; never raises, so that the error appears when the node runs."""
+    try:
+        with open(path_of(name), "rb") as file:
+            return hashlib.sha256(file.read()).hexdigest()
+    except (SolverFileError, OSError) as error:
+        return f"unreadable: {error}"
+
+
+def matching(fits: Callable[[DyWeight], bool]) -> tuple[str | None, list[str]]:
+    """(the one name that fits or None, all names that fit), among the user's files or else among the presets."""
+    for listed in (user_names(), preset_names()):
+        found = [name for name, solver in _readable(listed) if fits(solver)]
+        if found:
+            return (found[0] if len(found) == 1 else None), found
+    return None, []
+
+
+def _readable(listed: list[str]) -> Iterator[tuple[str, DyWeight]]:
+    for name in listed:
+        try:
+            yield name, load(name)
+        except SolverFileError as error:
+            say_once(f"left out of the search: {error}")
+
+
+@functools.cache
+def say_once(message: str) -> None:
+    """A warning in the log, the first time only."""
+    _log.warning(message)

@@ -1,0 +1,34 @@
+"""Where the ComfyUI checkouts are that the nodes are tested in."""
+
+import os
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+STANDINS = Path(__file__).parent / "standins"
+MISSING = (
+    "NO COMFYUI: the nodes are NOT tested. Check ComfyUI out to ~/comfy/ComfyUI (where comfy-cli puts it) or set "
+    "COMFYUI_PATH, several folders separated as in PATH, and install its requirements (make comfyui)"
+)
+
+
+def checkouts() -> list[Path]:
+    """Folders with a ComfyUI: those of COMFYUI_PATH, else all ~/comfy/ComfyUI*."""
+    named = os.environ.get("COMFYUI_PATH")
+    folders = [Path(path).expanduser() for path in named.split(os.pathsep)] if named else []
+    if not named:
+        folders = sorted((Path.home() / "comfy").glob("ComfyUI*"))
+    return [folder for folder in folders if (folder / "comfyui_version.py").is_file()]
+
+
+def version(checkout: Path) -> str:
+    """Its version, such as 0.33.0."""
+    found = re.search(r'__version__ = "([^"]+)"', (checkout / "comfyui_version.py").read_text("utf-8"))
+    return found.group(1) if found else "unknown"
+
+
+def environment() -> dict[str, str]:
+    """The environment for a process that imports ComfyUI: stand-ins for packages that are not installed."""
+    paths = [str(STANDINS), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    paths = [path for path in paths if Path(path or ".").resolve() != ROOT]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}

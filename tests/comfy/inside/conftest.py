@@ -1,0 +1,49 @@
+"""Runs inside a ComfyUI process: ComfyUI is first on sys.path, the pack is loaded by its path as ComfyUI does it."""
+
+import asyncio
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+PACK = Path(__file__).parents[3]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--comfyui", required=True, help="the ComfyUI checkout")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    sys.path.insert(0, config.getoption("--comfyui"))
+    from comfy.cli_args import args
+
+    args.cpu = True
+    import folder_paths
+
+    models = Path(config.getoption("basetemp") or "/tmp/dyweight-inside") / "models"
+    folder_paths.models_dir = str(models)
+
+
+@pytest.fixture(scope="session")
+def comfy_version() -> tuple[int, ...]:
+    from comfyui_version import __version__
+
+    return tuple(int(part) for part in __version__.split(".")[:3])
+
+
+@pytest.fixture(scope="session")
+def node_classes() -> dict[str, Any]:
+    """All nodes of this ComfyUI by id, with the pack's among them."""
+    import nodes
+
+    assert asyncio.run(nodes.load_custom_node(str(PACK)))
+    return nodes.NODE_CLASS_MAPPINGS
+
+
+@pytest.fixture(scope="session")
+def pack(node_classes) -> ModuleType:
+    """The pack as ComfyUI loaded it; its rooms are attributes: pack.dyweight, pack.nodes."""
+    door = str(PACK / "__init__.py")
+    return next(module for module in list(sys.modules.values()) if vars(module).get("__file__") == door)

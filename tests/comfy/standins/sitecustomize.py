@@ -1,0 +1,42 @@
+"""Empty modules for torchvision and torchaudio where they are not installed.
+
+ComfyUI imports both when it starts, and these tests use nothing of them. Python reads this file by itself when its
+folder is on PYTHONPATH; real packages go first.
+"""
+
+import importlib.machinery
+import importlib.util
+import sys
+import types
+
+_SUBMODULES = {
+    "torchvision": ("transforms", "transforms.functional", "transforms.v2", "ops", "io", "models", "utils"),
+    "torchaudio": ("functional", "transforms"),
+}
+
+
+class _Anything(types.ModuleType):
+    """A module that has every name, and whose names can be called."""
+
+    def __getattr__(self, name: str) -> "_Anything":
+        if name.startswith("__"):
+            raise AttributeError(name)
+        value = _Anything(f"{self.__name__}.{name}")
+        setattr(self, name, value)
+        return value
+
+    def __call__(self, *arguments: object, **options: object) -> "_Anything":
+        return self
+
+
+def _install(name: str) -> None:
+    module = _Anything(name)
+    module.__path__ = []  # type: ignore[attr-defined]
+    module.__spec__ = importlib.machinery.ModuleSpec(name, None)
+    sys.modules[name] = module
+
+
+for _package, _children in _SUBMODULES.items():
+    if importlib.util.find_spec(_package) is None:
+        for _name in (_package, *(f"{_package}.{child}" for child in _children)):
+            _install(_name)
