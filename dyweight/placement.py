@@ -1,4 +1,4 @@
-"""Which rows of a learned solver run on the sigmas that arrive. docs/schedules.md has the rules and what was measured."""
+"""Which rows of a learned solver run on the sigmas that arrive; docs/schedules.md has what was measured."""
 
 import math
 from collections.abc import Sequence

@@ -56,6 +56,17 @@ def test_trainer_and_nodes_do_not_know_each_other(room, other):
     assert not broken(room, lambda top, relative: top != other)
 
 
+def test_the_nodes_need_only_what_comfyui_brings():
+    brought = {"comfy", "comfy_api", "folder_paths", "torch", "numpy", "PIL", "tqdm", *sys.stdlib_module_names}
+    assert sources("nodes")
+    assert not broken("nodes", lambda top, relative: top in {"nodes", "dyweight"} if relative else top in brought)
+
+
+def test_one_file_touches_the_samplers_of_comfyui():
+    touching = [path.name for path in sources("nodes") if "comfy.samplers" in path.read_text("utf-8").split()]
+    assert touching == ["comfy_sampling.py"]
+
+
 def test_no_file_is_too_long():
     try:
         listed = subprocess.run(["git", "ls-files", "-z", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True)

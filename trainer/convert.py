@@ -18,7 +18,13 @@ from .errors import TrainerError
 
 _MODELS: dict[str, dict[str, Any]] = {
     "flux1-dev": {"model_family": "Flux", "prediction_type": "flow", "shape": [16, 64, 64], "cfg": 1.0, "shift": 0.63},
-    "ms_coco": {"model_family": "SD15", "prediction_type": "eps", "shape": [4, 64, 64], "guidance": None, "shift": None},
+    "ms_coco": {
+        "model_family": "SD15",
+        "prediction_type": "eps",
+        "shape": [4, 64, 64],
+        "guidance": None,
+        "shift": None,
+    },
 }
 """What the published models are to ComfyUI; both were sampled at 512 x 512."""
 _SD15_RANGE = {"sigma_min": 0.029167533, "sigma_max": 14.614641}
@@ -65,10 +71,14 @@ def from_reference(entry: dict[str, Any]) -> tuple[DyWeight, dict[str, Any]]:
             solver.weights.zero_()
             for n, row in enumerate(entry["weights_newest_first"]):
                 solver.weights[n, : len(row)] = torch.tensor(row, dtype=torch.float64)
-            solver.time_scale[int(solver.analytic_first_step) :] = torch.tensor(entry["time_scale"], dtype=torch.float64)
+            solver.time_scale[int(solver.analytic_first_step) :] = torch.tensor(
+                entry["time_scale"], dtype=torch.float64
+            )
         solver.plan()
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise TrainerError(f"{entry.get('source')}: the set makes no solver ({type(error).__name__}: {error})") from error
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+        raise TrainerError(
+            f"{entry.get('source')}: the set makes no solver ({type(error).__name__}: {error})"
+        ) from error
     return solver, _provenance(entry)
 
 
@@ -82,16 +92,24 @@ def base_schedule(entry: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
         return schedules.vp_discrete(steps), {"kind": "vp_discrete"}
     if kind == "polynomial":
         # The command line's default range stands in some sets; a network of SD 1.5 knows its own only.
-        ends = _SD15_RANGE if entry["model"] == "ms_coco" else {key: published[key] for key in ("sigma_min", "sigma_max")}
-        return schedules.polynomial(steps, rho=published["rho"], **ends), {"kind": kind, "rho": published["rho"], **ends}
+        ends = (
+            _SD15_RANGE if entry["model"] == "ms_coco" else {key: published[key] for key in ("sigma_min", "sigma_max")}
+        )
+        return schedules.polynomial(steps, rho=published["rho"], **ends), {
+            "kind": kind,
+            "rho": published["rho"],
+            **ends,
+        }
     if published.get("sigmas"):
         return torch.tensor(published["sigmas"], dtype=torch.float64), {"kind": kind}
-    raise TrainerError(f"{entry['source']}: its base schedule is {kind!r} and no sigmas are given; nothing can be made of it")
+    raise TrainerError(
+        f"{entry['source']}: its base schedule is {kind!r} and no sigmas are given; nothing can be made of it"
+    )
 
 
 def _provenance(entry: dict[str, Any]) -> dict[str, Any]:
     guidance = entry.get("guidance") or {}
-    field = {"cfg": "cfg", "embedded": "guidance"}.get(guidance.get("type"))
+    field = {"cfg": "cfg", "embedded": "guidance"}.get(str(guidance.get("type")))
     return {
         "model": {"ms_coco": "SD 1.5"}.get(entry["model"], entry["model"]),
         **_MODELS.get(entry["model"], {}),
