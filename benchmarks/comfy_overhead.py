@@ -65,7 +65,7 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
         return int(torch.cuda.max_memory_allocated(device))
     with LiveBytes() as live:
         run()
-    return live.peak
+    return int(live.peak)
 
 
 def seconds_by_turns(runs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
