@@ -19,7 +19,6 @@ from .errors import TrainerError
 _MODELS: dict[str, dict[str, Any]] = {
     "flux1-dev": {
         "model_family": "Flux",
-        "model_sampling": "ModelSamplingFlux",
         "prediction_type": "flow",
         "shape": [16, 64, 64],
         "cfg": 1.0,
@@ -27,7 +26,6 @@ _MODELS: dict[str, dict[str, Any]] = {
     },
     "ms_coco": {
         "model_family": "SD15",
-        "model_sampling": "ModelSamplingDiscrete",
         "prediction_type": "eps",
         "shape": [4, 64, 64],
         "guidance": None,
