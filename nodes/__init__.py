@@ -1,4 +1,4 @@
-"""The ComfyUI nodes: thin adapters from ComfyUI's objects to `dyweight`. Only comfy_sampling.py touches comfy.samplers."""
+"""The ComfyUI nodes: thin adapters to `dyweight`. Only comfy_sampling.py touches comfy.samplers."""
 
 from typing import Any
 

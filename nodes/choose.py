@@ -33,8 +33,8 @@ def placed(solver: DyWeight, sigmas: Tensor, known: ModelFacts, continues: bool)
         return placement
     if placement.distance > FAR:
         _log.warning(
-            "the sigmas differ by up to %.0f %% from those that %s was made for (%s): the scheduler 'dyweight' has those",
-            100 * math.expm1(placement.distance),
+            "the sigmas differ by up to %s from those that %s was made for (%s): the scheduler 'dyweight' has those",
+            _factor(placement.distance),
             title(solver),
             ", ".join(f"{float(sigma):.3g}" for sigma in solver.sigmas),
         )
@@ -46,8 +46,7 @@ def placed_with_best_match(sigmas: Tensor, known: ModelFacts, continues: bool) -
     """The one file for this model family and these sigmas; where there is not exactly one, the untrained solver."""
 
     def fits(solver: DyWeight) -> bool:
-        family = solver.provenance.get("model_family")
-        if not known.family or not family or not same_family(known.family, family):
+        if not _made_for(known, solver):
             return False
         try:
             return place(solver, sigmas.cpu(), continues).rule != "untrained"
@@ -65,29 +64,30 @@ def placed_with_best_match(sigmas: Tensor, known: ModelFacts, continues: bool) -
     else:
         reason = f"no solver fits {family} at {steps} steps from sigma {float(sigmas[0]):.4g}"
         advice = (
+            "where this is a denoise below 1, steps / denoise must be the number of steps of a file; else "
             f"put a coefficient file for it into models/dyweight, or distil one: "
             f"python -m trainer.distill --ckpt YOUR_MODEL --steps {steps} --out FILE.safetensors"
         )
-    solver_library.say_once(
-        f"{reason}, so the untrained one runs (variable-step Adams-Bashforth of order 3); {advice}"
-    )
+    solver_library.say_once(f"{reason}, so the untrained one runs (variable-step Adams-Bashforth of order 3); {advice}")
     return Placement(untrained_plan(sigmas.cpu()), "untrained", 0, 0.0)
 
 
 def base_schedule(known: ModelFacts, sigma_max: float, steps: int) -> Tensor | None:
-    """Sigmas of the files for this kind of model and so many steps, if they agree; a scheduler is told no family."""
+    """Sigmas of the files for this model family and so many steps, if they agree."""
 
     def fits(solver: DyWeight) -> bool:
         starts_alike = abs(math.log(float(solver.sigmas[0]) / sigma_max)) <= SAME_START
-        alike = solver.provenance.get("prediction_type") in (None, known.prediction_type)
-        return solver.steps == steps and alike and starts_alike
+        return _made_for(known, solver) and solver.steps == steps and starts_alike
 
     _, found = solver_library.matching(fits)
     solvers = [solver_library.load(name) for name in found]
     if solvers and all(schedule_distance(solvers[0].sigmas, other.sigmas) <= SAME_START for other in solvers):
         _log.info("scheduling with the sigmas of %s", ", ".join(found))
         return solvers[0].sigmas.float()
-    reason = f"several files for {steps} steps disagree ({', '.join(found)})" if found else f"no file is for {steps} steps"
+    family = known.family or "this model"
+    reason = f"no file is for {family} at {steps} steps"
+    if found:
+        reason = f"several files for {family} at {steps} steps disagree ({', '.join(found)})"
     solver_library.say_once(
         f"scheduler 'dyweight': {reason}, so ComfyUI's 'simple' is used; give the model its solver with DyWeightApply"
     )
@@ -113,6 +113,16 @@ def warn_of_differences(solver: DyWeight, known: ModelFacts, own_schedule: bool 
     found = list(known.differences(solver, own_schedule))
     if found:
         solver_library.say_once(f"the solver {title(solver)} was made for something else: {'; '.join(found)}")
+
+
+def _factor(distance: float) -> str:
+    return f"{math.expm1(distance):.0%}" if distance < math.log(2) else f"a factor of {math.exp(distance):.2g}"
+
+
+def _made_for(known: ModelFacts, solver: DyWeight) -> bool:
+    family, prediction = (solver.provenance.get(name) for name in ("model_family", "prediction_type"))
+    same = known.family and family and same_family(known.family, family)
+    return bool(same) and prediction in (None, known.prediction_type)
 
 
 def title(solver: DyWeight) -> str:

@@ -1,6 +1,7 @@
-"""ComfyUI's side of sampling: the entries in its lists and the sampler function. Nothing else touches comfy.samplers."""
+"""ComfyUI's side of sampling: the entries in its lists and the sampler function; the only user of comfy.samplers."""
 
 import copy
+import inspect
 from typing import Any
 
 import comfy.k_diffusion.sampling
@@ -12,7 +13,7 @@ from ..dyweight import DyWeight
 from ..dyweight import sample as run_plan
 from .choose import base_schedule, placed, placed_with_best_match, resampled, warn_of_differences
 from .masks import Denoiser, restore_unmasked
-from .model_facts import ModelFacts, facts, prediction_type
+from .model_facts import ModelFacts, facts, family_of, prediction_type
 from .progress import progress
 
 NAME = "dyweight"
@@ -81,30 +82,40 @@ def sample_dyweight(
     denoise = Denoiser(model, extra_args, placement.plan)
     with progress(placement.plan, x, sigmas, callback, disable) as report:
         end = run_plan(denoise, x, placement.plan, report)
-    return restore_unmasked(end, model, extra_args, sigmas, denoise.last_state_sigma)
+    return restore_unmasked(end, x, placement.plan, model, extra_args, sigmas, denoise.last_state_sigma)
 
 
 def schedule(model_sampling: Any, steps: int) -> Tensor:
     """What ComfyUI calls for the scheduler `dyweight`: sigmas [steps + 1].
 
-    Those of the solver of DyWeightApply or of the one matching file, else ComfyUI's `simple`.
+    Those of the solver of DyWeightApply, else of the matching file (or files, if they agree), else ComfyUI's `simple`.
     """
     solver = model_sampling.__dict__.get(_SOLVER)
     if solver is not None:
         return resampled(solver, steps)
-    known = ModelFacts(prediction_type=prediction_type(model_sampling))
+    known = ModelFacts(_asking_family(model_sampling), prediction_type(model_sampling))
     found = base_schedule(known, float(model_sampling.sigma_max), steps)
     return comfy.samplers.calculate_sigmas(model_sampling, "simple", steps) if found is None else found
 
 
 def partial_schedule(model: Any, solver: DyWeight, denoise: float) -> Tensor:
     """The last round(steps * denoise) steps of the solver's own sigmas, float32; empty where that is no step."""
-    config = getattr(getattr(model, "model", None), "model_config", None)
-    family = None if config is None else type(config).__name__
     sampling = model.get_model_object("model_sampling")
-    warn_of_differences(solver, ModelFacts(family=family, prediction_type=prediction_type(sampling)))
+    warn_of_differences(solver, ModelFacts(family_of(model.model), prediction_type(sampling)))
     steps = round(solver.steps * denoise)
     return solver.sigmas[solver.steps - steps :].float() if steps > 0 else torch.zeros(0)
+
+
+def _asking_family(model_sampling: Any) -> str | None:
+    """Family of the model whose schedule is asked for: a scheduler is not handed the model, but its caller has it."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        models: tuple[Any, ...] = (frame.f_locals.get("model"), getattr(frame.f_locals.get("self"), "model", None))
+        for model in models:
+            if hasattr(model, "get_model_object") and model.get_model_object("model_sampling") is model_sampling:
+                return family_of(model.model)
+        frame = frame.f_back
+    return None
 
 
 def _continues(model: Any) -> bool:

@@ -1,5 +1,7 @@
 """The picture of a solver, drawn with Pillow: ComfyUI does not bring matplotlib."""
 
+import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,133 +12,142 @@ from torch import Tensor
 
 from ..dyweight import DyWeight
 
-WIDTH, MARGIN, ROW = 1024, 32, 40
-_PAPER, _INK, _FAINT = (250, 250, 248), (30, 32, 36), (150, 152, 156)
-_RAISED, _LOWERED = (200, 78, 60), (52, 104, 180)
-_LABEL = 190
+WIDTH, MARGIN, LABEL, ROW, CURVES = 720, 24, 134, 42, 300
+"""Narrow, with large letters: a node shows it at half the size."""
+MOST_ROWS, MOST_LETTERS = 10, 300
+_PAPER, _FIELD, _RULE, _INK, _FAINT = (250, 250, 248), (240, 240, 237), (222, 222, 218), (30, 32, 36), (112, 114, 120)
+_SCHEDULE, _RAISED, _LOWERED = (170, 172, 176), (200, 78, 60), (52, 104, 180)
+_Point = tuple[float, float]
 
 
 def coefficients(solver: DyWeight) -> Tensor:
     """[1, height, width, 3] in 0..1: for what the solver was made, its numbers step by step, its schedule."""
-    canvas = _Canvas(_height(solver))
-    canvas.text(Path(solver.source).stem if solver.source else f"{solver.family} solver", size=30)
-    for line in _facts(solver):
-        canvas.text(line, size=18, ink=_FAINT)
-    columns = [f"step {n + 1}" for n in range(solver.steps)]
-    canvas.heading("weights: red above, blue below those of the untrained solver", columns)
-    untrained = DyWeight(solver.sigmas, solver.order).weights.detach()
+    plan, steps = solver.plan(), solver.steps
     weights = solver.weights.detach()
-    for i in range(solver.order):
-        label = "newest slope" if i == 0 else f"{i} step{'s' if i > 1 else ''} ago"
-        used = [n >= i for n in range(solver.steps)]
-        canvas.numbers(label, weights[:, i].tolist(), untrained[:, i].tolist(), used)
-    sums = weights.sum(1).tolist()
-    canvas.numbers("sum (1: no time shift)", sums, [1.0] * solver.steps, [True] * solver.steps)
-    asked = [not (n == 0 and solver.analytic_first_step) for n in range(solver.steps)]
-    canvas.numbers("time scale", solver.time_scale.detach().tolist(), [1.0] * solver.steps, asked)
-    plan = solver.plan()
-    canvas.heading("noise levels: grey the schedule, black the states, red where the network is asked", columns)
-    canvas.curves(solver.sigmas.tolist(), plan.sigmas.tolist(), plan.query_sigmas.tolist())
-    return torch.from_numpy(np.asarray(canvas.image, dtype=np.float32) / 255)[None]
+    untrained = DyWeight(solver.sigmas, solver.order).weights.detach()
+    rows = min(solver.order, steps, MOST_ROWS)
+    sheet = _Sheet(1200 + ROW * rows, steps)
+    sheet.text(Path(solver.source).stem if solver.source else f"{solver.family} solver", size=32)
+    for line in _facts(solver):
+        sheet.text(line, size=20, ink=_FAINT)
+    sheet.heading("weights: red above, blue below the untrained")
+    for i in range(rows):
+        used = [n >= i for n in range(steps)]
+        sheet.numbers("newest slope" if i == 0 else f"{i} before", weights[:, i], untrained[:, i], used)
+    sheet.heading("sum of weights (1: time not shifted), time scale")
+    asked = [not (n == 0 and solver.analytic_first_step) for n in range(steps)]
+    sheet.numbers("sum", weights.sum(1), torch.ones(steps), [True] * steps)
+    sheet.numbers("time scale", solver.time_scale.detach(), torch.ones(steps), asked)
+    sheet.heading("noise: grey schedule, black states, red network calls")
+    queries = [(n, float(query)) for n, query in enumerate(plan.query_sigmas) if asked[n]]
+    sheet.curves(list(enumerate(solver.sigmas.tolist())), list(enumerate(plan.sigmas.tolist())), queries)
+    return torch.from_numpy(np.asarray(sheet.cut(), dtype=np.float32) / 255)[None]
 
 
 def _facts(solver: DyWeight) -> list[str]:
     made_for = solver.provenance
-    about = [str(made_for["model"])] if made_for.get("model") else []
-    about += [f"{solver.steps} steps, {solver.network_calls} network calls, order {solver.order}"]
-    if made_for.get("shape"):
+    calls = f", {solver.network_calls} network calls" if solver.network_calls != solver.steps else ""
+    about = [f"{solver.steps} step{'s' if solver.steps > 1 else ''}{calls}, order {solver.order}"]
+    if isinstance(made_for.get("shape"), list):
         about.append(f"latent {'x'.join(str(n) for n in made_for['shape'])}")
     about += [f"{name} {made_for[name]}" for name in ("cfg", "guidance", "shift") if made_for.get(name) is not None]
-    lines = ["made for " + ", ".join(about)]
+    lines = [f"made for {made_for['model']}"] if made_for.get("model") else []
+    lines.append(", ".join(about))
     before, after = made_for.get("endpoint_error_before"), made_for.get("endpoint_error_after")
     if isinstance(before, float) and isinstance(after, float):
         lines.append(f"endpoint error {before:.4g} before distillation, {after:.4g} after")
     return lines
 
 
-def _height(solver: DyWeight) -> int:
-    return 2 * MARGIN + 42 + 30 * len(_facts(solver)) + 2 * 70 + ROW * (solver.order + 2) + 320
+class _Sheet:
+    """Paper that is filled from top to bottom, with a column for each step."""
 
+    def __init__(self, height: int, steps: int) -> None:
+        self._image = Image.new("RGB", (WIDTH, height), _PAPER)
+        self._draw = ImageDraw.Draw(self._image)
+        self._top, self._steps = MARGIN, steps
 
-class _Canvas:
-    """A sheet that is filled from top to bottom."""
-
-    def __init__(self, height: int) -> None:
-        self.image = Image.new("RGB", (WIDTH, height), _PAPER)
-        self._draw = ImageDraw.Draw(self.image)
-        self._top = MARGIN
+    def cut(self) -> Image.Image:
+        """The part that is filled."""
+        return self._image.crop((0, 0, WIDTH, self._top + MARGIN))
 
     def text(self, text: str, size: int, ink: tuple[int, int, int] = _INK) -> None:
+        """Lines as wide as the sheet."""
         font = ImageFont.load_default(size)
-        while len(text) > 8 and self._draw.textlength(text, font=font) > WIDTH - 2 * MARGIN:
-            text = text[:-2].rstrip(" .…") + "…"
-        self._draw.text((MARGIN, self._top), text, fill=ink, font=font)
-        self._top += round(size * 1.4)
+        text = textwrap.shorten(text, MOST_LETTERS, placeholder=" …") if " " in text else text[:MOST_LETTERS]
+        lines, letters = [text], len(text)
+        while letters > 1 and any(font.getlength(line) > WIDTH - 2 * MARGIN for line in lines):
+            letters -= 1
+            lines = textwrap.wrap(text, letters)
+        for line in lines:
+            self._draw.text((MARGIN, self._top), line, fill=ink, font=font)
+            self._top += round(size * 1.35)
 
-    def heading(self, text: str, columns: Sequence[str]) -> None:
-        self._top += 16
-        self.text(text, size=19)
-        if len(columns) <= 12:
-            for n, column in enumerate(columns):
-                self._cell(n, len(columns), column, 15, _FAINT)
+    def heading(self, text: str) -> None:
+        """A line of text, then the number of each step, or of every so many where they would touch."""
+        self._top += 14
+        self.text(text, size=22)
+        widest = ImageFont.load_default(18).getlength(f"{self._steps}") + 8
+        every = math.ceil(widest / (self._x(1) - self._x(0)))
+        for n in range(0, self._steps, every):
+            self._centred(n, f"step {n + 1}" if self._steps <= 6 else f"{n + 1}", 18, _FAINT)
         self._top += 26
 
-    def numbers(self, label: str, values: Sequence[float], usual: Sequence[float], used: Sequence[bool]) -> None:
-        """One row: each value on a field that is the redder the farther it lies above its usual value."""
-        self._draw.text((MARGIN, self._top + 8), label, fill=_INK, font=ImageFont.load_default(17))
-        for n, (value, expected, shown) in enumerate(zip(values, usual, used, strict=True)):
-            if shown:
-                left, right = _column(n, len(values))
-                field = (left + 1, self._top + 1, right - 1, self._top + ROW - 2)
-                self._draw.rectangle(field, fill=_tint(value - expected))
-                self._cell(n, len(values), _short(value, right - left), 17, _INK, drop=9)
+    def numbers(self, label: str, values: Tensor, usual: Tensor, used: Sequence[bool]) -> None:
+        """One row: each value on a field, the redder the farther it is above its usual value."""
+        self._draw.text((MARGIN, self._top + 9), label, fill=_INK, font=ImageFont.load_default(20))
+        texts, size = self._fitting([float(value) for value, shown in zip(values, used, strict=True) if shown])
+        columns = [n for n, shown in enumerate(used) if shown]
+        for n, text in zip(columns, texts, strict=True):
+            left, right = self._x(n), self._x(n + 1)
+            field = (left + 1, self._top + 1, max(left + 1, right - 1), self._top + ROW - 2)
+            self._draw.rectangle(field, fill=_tint(float(values[n] - usual[n])))
+            self._centred(n, text, size, _INK, drop=(ROW - size) // 2 - 2)
         self._top += ROW
 
-    def curves(self, schedule: Sequence[float], states: Sequence[float], queries: Sequence[float]) -> None:
-        """Noise levels over the steps; on a log axis where they span more than two decades."""
-        steps, height = len(queries), 300
-        positive = [value for value in (*schedule, *states, *queries) if value > 0]
-        logarithmic = max(schedule) > 2
-        low = min(positive) if logarithmic else min(0.0, *schedule, *states)
-        high = max(positive)
+    def curves(self, schedule: Sequence[_Point], states: Sequence[_Point], queries: Sequence[_Point]) -> None:
+        """Noise levels over the steps; on a log axis where they go above 2."""
+        levels = [level for _, level in (*schedule, *states, *queries)]
+        logarithmic = max(levels) > 2
+        shown = [level for level in levels if level > 0 or not logarithmic]
+        low, high = min(shown), max(*shown, min(shown) * 1.01)
 
-        def place(n: float, value: float) -> tuple[float, float]:
-            if logarithmic:
-                fraction = np.log(max(value, low) / low) / np.log(high / low)
-            else:
-                fraction = (value - low) / (high - low)
-            left, right = MARGIN + _LABEL, WIDTH - MARGIN
-            return left + (right - left) * n / steps, self._top + height - 12 - (height - 24) * float(fraction)
+        def place(point: _Point) -> _Point:
+            n, level = point
+            share = np.log(level / low) / np.log(high / low) if logarithmic else (level - low) / (high - low)
+            return self._x(n), self._top + 12 + (CURVES - 24) * (1 - float(share))
 
-        for value in (high, low):
-            _, y = place(0, value)
-            self._draw.line((MARGIN + _LABEL - 8, y, WIDTH - MARGIN, y), fill=(225, 225, 222))
-            self._draw.text((MARGIN, y - 10), f"sigma {value:.3g}", fill=_FAINT, font=ImageFont.load_default(16))
-        for values, ink, width in ((schedule, _FAINT, 6), (states, _INK, 3)):
-            self._draw.line([place(n, value) for n, value in enumerate(values)], fill=ink, width=width, joint="curve")
-        for n, value in enumerate(queries):
-            x, y = place(n, value)
-            self._draw.ellipse((x - 6, y - 6, x + 6, y + 6), fill=_RAISED, outline=_PAPER)
-        self._top += height
+        for level in (high, low):
+            _, y = place((0, level))
+            self._draw.line((self._x(0), y, WIDTH - MARGIN, y), fill=_RULE)
+            self._draw.text((MARGIN, y - 12), f"{level:.3g}", fill=_FAINT, font=ImageFont.load_default(20))
+        for line, ink, width in ((schedule, _SCHEDULE, 7), (states, _INK, 3)):
+            points = [place(point) for point in line if point[1] in shown]
+            self._draw.line(points, fill=ink, width=width, joint="curve")
+        radius = 6 if self._steps <= 30 else 3
+        for x, y in map(place, queries):
+            self._draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=_RAISED, outline=_PAPER)
+        self._top += CURVES
 
-    def _cell(self, n: int, count: int, text: str, size: int, ink: tuple[int, int, int], drop: int = 0) -> None:
-        left, right = _column(n, count)
+    def _x(self, n: float) -> float:
+        return MARGIN + LABEL + (WIDTH - 2 * MARGIN - LABEL) * n / self._steps
+
+    def _centred(self, n: int, text: str, size: int, ink: tuple[int, int, int], drop: int = 0) -> None:
         font = ImageFont.load_default(size)
-        x = (left + right - self._draw.textlength(text, font=font)) / 2
+        x = (self._x(n) + self._x(n + 1) - font.getlength(text)) / 2
         self._draw.text((x, self._top + drop), text, fill=ink, font=font)
 
-
-def _column(n: int, count: int) -> tuple[float, float]:
-    width = (WIDTH - 2 * MARGIN - _LABEL) / count
-    return MARGIN + _LABEL + n * width, MARGIN + _LABEL + (n + 1) * width
-
-
-def _short(value: float, width: float) -> str:
-    """As many digits as fit; none where a column is narrower than a number."""
-    return "" if width < 34 else f"{value:.2f}" if width < 60 else f"{value:.3f}"
+    def _fitting(self, values: Sequence[float]) -> tuple[list[str], int]:
+        """Texts and their size, as many digits and as large as fit a column; none where nothing readable does."""
+        room = self._x(1) - self._x(0) - 8
+        for digits, size in ((3, 22), (2, 22), (2, 20), (2, 18), (2, 16), (1, 16)):
+            texts = [f"{value:.{digits}f}" for value in values]
+            if all(ImageFont.load_default(size).getlength(text) <= room for text in texts):
+                return texts, size
+        return [""] * len(values), 16
 
 
 def _tint(difference: float) -> tuple[int, ...]:
-    strength = min(1.0, abs(difference) / 0.5) * 0.6
+    strength = 0.6 * min(1.0, abs(difference) / 0.5) ** 0.5
     ink = _RAISED if difference > 0 else _LOWERED
-    return tuple(round(p + (i - p) * strength) for p, i in zip((240, 240, 237), ink, strict=True))
+    return tuple(round(paper + (full - paper) * strength) for paper, full in zip(_FIELD, ink, strict=True))

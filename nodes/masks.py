@@ -7,6 +7,10 @@ import torch
 from torch import Tensor
 
 from ..dyweight import Plan
+from ..dyweight import sample as run_plan
+
+SAME_END = 1.01
+"""A last sigma of at most so many times the model's smallest is the end: the unmasked part has no noise left there."""
 
 
 class Denoiser:
@@ -47,18 +51,26 @@ class _AskedAt:
 
 
 def restore_unmasked(
-    x: Tensor, model: Any, extra_args: dict[str, Any], sigmas: Tensor, last_state_sigma: Tensor | None
+    end: Tensor,
+    start: Tensor,
+    plan: Plan,
+    model: Any,
+    extra_args: dict[str, Any],
+    sigmas: Tensor,
+    last_state_sigma: Tensor | None,
 ) -> Tensor:
-    """The endpoint with the unmasked part as it came: learned weights, unlike Euler's, do not end on it by themselves."""
+    """The endpoint with the unmasked part as it came: learned weights, unlike Euler's, do not end on it by themselves.
+
+    On its way to a known latent Euler goes straight; the endpoint moves by its unmasked share of what this plan misses.
+    """
     mask, latent_image = extra_args.get("denoise_mask"), getattr(model, "latent_image", None)
     if mask is None or latent_image is None:
-        return x
+        return end
     changes_mask = extra_args.get("model_options", {}).get("denoise_mask_function")
     if changes_mask is not None and last_state_sigma is not None:
         mask = changes_mask(last_state_sigma, mask, extra_options={"model": model.inner_model, "sigmas": model.sigmas})
-    if float(sigmas[-1]) > 0:
-        end = x.new_full((x.shape[0],), float(sigmas[-1]))
-        latent_image = model.inner_model.inner_model.scale_latent_inpaint(
-            x=x, sigma=end, noise=model.noise, latent_image=latent_image, denoise_mask=mask
-        )
-    return torch.where(mask == 0, latent_image, x * mask + latent_image * (1.0 - mask))
+    sigma_min = float(model.inner_model.inner_model.model_sampling.sigma_min)
+    end_sigma = float(sigmas[-1]) if float(sigmas[-1]) > SAME_END * sigma_min else 0.0
+    wanted = torch.lerp(latent_image, start, end_sigma / float(sigmas[0]))
+    reached = run_plan(lambda x, sigma: latent_image, start, plan)
+    return torch.where(mask == 0, wanted, end + (1.0 - mask) * (wanted - reached))

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import comfy.model_sampling as kinds
 
@@ -55,16 +55,20 @@ def facts(guider: Any, x: Any) -> ModelFacts:
     """What a guider (what samplers get as the model's inner_model) and the latent [B, ...] say."""
     model = getattr(guider, "inner_model", None)
     sampling = getattr(model, "model_sampling", None)
-    config = getattr(model, "model_config", None)
-    cfg = getattr(guider, "cfg", None)
     return ModelFacts(
-        family=None if config is None else type(config).__name__,
+        family=family_of(model),
         prediction_type=prediction_type(sampling),
         shift=_number(getattr(sampling, "shift", None)),
-        cfg=_number(cfg),
+        cfg=_number(getattr(guider, "cfg", None)),
         guidance=_embedded_guidance(guider),
         shape=tuple(x.shape[1:]),
     )
+
+
+def family_of(model: Any) -> str | None:
+    """ComfyUI's name of the architecture of its BaseModel."""
+    config = getattr(model, "model_config", None)
+    return None if config is None else type(config).__name__
 
 
 def prediction_type(model_sampling: Any) -> str | None:
@@ -94,7 +98,7 @@ def _times(shape: Any) -> str:
     return "x".join(str(n) for n in shape)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

@@ -16,7 +16,7 @@ class DyWeightPlot(io.ComfyNode):
             node_id="DyWeightPlot",
             display_name="DyWeight Plot",
             category=CATEGORY,
-            description="A picture of the solver: for what it was made, its weights, their sums, time scale and schedule.",
+            description="A picture of the solver: what it was made for, its weights, time scale and schedule.",
             inputs=[SolverType.Input("solver", tooltip="From DyWeight Load Solver.")],
             outputs=[io.Image.Output(tooltip="The picture, for Save Image.")],
             is_output_node=True,

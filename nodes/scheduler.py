@@ -20,7 +20,9 @@ class DyWeightScheduler(io.ComfyNode):
             category=CATEGORY,
             description="The sigmas that the solver was made for, or their last part for image to image.",
             inputs=[
-                io.Model.Input("model", tooltip="The model that will be sampled; a solver that is not for it is named in the log."),
+                io.Model.Input(
+                    "model", tooltip="The model that will be sampled; a solver that is not for it is named in the log."
+                ),
                 SolverType.Input("solver", tooltip="From DyWeight Load Solver; it decides the number of steps."),
                 io.Float.Input(
                     "denoise",

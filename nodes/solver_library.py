@@ -38,7 +38,11 @@ def names() -> list[str]:
 
 def user_names() -> list[str]:
     """Files under the folders for coefficient files, subfolders included."""
-    return list(folder_paths.get_filename_list(FOLDER))
+    try:
+        return list(folder_paths.get_filename_list(FOLDER))
+    except OSError as error:  # ComfyUI's list does not bear a folder that went away
+        say_once(f"{error.filename} can't be read ({error.strerror}), so no files of yours are listed")
+        return []
 
 
 def preset_names() -> list[str]:

@@ -1,7 +1,9 @@
 """Runs inside a ComfyUI process: ComfyUI is first on sys.path, the pack is loaded by its path as ComfyUI does it."""
 
 import asyncio
+import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -47,3 +49,16 @@ def pack(node_classes) -> ModuleType:
     """The pack as ComfyUI loaded it; its rooms are attributes: pack.dyweight, pack.nodes."""
     door = str(PACK / "__init__.py")
     return next(module for module in list(sys.modules.values()) if vars(module).get("__file__") == door)
+
+
+@pytest.fixture
+def user_files(pack) -> Iterator[Path]:
+    """models/dyweight of this process, empty before and after."""
+    import folder_paths
+
+    folder = Path(folder_paths.get_folder_paths("dyweight")[0])
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)

@@ -22,7 +22,9 @@ def state_dict(family: str, seed: int = 0) -> dict[str, Tensor]:
         fan_in = value[0].numel() if value.ndim > 1 else 1
         scale = 0.7 / fan_in**0.5 if value.ndim > 1 else 0.1
         noise = torch.randn(value.shape, generator=generator) * scale
-        one = value.ndim == 1 and name.endswith(("norm.weight", "norm1.weight", "norm2.weight", "norm3.weight", ".scale"))
+        one = value.ndim == 1 and name.endswith(
+            ("norm.weight", "norm1.weight", "norm2.weight", "norm3.weight", ".scale")
+        )
         weights[name] = noise + 1 if one else noise
     return weights
 

@@ -1,0 +1,183 @@
+"""Sampling as a workflow does it: nodes called by their ids, on tiny models, and DyWeight's loop in plain words."""
+
+import asyncio
+import functools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_models
+import torch
+from torch import Tensor
+
+FAMILIES = ("flux", "sd3", "sd15", "wan")
+_EXTRAS = {
+    **dict.fromkeys(
+        (
+            "BasicGuider",
+            "BasicScheduler",
+            "CFGGuider",
+            "DisableNoise",
+            "KSamplerSelect",
+            "RandomNoise",
+            "SamplerCustomAdvanced",
+            "SplitSigmas",
+        ),
+        "custom_sampler",
+    ),
+    **dict.fromkeys(("ModelSamplingDiscrete", "ModelSamplingFlux", "ModelSamplingSD3"), "model_advanced"),
+    "DifferentialDiffusion": "differential_diffusion",
+    "TorchCompileModel": "torch_compile",
+}
+
+
+def call(node_id: str, /, **inputs: Any) -> Any:
+    """The first output of a node, run as ComfyUI's executor runs it."""
+    import nodes
+
+    if node_id not in nodes.NODE_CLASS_MAPPINGS and node_id in _EXTRAS:
+        file = Path(nodes.__file__).parent / "comfy_extras" / f"nodes_{_EXTRAS[node_id]}.py"
+        assert asyncio.run(nodes.load_custom_node(str(file), module_parent="comfy_extras"))
+    node = nodes.NODE_CLASS_MAPPINGS[node_id]
+    run = node.execute if hasattr(node, "define_schema") else getattr(node(), node.FUNCTION)
+    with torch.inference_mode():
+        return run(**inputs)[0]
+
+
+@functools.cache
+def _loaded(family: str) -> Any:
+    import comfy.sd
+
+    return comfy.sd.load_diffusion_model_state_dict(tiny_models.state_dict(family))
+
+
+def model(family: str) -> Any:
+    """A MODEL of its own that shares the tiny weights; skips where this ComfyUI does not know the tiny one."""
+    from comfyui_version import __version__
+
+    if family == "flux" and tuple(int(part) for part in __version__.split(".")[:2]) < (0, 9):
+        pytest.skip(f"ComfyUI {__version__} detects FLUX at its full width only")
+    return _loaded(family).clone()
+
+
+def latent(family: str, batch: int = 1, image: bool = False) -> dict[str, Tensor]:
+    """LATENT, empty or of a seeded image."""
+    samples = torch.zeros(batch, *tiny_models.LATENT[family])
+    if image:
+        samples = torch.randn(samples.shape, generator=torch.Generator().manual_seed(5)) * 0.5
+    return {"samples": samples}
+
+
+def sigmas_of(model: Any, steps: int, scheduler: str = "simple") -> Tensor:
+    """ComfyUI's schedule for a model."""
+    import comfy.samplers
+
+    return comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), scheduler, steps)
+
+
+def advanced(model: Any, family: str, steps: int, **options: Any) -> Tensor:
+    """Endpoint of KSamplerAdvanced with sampler and scheduler `dyweight`."""
+    inputs = {
+        "add_noise": "enable",
+        "noise_seed": 3,
+        "cfg": 1.0,
+        "sampler_name": "dyweight",
+        "scheduler": "dyweight",
+        "positive": tiny_models.conditioning(family),
+        "negative": tiny_models.conditioning(family, seed=2),
+        "latent_image": latent(family),
+        "start_at_step": 0,
+        "end_at_step": 10000,
+        "return_with_leftover_noise": "disable",
+    }
+    return call("KSamplerAdvanced", model=model, steps=steps, **{**inputs, **options})["samples"]
+
+
+def custom(model: Any, family: str, sampler: Any, sigmas: Tensor, **options: Any) -> Tensor:
+    """Endpoint of SamplerCustomAdvanced with a SAMPLER. Options: cfg, noise, latent_image."""
+    positive, negative = tiny_models.conditioning(family), tiny_models.conditioning(family, seed=2)
+    guider = call("CFGGuider", model=model, positive=positive, negative=negative, cfg=options.pop("cfg", 1.0))
+    inputs = {"noise": call("RandomNoise", noise_seed=3), "latent_image": latent(family)}
+    return call("SamplerCustomAdvanced", guider=guider, sampler=sampler, sigmas=sigmas, **{**inputs, **options})[
+        "samples"
+    ]
+
+
+def guided(model: Any, family: str, sampler: Any, sigmas: Tensor, noise: Any, cfg: float = 1.0, **options: Any) -> Any:
+    """Endpoint of a guider for this very noise. Options: latent_image, callback."""
+    positive, negative = tiny_models.conditioning(family), tiny_models.conditioning(family, seed=2)
+    guider = call("CFGGuider", model=model, positive=positive, negative=negative, cfg=cfg)
+    image = options.pop("latent_image", None)
+    image = noise * 0.0 if image is None else image
+    with torch.inference_mode():
+        return guider.sample(noise, image, sampler, sigmas, disable_pbar=True, seed=3, **options)
+
+
+def select(name: str) -> Any:
+    """SAMPLER of a name in ComfyUI's list."""
+    return call("KSamplerSelect", sampler_name=name)
+
+
+def textbook(solver: Any) -> Any:
+    """SAMPLER that runs the recursion of the papers line by line, with its own history and its own times."""
+    import comfy.samplers
+
+    weights, scale = solver.weights.tolist(), solver.time_scale.tolist()
+
+    @torch.no_grad()
+    def loop(model: Any, x: Tensor, sigmas: Tensor, extra_args: Any = None, callback: Any = None, disable: Any = None):
+        base = [float(sigma) for sigma in sigmas]
+        time, slopes = base[0], []
+        for n in range(len(base) - 1):
+            if n == 0 and solver.analytic_first_step:
+                slope = x / (1 + time**2) ** 0.5
+            else:
+                query = time * scale[n] if solver.time_scaling else time
+                denoised = model(x, x.new_full((x.shape[0],), query), **(extra_args or {}))
+                slope = (x - denoised) / (time if solver.slope == "state" else query)
+            slopes = [slope, *slopes][: solver.order]
+            used = weights[n][: len(slopes)]
+            mean = torch.stack([w * g for w, g in zip(used, slopes, strict=True)]).sum(0)
+            step = base[n + 1] - time
+            x = x + step * mean
+            time = time + step * sum(used) if solver.time_shifting else base[n + 1]
+        return x
+
+    return comfy.samplers.KSAMPLER(loop)
+
+
+def untrained(pack: Any, sigmas: Tensor) -> Any:
+    """SAMPLER that runs the handcrafted table of variable-step Adams-Bashforth of order 3."""
+    import comfy.samplers
+
+    plan = pack.dyweight.baselines.plan("ipndm_v", sigmas, 3)
+
+    @torch.no_grad()
+    def loop(model: Any, x: Tensor, sigmas: Tensor, extra_args: Any = None, callback: Any = None, disable: Any = None):
+        return pack.dyweight.sample(lambda x, sigma: model(x, sigma, **(extra_args or {})), x, plan)
+
+    return comfy.samplers.KSAMPLER(loop)
+
+
+def random_solver(pack: Any, sigmas: Tensor, spread: float = 0.1, seed: int = 0, **settings: Any) -> Any:
+    """A solver with weights and time scales away from 1, as a learned one has."""
+    generator = torch.Generator().manual_seed(seed)
+    solver = pack.dyweight.DyWeight(sigmas.double(), **settings)
+    used = solver.weights != 0
+    with torch.no_grad():
+        solver.weights += used * spread * torch.randn(solver.weights.shape, generator=generator, dtype=torch.float64)
+        solver.time_scale += 0.3 * spread * torch.randn(solver.steps, generator=generator, dtype=torch.float64)
+        if solver.analytic_first_step:
+            solver.time_scale[0] = 1
+    return solver.requires_grad_(False)
+
+
+def difference(one: Tensor, other: Tensor) -> float:
+    """Largest difference, relative to the largest value."""
+    assert one.shape == other.shape
+    return float((one - other).abs().max() / other.abs().max().clamp(min=1e-9))
+
+
+def save(pack: Any, path: Path, solver: Any, **provenance: Any) -> None:
+    """Write a coefficient file that says this of its solver."""
+    pack.dyweight.save_solver(solver, path, provenance)
