@@ -2,8 +2,8 @@
 
     python docs/tools/workflow_pictures.py [--server http://127.0.0.1:8188] [--chromium /usr/bin/chromium] [NAME ...]
 
-Needs playwright and Pillow. Solver plots are run, since they need no model; nothing else is. It stops at a workflow with
-missing nodes.
+Needs playwright and Pillow. Solver plots are run, since they need no model; nothing else is. It stops at a workflow
+with missing nodes.
 """
 
 import argparse
@@ -24,7 +24,8 @@ PLOTS = "app.graph._nodes.filter(n => n.type === 'DyWeightPlot').map(n => String
 RUN = "nodes => app.queuePrompt(0, 1, nodes)"
 SHOWN = "nodes => nodes.every(id => app.graph.getNodeById(id).imgs?.length)"
 BOUNDS = """(() => {
-  const boxes = [...app.graph._nodes.map(n => [...n.getBounding()]), ...app.graph._groups.map(g => [...g.pos, ...g.size])];
+  const groups = app.graph._groups.map(g => [...g.pos, ...g.size]);
+  const boxes = [...app.graph._nodes.map(n => [...n.getBounding()]), ...groups];
   const [x, y] = [0, 1].map(i => Math.min(...boxes.map(b => b[i])));
   return [x, y, ...[0, 1].map(i => Math.max(...boxes.map(b => b[i] + b[i + 2])) - [x, y][i])];
 })()"""
@@ -37,7 +38,7 @@ SHOW_AT = """([x, y]) => {
 
 
 def picture(page: Page, server: str, workflow: Path) -> Image.Image:
-    """The graph of a workflow, `WIDTH` pixels wide. A fresh page, since previews outlive the workflow they belong to."""
+    """The graph of a workflow, `WIDTH` pixels wide; the page is loaded anew, since previews outlive their workflow."""
     page.goto(server)
     page.wait_for_function("window.app?.vueAppReady && app.graph", timeout=120_000)
     page.wait_for_timeout(2000)
