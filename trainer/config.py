@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 
 from dyweight.solvers.dyweight import MAXIMUM_STEPS
 
+from .checkpoints.comfy.options import ComfyOptions
 from .errors import TrainerError
 from .losses import LossName
 from .targets import Teacher
@@ -27,11 +28,12 @@ Options = TypeVar("Options")
 
 
 @dataclass(frozen=True)
-class DistillOptions:
+class DistillOptions(ComfyOptions):
     """Distil a few-step solver for a frozen model into a coefficient file."""
 
     ckpt: str
-    """the model: digits, gmm, gmm:DIMENSION, module:callable or path/file.py:callable"""
+    """the model: digits, gmm, gmm:DIMENSION, module:callable, path/file.py:callable, or a ComfyUI checkpoint by name
+    or path, as flux1-dev"""
     steps: int
     """steps of the solver, each one network call"""
     out: Path
@@ -109,6 +111,7 @@ class DistillOptions:
         return self.iterations or (10 if elements < SMALL_LATENT else 5)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         positive = ("steps", "batch", "validation_pairs", "pairs", "iterations", "order", "report_pairs")
         for name in (*positive, "learning_rate", "difference_step", "huber_delta"):
             value = getattr(self, name)
@@ -131,11 +134,12 @@ class DistillOptions:
 
 
 @dataclass(frozen=True)
-class EvaluateOptions:
+class EvaluateOptions(ComfyOptions):
     """Compare a coefficient file with handcrafted solvers at the same number of network calls."""
 
     ckpt: str
-    """the model: digits, gmm, gmm:DIMENSION, module:callable or path/file.py:callable"""
+    """the model: digits, gmm, gmm:DIMENSION, module:callable, path/file.py:callable, or a ComfyUI checkpoint by name
+    or path, as flux1-dev"""
     solver: Path
     """the coefficient file"""
     out: Path
@@ -156,6 +160,7 @@ class EvaluateOptions:
     """folder that keeps the teacher's endpoints; by default dyweight/targets in the user's cache folder"""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("samples", "batch", "max_calls"):
             if not getattr(self, name) > 0:
                 raise TrainerError(f"{flag(name)} is {getattr(self, name)}: give a number above 0")
@@ -205,9 +210,12 @@ def _argument(hint: Any) -> dict[str, Any]:
 
 def _field_docstrings(options: type) -> dict[str, str]:
     """The docstring under each field, which Python itself forgets."""
+    found = {}
+    for parent in options.__bases__:
+        if parent is not object:
+            found.update(_field_docstrings(parent))
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(options))).body
     assert isinstance(definition, ast.ClassDef)
-    found = {}
     for statement, following in zip(definition.body, definition.body[1:], strict=False):
         if isinstance(statement, ast.AnnAssign) and isinstance(following, ast.Expr):
             assert isinstance(statement.target, ast.Name) and isinstance(following.value, ast.Constant)

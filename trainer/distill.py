@@ -29,6 +29,7 @@ from .network import Network
 from .report import Distillation, distillation_report
 from .resume import ResumeFile
 from .targets import Pairs, Targets, Teacher, default_cache
+from .timing import expected_time
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def distill(options: DistillOptions) -> Distillation:
     """Fit a solver as the options say and write its file. Raises TrainerError with what to do."""
     started = time.monotonic()
-    network = Network(load_checkpoint(options.ckpt))
+    network = Network(load_checkpoint(options.ckpt, options, options.cache or default_cache()))
     writable_folder(f"--out {options.out}", options.out.parent)
     if options.report is not None:
         writable_folder("--report", options.report)
@@ -58,6 +59,7 @@ def distill(options: DistillOptions) -> Distillation:
     print(
         f"{options.ckpt}: {options.steps} steps, {solver.network_calls} network calls a sample; {options.method} on "
         f"{pairs.training_pairs} pairs, {pairs.validation_pairs} to validate; about {expected:,} network calls"
+        + expected_time(network, expected, options.batch_size)
     )
     with CallBar(network, expected) as bar:
         device = pairs.validation[0].noise.device
@@ -141,6 +143,7 @@ def provenance(
             "python": platform.python_version(),
         },
         "date": date,
+        **getattr(checkpoint, "made_for", {}),
     }
 
 

@@ -11,6 +11,8 @@ from dyweight import DyWeight
 from dyweight.names import did_you_mean
 
 from .checkpoints import load_checkpoint
+from .checkpoints.comfy import rivals
+from .checkpoints.comfy.checkpoint import ComfyCheckpoint
 from .command import CallBar, run, writable_folder
 from .config import EvaluateOptions, parse
 from .errors import TrainerError
@@ -18,7 +20,7 @@ from .measure import errors_at_equal_calls, errors_over_calls
 from .memory import peak_bytes, reset_peak
 from .network import Network
 from .report import draw, table, write_json
-from .targets import Targets, Teacher, default_cache, fingerprint
+from .targets import Targets, Teacher, default_cache, deviation, fingerprint
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,11 +34,12 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
 
     Raises TrainerError with what to do, SolverFileError for a coefficient file that can't be used.
     """
-    _check_names(options.baselines)
     started = time.monotonic()
     solver = dyweight.load_solver(options.solver)
-    network = Network(load_checkpoint(options.ckpt))
+    network = Network(load_checkpoint(options.ckpt, options, options.cache or default_cache()))
     folder = writable_folder("--out", options.out)
+    in_comfyui = isinstance(network.checkpoint, ComfyCheckpoint)
+    (rivals.check_names if in_comfyui else _check_names)(options.baselines or ())
     _check_fits(solver, network, options)
     cache = writable_folder("--cache", options.cache or default_cache())
     targets = Targets(network, Teacher.parse(options.teacher), options.seed, options.batch, cache)
@@ -48,8 +51,13 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
     with CallBar(network, expected):
         blocks = [targets.block("evaluation", i) for i in range(count)]
         reset_peak(blocks[0].noise.device)
-        errors = errors_at_equal_calls(network, blocks, {solver.family: solver.plan()}, options.baselines)
-        curves = errors_over_calls(network, blocks, options.max_calls, options.baselines)
+        ours, own_names = {solver.family: solver.plan()}, () if in_comfyui else options.baselines
+        errors, found = errors_at_equal_calls(network, blocks, ours, own_names), {}
+        if in_comfyui:
+            found = rivals.errors(network, blocks, solver.network_calls, deviation(blocks), options.baselines)
+            errors = dict(sorted((errors | found).items(), key=lambda item: item[1]))
+        curves = errors_over_calls(network, blocks, options.max_calls, None if in_comfyui else options.baselines)
+        others = rivals.endpoints(network.checkpoint, blocks[0], solver.network_calls, list(found)) if found else {}
     content = {
         "endpoint_error": errors,
         "network_calls": {"forward": network.forward, "backward": network.backward, "total": network.total},
@@ -65,7 +73,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
         "provenance": solver.provenance,
     }
     write_json(folder, content)
-    draw(folder, network, solver, blocks, errors, curves, options.ckpt)
+    draw(folder, network, solver, blocks, errors, curves, options.ckpt, others)
     print(f"{options.ckpt}, {solver.network_calls} network calls, {count * options.batch} samples, seed {options.seed}")
     print(table(errors, solver.family))
     print(f"report and pictures are in {folder}")

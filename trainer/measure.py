@@ -50,7 +50,7 @@ def handcrafted(checkpoint: Checkpoint, network_calls: int, names: Iterable[str]
     A solver with two calls a step is left out where no number of its steps gives that count.
     """
     plans = {}
-    for name in names or dyweight.baselines.NAMES:
+    for name in dyweight.baselines.NAMES if names is None else names:
         for steps in range(1, network_calls + 1):
             plan = dyweight.baselines.plan(name, checkpoint.schedule(steps))
             if plan.network_calls == network_calls:

@@ -225,8 +225,8 @@ def as_images(latents: Tensor, checkpoint: object) -> Tensor | None:
     """
     with torch.no_grad():
         if hasattr(checkpoint, "images"):
-            images: Tensor = checkpoint.images(latents)
-            return images.float().cpu().clamp(0, 1)
+            images: Tensor | None = checkpoint.images(latents)
+            return None if images is None else images.float().cpu().clamp(0, 1)
         latents = latents[:, :, latents.shape[2] // 2] if latents.ndim == 5 else latents
         if latents.ndim != 4:
             return None

@@ -74,8 +74,12 @@ def draw(
     errors: Mapping[str, float],
     curves: Mapping[str, Mapping[int, float]],
     title: str,
+    others: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
-    """coefficients.png, error_over_steps.png and samples.png (or scatter.png for latents that are vectors)."""
+    """coefficients.png, error_over_steps.png and samples.png (or scatter.png for latents that are vectors).
+
+    others: endpoints of the first block by samplers that are no plans.
+    """
     calls = solver.network_calls
     for name in ("samples.png", "scatter.png"):
         (folder / name).unlink(missing_ok=True)
@@ -83,10 +87,13 @@ def draw(
     pictures.error_over_steps(
         curves, folder / "error_over_steps.png", {calls: errors[solver.family]}, solver.family, title
     )
-    plans = handcrafted(network.checkpoint, calls, errors.keys() - {solver.family})
+    others = others or {}
+    plans = handcrafted(network.checkpoint, calls, errors.keys() - {solver.family} - others.keys())
     plans[solver.family] = solver.plan().detach()
     ends = {"teacher": blocks[0].target}
-    ends |= {name: endpoint(network, blocks[0], plans[name]) for name, error in errors.items() if error < 1}
+    for name, error in errors.items():
+        if error < 1:
+            ends[name] = others[name] if name in others else endpoint(network, blocks[0], plans[name])
     images = pictures.as_images(torch.cat([end[:SHOWN] for end in ends.values()]), network.checkpoint)
     title = f"{title}, {calls} network calls"
     if images is not None:
@@ -101,8 +108,9 @@ def draw(
 def table(errors: Mapping[str, float], learned: str) -> str:
     """The errors as text, best first, each against the best handcrafted solver's."""
     best = min((error for name, error in errors.items() if name != learned), default=math.nan)
-    lines = [f"{'sampler':<14}{'endpoint error':>16}{'of the best handcrafted':>26}"]
-    lines += [f"{name:<14}{error:>16.6f}{error / best:>26.3f}" for name, error in errors.items()]
+    width = max(14, *(len(name) + 2 for name in errors))
+    lines = [f"{'sampler':<{width}}{'endpoint error':>16}{'of the best handcrafted':>26}"]
+    lines += [f"{name:<{width}}{error:>16.6f}{error / best:>26.3f}" for name, error in errors.items()]
     return "\n".join(lines)
 
 

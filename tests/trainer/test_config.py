@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import inspect
 import typing
 from itertools import pairwise
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from trainer import config
 from trainer.config import DistillOptions, EvaluateOptions, flag, parse
 from trainer.errors import TrainerError
 
@@ -19,14 +19,15 @@ COMMANDS: list[tuple[type, list[str]]] = [(DistillOptions, DISTILL), (EvaluateOp
 
 
 def docstrings(options: type) -> dict[str, str]:
-    """The text under each field, read from the source."""
-    tree = ast.parse(Path(config.__file__).read_text("utf-8"))
-    (body,) = (node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == options.__name__)
+    """The text under each field, its parents' too, read from the sources."""
     found = {}
-    for field, following in pairwise(body):
-        if isinstance(field, ast.AnnAssign) and isinstance(following, ast.Expr):
-            assert isinstance(field.target, ast.Name)
-            found[field.target.id] = ast.literal_eval(following.value)
+    for part in options.__mro__[:-1]:
+        tree = ast.parse(Path(inspect.getfile(part)).read_text("utf-8"))
+        (body,) = (node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == part.__name__)
+        for field, following in pairwise(body):
+            if isinstance(field, ast.AnnAssign) and isinstance(following, ast.Expr):
+                assert isinstance(field.target, ast.Name)
+                found[field.target.id] = ast.literal_eval(following.value)
     return found
 
 

@@ -16,6 +16,11 @@ from dyweight.names import did_you_mean
 
 from ..errors import CheckpointError
 from . import digits, gmm
+from .comfy.checkpoint import ComfyCheckpoint
+from .comfy.installation import find_comfyui, find_model, start
+from .comfy.options import ComfyOptions
+
+BUILT_IN = ("digits", "gmm")
 
 
 class Checkpoint(Protocol):
@@ -40,11 +45,12 @@ class Checkpoint(Protocol):
         """x [batch, *shape], sigma [batch] -> the predicted clean x."""
 
 
-def load_checkpoint(name: str) -> Checkpoint:
+def load_checkpoint(name: str, options: ComfyOptions | None = None, cache: Path | None = None) -> Checkpoint:
     """Find and check a checkpoint.
 
-    name: `digits`, `gmm`, `gmm:DIMENSION`, `module:callable` or `path/file.py:callable`; the callable takes no
-    argument and returns a checkpoint. Raises CheckpointError with what to do.
+    name: `digits`, `gmm`, `gmm:DIMENSION`, `module:callable` or `path/file.py:callable`, where the callable takes no
+    argument and returns a checkpoint; or a ComfyUI checkpoint by name or path, which options describe.
+    cache: folder for encoded prompts. Raises CheckpointError with what to do.
     """
     before, _, after = name.rpartition(":")
     if name == "digits":
@@ -55,6 +61,8 @@ def load_checkpoint(name: str) -> Checkpoint:
         if not after.isdecimal() or int(after) < 1:
             raise CheckpointError(f"--ckpt {name}: give gmm:DIMENSION, a whole number of 1 or more")
         return checked(gmm.checkpoint(int(after)), name)
+    if Path(name).is_file() or (name and not before and not did_you_mean(name, BUILT_IN)):
+        return checked(_from_comfyui(name, options or ComfyOptions(), cache), name)
     if not before or (before.startswith(".") and not before.endswith(".py")):
         raise CheckpointError(_unknown(name))
     module = _from_file(Path(before)) if before.endswith(".py") else _from_name(before)
@@ -87,9 +95,18 @@ def checked(made: object, name: str) -> Checkpoint:
     return checkpoint
 
 
+def _from_comfyui(name: str, options: ComfyOptions, cache: Path | None) -> object:
+    try:
+        start(find_comfyui(options.comfyui))
+        path = find_model(name)
+    except CheckpointError as error:
+        raise CheckpointError(f"{_unknown(name)}. As the name of a ComfyUI checkpoint: {error}") from error
+    return ComfyCheckpoint(path, options, cache)
+
+
 def _unknown(name: str) -> str:
     return (
-        f"--ckpt {name}: no such checkpoint. {did_you_mean(name, ('digits', 'gmm')).capitalize()}"
+        f"--ckpt {name}: no such checkpoint. {did_you_mean(name, BUILT_IN).capitalize()}"
         "Built in are digits and gmm (or gmm:DIMENSION); "
         "your own is module:callable or path/file.py:callable"
     )

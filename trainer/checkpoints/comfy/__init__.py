@@ -1,0 +1,1 @@
+"""Checkpoints that ComfyUI loads and samples."""

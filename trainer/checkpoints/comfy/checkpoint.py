@@ -1,0 +1,225 @@
+"""A model that ComfyUI loads, sampled through ComfyUI's own guider: what is trained is what is sampled."""
+
+import hashlib
+import importlib
+import math
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...errors import CheckpointError
+from .families import default_encoders, family_of
+from .gradients import differentiable
+from .installation import find_file
+from .loading import Loaded, loaded
+from .options import ComfyOptions
+from .text import OWN_PROMPTS, Conditions, encoded, read_conditions, read_prompts
+
+Inside = Callable[[Any, dict[str, Any]], Tensor]
+"""(denoise(x, sigma, **extra), extra arguments) -> result: what runs inside ComfyUI's sampling."""
+
+
+class ComfyCheckpoint:
+    """A checkpoint for the trainer; a condition is the number of a prompt, [B]."""
+
+    worth_timing = True
+
+    def __init__(self, path: Path, options: ComfyOptions, cache: Path | None) -> None:
+        """cache: folder for encoded prompts. ComfyUI must be started. Raises CheckpointError with what to do."""
+        self.path = path
+        self.options, self._cache = options, cache
+        self._loaded: Loaded = loaded(self.path, options)
+        self.model_family = self._loaded.family
+        defaults = family_of(self.model_family)
+        self.cfg = defaults.cfg if options.cfg is None else options.cfg
+        self.guidance = defaults.guidance if options.guidance is None else options.guidance
+        self.shape = self._latent_shape(defaults.size)
+        self._conditions, self._negative, prompts_digest = self._encode()
+        samplers = importlib.import_module("comfy.samplers")
+        self._guider = samplers.CFGGuider(self._loaded.patcher)
+        self._guider.set_cfg(self.cfg)
+        self._sampling = self._loaded.patcher.get_model_object("model_sampling")
+        self.shift = getattr(self._sampling, "shift", None)
+        self.prediction_type = _prediction_type(self._sampling)
+        self.schedule_recipe = {"kind": "comfyui", "scheduler": options.scheduler, "shift": self.shift}
+        told = [self._loaded.digest, prompts_digest, self.cfg, self.guidance, self.shift, self.shape, options.dtype]
+        self.fingerprint = "comfyui-" + hashlib.sha256(repr([*told, options.scheduler]).encode()).hexdigest()[:24]
+
+    @property
+    def made_for(self) -> dict[str, Any]:
+        """What the coefficient file says beside the fields that every checkpoint has."""
+        return {
+            "cfg": self.cfg,
+            "negative": self.options.negative,
+            "dtype": self.options.dtype,
+            "lora": list(self.options.lora),
+            "width": self.shape[-1] * self._loaded.downscale,
+            "height": self.shape[-2] * self._loaded.downscale,
+            "frames": self.options.frames,
+            "prompts": len(self._conditions),
+        }
+
+    def schedule(self, steps: int) -> Tensor:
+        """[steps + 1] of ComfyUI's scheduler on the model's own sampling."""
+        samplers = importlib.import_module("comfy.samplers")
+        sigmas: Tensor = samplers.calculate_sigmas(self._sampling, self.options.scheduler, steps)
+        return sigmas.double().cpu()
+
+    def draw(self, generator: torch.Generator, batch: int) -> tuple[Tensor, Tensor]:
+        """Noise as ComfyUI scales it for an empty latent, and the numbers of prompts."""
+        noise = torch.randn(batch, *self.shape, generator=generator)
+        prompts = torch.randint(len(self._conditions), (batch,), generator=generator)
+        first = self.schedule(1)[0].float()
+        scaled = self._sampling.noise_scaling(first, noise, torch.zeros_like(noise), True)
+        return scaled.to(self._loaded.patcher.load_device), prompts
+
+    def denoise(self, x: Tensor, sigma: Tensor, cond: Tensor) -> Tensor:
+        """x [B, *shape], sigma [B], prompt numbers [B] -> clean x; smaller batches where memory does not suffice."""
+        positive = self._positive(cond.tolist())
+        if positive is None:
+            return torch.cat([self.denoise(x[i : i + 1], sigma[i : i + 1], cond[i : i + 1]) for i in range(len(x))])
+        try:
+            return self._inside(positive, x, lambda model, extra: _tensor(model(x, sigma, **extra)))
+        except _out_of_memory():
+            if len(x) == 1:
+                raise CheckpointError(
+                    f"out of memory with one sample of {list(self.shape)}: give a smaller --width and --height or "
+                    "--dtype fp8_e4m3fn"
+                ) from None
+        importlib.import_module("comfy.model_management").soft_empty_cache()
+        middle = len(x) // 2
+        parts = ((x[:middle], sigma[:middle], cond[:middle]), (x[middle:], sigma[middle:], cond[middle:]))
+        return torch.cat([self.denoise(*part) for part in parts])
+
+    def sample_with(self, sampler: str, scheduler: str, steps: int, noise: Tensor, cond: Tensor) -> tuple[Tensor, int]:
+        """(endpoint, network calls) of one of ComfyUI's own samplers by ComfyUI's code, from noise of `draw`.
+
+        Noise is rescaled where the schedule starts elsewhere than the base schedule.
+        """
+        samplers = importlib.import_module("comfy.samplers")
+        used = samplers.KSampler(self._loaded.patcher, steps, noise.device, sampler, scheduler, 1.0, {}).sigmas
+        function, calls = samplers.sampler_object(sampler), 0
+        first = float(self.schedule(1)[0])
+        x = noise * (float(used[0]) / first) if self.prediction_type != "flow" else noise
+
+        def run(model: Any, extra: dict[str, Any]) -> Tensor:
+            def counted(x: Tensor, sigma: Tensor, **more: Any) -> Any:
+                nonlocal calls
+                calls += 1
+                return model(x, sigma, **more)
+
+            counted.inner_model = model.inner_model  # type: ignore[attr-defined]
+            given = {"extra_args": extra, "callback": None, "disable": True, **function.extra_options}
+            end: Tensor = function.sampler_function(counted, x, used.to(x.device), **given)
+            return end
+
+        positive = self._positive(cond.tolist())
+        if positive is None:
+            singles = [
+                self.sample_with(sampler, scheduler, steps, noise[i : i + 1], cond[i : i + 1]) for i in range(len(x))
+            ]
+            return torch.cat([end for end, _ in singles]), singles[0][1]
+        return self._inside(positive, x, run, used), calls
+
+    def images(self, x: Tensor) -> Tensor | None:
+        """[B, height, width, 3] in 0..1 of a latent batch, None without a VAE."""
+        vae = self._loaded.vae()
+        if vae is None:
+            return None
+        decoded = _tensor(vae.decode(self._loaded.patcher.model.process_latent_out(x.detach().float().cpu())))
+        return decoded.float().cpu().reshape(len(x), -1, *decoded.shape[-3:])[:, 0]  # the first frame of a video
+
+    def _inside(self, positive: Any, x: Tensor, run: Inside, sigmas: Tensor | None = None) -> Tensor:
+        """Run something with the guider as ComfyUI sets it up: model loaded, conditions prepared, hooks in place."""
+        self._guider.set_conds(positive, self._negative)
+        call = _Call(run)
+        zeros = torch.zeros(x.shape)
+        seen = torch.tensor([1.0, 0.0]) if sigmas is None else sigmas
+        with differentiable() if torch.is_grad_enabled() else nullcontext():
+            self._guider.sample(zeros, zeros, call, seen, disable_pbar=True, seed=0)
+        assert call.result is not None
+        return call.result.to(x.device)
+
+    def _positive(self, chosen: list[int]) -> Any:
+        batch = self._conditions.batches(chosen)
+        if batch is not None and self.guidance is not None:
+            batch[0][1]["guidance"] = self.guidance
+        return batch
+
+    def _encode(self) -> tuple[Conditions, Any, str]:
+        """(conditions, negative CONDITIONING, digest of both)."""
+        options = self.options
+        if options.conditioning is not None:
+            conditions, digest = read_conditions(options.conditioning)
+            if not math.isclose(self.cfg, 1.0):
+                raise CheckpointError(f"--conditioning has no negative prompt: give --cfg 1, it is {self.cfg:g}")
+            return conditions, conditions.batches([0]), digest
+        prompts = read_prompts(options.prompts or OWN_PROMPTS)
+        files = self._loaded.text_files or (
+            [find_file(name, ("text_encoders",), "--clip") for name in options.clip]
+            if options.clip
+            else default_encoders(self.model_family)
+        )
+        key = [f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]
+        kind = options.clip_type or family_of(self.model_family).clip_type
+        found = encoded([*prompts, options.negative], lambda: self._loaded.clip(files, kind), [*key, kind], self._cache)
+        positive = Conditions(found.cross_attn[:-1], found.pooled[:-1])
+        digest = hashlib.sha256(repr([prompts, options.negative, key, kind]).encode()).hexdigest()[:16]
+        return positive, found.batches([len(prompts)]), digest
+
+    def _latent_shape(self, size: int) -> tuple[int, ...]:
+        options, form = self.options, self._loaded.patcher.model.latent_format
+        width = options.width or size
+        height = options.height or width
+        down, temporal = self._loaded.downscale, getattr(form, "temporal_downscale_ratio", 4)
+        if width % down or height % down:
+            raise CheckpointError(f"--width {width} and --height {height} must be multiples of {down}")
+        space = (height // down, width // down)
+        if form.latent_dimensions == 3:
+            return (form.latent_channels, (options.frames - 1) // max(1, temporal) + 1, *space)
+        return (form.latent_channels, *space)
+
+
+class _Call:
+    """A sampler for ComfyUI's guider that runs a function in the place of sampling."""
+
+    def __init__(self, run: Inside) -> None:
+        self._run = run
+        self.result: Tensor | None = None
+
+    def sample(
+        self,
+        model_wrap: Any,
+        sigmas: Tensor,
+        extra_args: dict[str, Any],
+        callback: Any,
+        noise: Tensor,
+        latent_image: Tensor | None = None,
+        denoise_mask: Tensor | None = None,
+        disable_pbar: bool = False,
+    ) -> Tensor:
+        samplers = importlib.import_module("comfy.samplers")
+        extra_args["denoise_mask"] = None
+        self.result = self._run(samplers.KSamplerX0Inpaint(model_wrap, sigmas), extra_args)
+        return noise
+
+
+def _tensor(value: Any) -> Tensor:
+    assert isinstance(value, Tensor)
+    return value
+
+
+def _prediction_type(sampling: Any) -> str | None:
+    kinds = importlib.import_module("comfy.model_sampling")
+    known = ((kinds.CONST, "flow"), (kinds.EDM, "edm"), (kinds.V_PREDICTION, "v"), (kinds.X0, "x0"), (kinds.EPS, "eps"))
+    return next((name for kind, name in known if isinstance(sampling, kind)), None)
+
+
+def _out_of_memory() -> type[BaseException]:
+    """ComfyUI's own, but not its stand-in on systems without one, which is every Exception."""
+    found: type[BaseException] = importlib.import_module("comfy.model_management").OOM_EXCEPTION
+    return found if found is not Exception else torch.OutOfMemoryError

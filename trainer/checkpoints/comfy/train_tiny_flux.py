@@ -1,0 +1,166 @@
+"""Train the tiny FLUX that tests and demos use: `python -m trainer.checkpoints.comfy.train_tiny_flux OUT.safetensors`.
+
+ComfyUI's own FLUX class with 1.3 M parameters learns flow matching on small pictures that this file draws: one round,
+square or triangular shape in one of six colours on a dark or bright ground, chosen by the text inputs. A picture has
+32 x 32 pixels; its 2 x 2 pixel blocks are the first 12 of the 16 latent channels, so no VAE is needed.
+"""
+
+import argparse
+import math
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .gradients import differentiable
+from .installation import find_comfyui, start
+
+SHAPES = ("disc", "square", "triangle")
+COLOURS = {
+    "red": (0.9, -0.6, -0.6),
+    "green": (-0.6, 0.7, -0.5),
+    "blue": (-0.6, -0.4, 0.9),
+    "yellow": (0.9, 0.8, -0.6),
+    "white": (0.9, 0.9, 0.9),
+    "violet": (0.5, -0.5, 0.8),
+}
+GROUNDS = {"dark": -0.8, "bright": 0.4}
+PROMPTS = [f"{colour} {shape}, {ground}" for shape in SHAPES for colour in COLOURS for ground in GROUNDS]
+TOKENS, WIDTH, POOLED = 4, 64, 32
+PIXELS = 32
+
+
+def conditioning(prompts: Tensor) -> tuple[Tensor, Tensor]:
+    """(context [B, 4, 64], pooled [B, 32]) of prompt numbers [B]: what a text encoder would say, fixed and seeded."""
+    generator = torch.Generator().manual_seed(20)
+    context = torch.randn(len(PROMPTS), TOKENS, WIDTH, generator=generator)
+    pooled = torch.randn(len(PROMPTS), POOLED, generator=generator)
+    return context[prompts], pooled[prompts]
+
+
+def draw(prompts: Tensor, generator: torch.Generator) -> Tensor:
+    """Pictures [B, 3, 32, 32] in -1..1 for prompt numbers [B]: place, size and turn are random."""
+    axis = (torch.arange(PIXELS) + 0.5) / PIXELS * 2 - 1
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    pictures = []
+    for prompt in prompts.tolist():
+        shape, rest = divmod(prompt, len(COLOURS) * len(GROUNDS))
+        colour, ground = divmod(rest, len(GROUNDS))
+        u = torch.rand(4, generator=generator)
+        radius, turn = 0.35 + 0.3 * u[0], (u[1] - 0.5) * math.pi / 3
+        cx, cy = (u[2] - 0.5) * 0.6, (u[3] - 0.5) * 0.6
+        dx, dy = (x - cx) / radius, (y - cy) / radius
+        rx, ry = dx * torch.cos(turn) - dy * torch.sin(turn), dx * torch.sin(turn) + dy * torch.cos(turn)
+        inside = [
+            1 - (rx**2 + ry**2).sqrt(),
+            0.85 - torch.maximum(rx.abs(), ry.abs()),
+            torch.minimum(0.55 - ry, (ry + 1.0) / 2 - rx.abs()),
+        ][shape]
+        cover = torch.sigmoid(inside * radius * PIXELS)
+        ink = torch.tensor(list(COLOURS.values())[colour])[:, None, None]
+        pictures.append(list(GROUNDS.values())[ground] * (1 - cover) + ink * cover)
+    return torch.stack(pictures)
+
+
+def to_latent(pictures: Tensor) -> Tensor:
+    """[B, 3, 32, 32] -> [B, 16, 16, 16]: 2 x 2 blocks to channels, the last four channels 0."""
+    blocks = torch.nn.functional.pixel_unshuffle(pictures, 2) * 1.5
+    return torch.cat([blocks, torch.zeros(len(blocks), 4, *blocks.shape[2:])], 1)
+
+
+def to_pictures(latents: Tensor) -> Tensor:
+    """[B, 16, 16, 16] -> [B, 3, 32, 32]."""
+    return torch.nn.functional.pixel_shuffle(latents[:, :12] / 1.5, 2)
+
+
+def new_model() -> torch.nn.Module:
+    """ComfyUI's FLUX, small, with seeded weights."""
+    import comfy.ldm.flux.model
+    import comfy.ops
+
+    torch.manual_seed(0)
+    model: torch.nn.Module = comfy.ldm.flux.model.Flux(
+        image_model="flux",
+        in_channels=16,
+        out_channels=16,
+        patch_size=2,
+        vec_in_dim=POOLED,
+        context_in_dim=WIDTH,
+        hidden_size=128,
+        mlp_ratio=4.0,
+        num_heads=1,
+        depth=1,
+        depth_single_blocks=2,
+        axes_dim=[16, 56, 56],
+        theta=10000,
+        qkv_bias=True,
+        guidance_embed=True,
+        txt_ids_dims=[],
+        dtype=torch.float32,
+        device="cpu",
+        operations=comfy.ops.manual_cast,
+    )
+    for name, value in model.named_parameters():
+        if value.ndim > 1:
+            torch.nn.init.xavier_uniform_(value)
+        else:
+            torch.nn.init.constant_(value, 1.0 if name.endswith("scale") else 0.0)
+    for name, value in model.named_parameters():
+        if ".mod.lin" in name or "modulation.lin" in name or "adaLN" in name or name.startswith("final_layer.linear"):
+            torch.nn.init.zeros_(value)
+    return model
+
+
+def train(steps: int, batch: int, rate: float) -> torch.nn.Module:
+    """Flow matching with times spread as the sampler's shift spreads them; returns the averaged weights."""
+    model, generator = new_model(), torch.Generator().manual_seed(1)
+    average = {name: value.detach().clone() for name, value in model.named_parameters()}
+    optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0, betas=(0.9, 0.98))
+    began, running = time.monotonic(), 0.0
+    for step in range(steps):
+        for group in optimiser.param_groups:
+            group["lr"] = rate * min(1.0, (step + 1) / 200) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+        prompts = torch.randint(len(PROMPTS), (batch,), generator=generator)
+        clean = to_latent(draw(prompts, generator))
+        noise = torch.randn(clean.shape, generator=generator)
+        uniform = torch.sigmoid(torch.randn(batch, generator=generator))
+        t = 2.0 * uniform / (1 + uniform)
+        x = torch.lerp(clean, noise, t[:, None, None, None])
+        context, pooled = conditioning(prompts)
+        with differentiable():
+            velocity = model(x, t, context, pooled, torch.full((batch,), 3.5))
+        loss = ((velocity - (noise - clean)) ** 2).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        decay = min(0.999, (step + 1) / (step + 10))
+        for name, value in model.named_parameters():
+            average[name].lerp_(value.detach(), 1 - decay)
+        running = 0.98 * running + 0.02 * loss.item() if step else loss.item()
+        if step % 200 == 0 or step == steps - 1:
+            print(f"step {step:5d}  loss {running:.4f}  {time.monotonic() - began:.0f} s", flush=True)
+    model.load_state_dict(average)
+    return model
+
+
+def main() -> None:
+    """Train and write the weights in half precision, 2.6 MB."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--comfyui", type=Path)
+    parser.add_argument("--steps", type=int, default=4500)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--rate", type=float, default=1.5e-3)
+    options = parser.parse_args()
+    start(find_comfyui(options.comfyui))
+    model = train(options.steps, options.batch, options.rate)
+    weights = {name: value.half().contiguous() for name, value in model.state_dict().items()}
+    save_file(weights, options.out, {"made_by": "trainer.checkpoints.comfy.train_tiny_flux"})
+    print(f"wrote {options.out}, {options.out.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""How long a run will take, from one timed call."""
+
+import time
+
+import torch
+
+from .network import Network
+
+
+def expected_time(network: Network, calls: int, batch: int) -> str:
+    """`, about 3 minutes` for so many calls after a timed one; empty for a checkpoint that is not `worth_timing`."""
+    if not getattr(network.checkpoint, "worth_timing", False):
+        return ""
+    return ", " + duration(calls * seconds_per_call(network, batch))
+
+
+def seconds_per_call(network: Network, batch: int) -> float:
+    """Seconds of one network call of one sample, within a batch; the first call loads the model and is not counted."""
+    checkpoint = network.checkpoint
+    noise, cond = checkpoint.draw(torch.Generator().manual_seed(0), batch)
+    sigma = checkpoint.schedule(2)[0].to(noise.device, noise.dtype).expand(batch)
+    with torch.inference_mode():
+        for _ in range(2):
+            began = time.perf_counter()
+            float(checkpoint.denoise(noise, sigma, cond).flatten()[0])  # waits for the device
+    return (time.perf_counter() - began) / batch
+
+
+def duration(seconds: float) -> str:
+    """`about 3 minutes` and the like."""
+    if seconds < 90:
+        return f"about {max(1, round(seconds))} s"
+    if seconds < 5400:
+        return f"about {round(seconds / 60)} minutes"
+    return f"about {seconds / 3600:.1f} hours"
