@@ -154,10 +154,10 @@ class ComfyCheckpoint:
         """(conditions, negative CONDITIONING, digest of both)."""
         options = self.options
         if options.conditioning is not None:
-            conditions, digest = read_conditions(options.conditioning)
-            if not math.isclose(self.cfg, 1.0):
-                raise CheckpointError(f"--conditioning has no negative prompt: give --cfg 1, it is {self.cfg:g}")
-            return conditions, conditions.batches([0]), digest
+            conditions, negative, digest = read_conditions(options.conditioning)
+            if negative is None and not math.isclose(self.cfg, 1.0):
+                raise CheckpointError(f"--cfg is {self.cfg:g} and {options.conditioning} has no negative: give --cfg 1")
+            return conditions, (negative or conditions).batches([0]), digest
         prompts = read_prompts(options.prompts or OWN_PROMPTS)
         files = self._loaded.text_files or (
             [find_file(name, ("text_encoders",), "--clip") for name in options.clip]

@@ -24,7 +24,7 @@ class ComfyOptions:
     """.txt (a prompt a line), .jsonl or .csv (with a field prompt); by default those that come with the trainer"""
     conditioning: Path | None = None
     """.safetensors with conditions instead of prompts: cross_attn [n, tokens, width] and, if the model has one, pooled
-    [n, width]"""
+    [n, width]; for guidance both once more with one row and the prefix negative_"""
     negative: str = ""
     """negative prompt, used where cfg is not 1"""
     cfg: float | None = None

@@ -67,23 +67,32 @@ def read_prompts(path: Path) -> list[str]:
     return found
 
 
-def read_conditions(path: Path) -> tuple[Conditions, str]:
-    """(conditions, digest) of a file with cross_attn [n, tokens, width] and perhaps pooled [n, width]."""
+def read_conditions(path: Path) -> tuple[Conditions, Conditions | None, str]:
+    """(conditions, the negative one if there is one, digest) of a file.
+
+    It has cross_attn [n, tokens, width], perhaps pooled [n, width], negative_cross_attn [1, tokens, width] and
+    negative_pooled [1, width]. Raises CheckpointError.
+    """
     try:
         tensors = load_file(path)
-        cross_attn, pooled = tensors["cross_attn"], tensors.get("pooled")
-        if cross_attn.ndim != 3 or not len(cross_attn) or (pooled is not None and len(pooled) != len(cross_attn)):
-            raise ValueError(f"cross_attn has shape {list(cross_attn.shape)}")
+        positive, negative = _rows(tensors, ""), None
+        if "negative_cross_attn" in tensors:
+            negative = _rows(tensors, "negative_")
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise CheckpointError(
             f"--conditioning {path}: no conditions ({type(error).__name__}: {error}); it needs cross_attn "
-            "[n, tokens, width] and may have pooled [n, width]"
+            "[n, tokens, width] and may have pooled [n, width], and both again with the prefix negative_"
         ) from error
+    return positive, negative, hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _rows(tensors: dict[str, Tensor], prefix: str) -> Conditions:
+    cross_attn, pooled = tensors[f"{prefix}cross_attn"].float(), tensors.get(f"{prefix}pooled")
+    if cross_attn.ndim != 3 or not len(cross_attn) or (pooled is not None and len(pooled) != len(cross_attn)):
+        raise ValueError(f"{prefix}cross_attn has shape {list(cross_attn.shape)}")
     count = range(len(cross_attn))
     rows = [None if pooled is None else pooled[i : i + 1].float() for i in count]
-    return Conditions([cross_attn[i : i + 1].float() for i in count], rows), hashlib.sha256(
-        path.read_bytes()
-    ).hexdigest()[:16]
+    return Conditions([cross_attn[i : i + 1] for i in count], rows)
 
 
 def encoded(prompts: Sequence[str], load: Callable[[], Any], key: Sequence[str], cache: Path | None) -> Conditions:
