@@ -1,0 +1,101 @@
+"""Files as the authors publish them, with a few of their numbers: a FLUX .pt of 3 steps, and a training pickle."""
+
+import pickle
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+FLUX_WEIGHTS = [[0.876560271, 0, 0], [-0.0304728076, 0.989760399, 0], [0, -0.106990345, 0.884146333]]
+"""Of dyweight_nfe3.pt: the oldest slope first."""
+FLUX_TIME_SCALE = [1.01718926, 0.977132916, 0.986379266]
+RUN_WEIGHTS = [[1.07, 0, 0, 0], [-0.72, 1.72, 0, 0], [0.34, -1.34, 1.84, 0], [0, 0.39, -1.33, 1.92]]
+RUN_TIME_SCALE = [0.98, 1.02, 0.97]
+
+
+def _reconstruct_persistent_obj(meta: dict[str, Any]) -> None:
+    raise AssertionError(f"{meta['class_name']} was made, with the source code beside it")
+
+
+def heun_sampler() -> None:
+    raise AssertionError("a function that a file names was called")
+
+
+class Persistent:
+    """Pickled as the authors' classes are: its own source code, the name of its class, and its attributes."""
+
+    def __init__(self, class_name: str, source_code: str, state: dict[str, Any]) -> None:
+        self.meta = {"type": "class", "version": 6, "module_src": source_code, "class_name": class_name, "state": state}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reconstruct_persistent_obj, (self.meta,)
+
+
+def flux_file(path: Path, **changes: Any) -> Path:
+    """torch.save of what the authors save for FLUX, with other values where given."""
+    weights, phi = torch.tensor(FLUX_WEIGHTS), torch.zeros(3)
+    content = {
+        "window_size": 2,
+        "dyweight_weights_raw": weights,
+        "dyweight_t_scales": torch.tensor(FLUX_TIME_SCALE),
+        "dyweight_meta": {"K": 3, "tscale_low": 0.5, "tscale_high": 1.5},
+        "dyweight_params": {"theta": weights.clone(), "phi": phi, "win_mask": torch.ones(3, 3)},
+        **changes,
+    }
+    torch.save(content, path)
+    return path
+
+
+def training_run(source_code: str = "", predictor: dict[str, Any] | None = None, **loss: Any) -> dict[str, Any]:
+    """What the authors pickle after training, with other values where given."""
+    mask = torch.ones(4, 4).tril().triu(-2)
+    learned = {
+        "training": False,
+        "_parameters": {
+            "hybrid_weights": torch.nn.Parameter(torch.tensor(RUN_WEIGHTS)),
+            "t_scale": torch.nn.Parameter(torch.tensor(RUN_TIME_SCALE)),
+        },
+        "_buffers": {"mask": mask},
+        "_non_persistent_buffers_set": set(),
+        "num_steps": 5,
+        "max_history_steps": 3,
+        "enable_t_scale_learning": True,
+        "afs": True,
+        "guidance_rate": 0.0,
+        "guidance_type": None,
+        "effective_window_size": 2,
+        **(predictor or {}),
+    }
+    settings = {
+        "num_steps": 5,
+        "solver_tea": heun_sampler,
+        "teacher_steps": 35,
+        "schedule_type": "polynomial",
+        "schedule_rho": 7.0,
+        "afs": True,
+        "sigma_min": 0.002,
+        "sigma_max": 80.0,
+        "loss_type": "inception",
+        "dataset_name": "cifar10",
+        "t_steps": None,
+        **loss,
+    }
+    return {
+        "predictor": Persistent("DyWeight_predictor", source_code, learned),
+        "loss_fn": Persistent("DyWeight_loss", source_code, settings),
+    }
+
+
+def pickled(value: object) -> bytes:
+    """The pickle, in which the functions above are named as in the authors' repository."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "torch_utils", ModuleType("torch_utils"))
+        for name, function in (("torch_utils.persistence", _reconstruct_persistent_obj), ("solvers", heun_sampler)):
+            module = ModuleType(name)
+            setattr(module, function.__name__, function)
+            patch.setattr(function, "__module__", name)
+            patch.setitem(sys.modules, name, module)
+        return pickle.dumps(value, protocol=4)
