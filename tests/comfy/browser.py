@@ -1,0 +1,218 @@
+"""ComfyUI's page in a headless Chromium, driven by what a user sees where that is the same in all versions."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.comfy.server import Graph, Server
+
+MISSING_BROWSER = (
+    "NO BROWSER: ComfyUI's page is NOT tested. Install Chromium (or set CHROMIUM to its path) and "
+    "the Python package playwright"
+)
+CALM = {
+    "Comfy.TutorialCompleted": True,  # else the template browser opens by itself
+    "Comfy.Minimap.Visible": False,
+    "Comfy.Graph.CanvasInfo": False,
+    "Comfy.Workflow.Persist": False,
+    "LiteGraph.Canvas.MinFontSizeForLOD": 0,  # nodes keep their text when the whole graph is in view
+}
+SECONDS = 1000.0
+
+
+class ComfyPage:
+    """The page of one server."""
+
+    def __init__(self, server: Server, page: Any) -> None:
+        self.server, self.page = server, page
+        self.errors: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error.stack or error)))
+        page.on("requestfailed", lambda request: self.errors.append(f"{request.url} {request.failure}"))
+        page.on("response", self._note_missing)
+        page.set_default_timeout(30 * SECONDS)
+
+    def _note_missing(self, response: Any) -> None:
+        if response.status >= 400:
+            self.errors.append(f"{response.url} {response.status}")
+
+    def open(self) -> None:
+        """Load the page, with an empty graph."""
+        self.page.goto(self.server.url)
+        self.page.wait_for_function("window.app?.vueAppReady && window.app.graph")
+        self.page.get_by_role("button", name="Run", exact=True).first.wait_for()
+        self.clear()
+
+    def clear(self) -> None:
+        """Start an empty workflow."""
+        self.command("Comfy.NewBlankWorkflow")
+        self.page.wait_for_function("app.graph.nodes.length == 0")
+
+    def command(self, name: str) -> None:
+        """What a menu entry or a key does."""
+        self.page.evaluate("name => app.extensionManager.command.execute(name)", name)
+
+    def load(self, graph: Graph) -> None:
+        """Open a workflow of the API's format."""
+        self.page.evaluate("graph => app.loadApiJson(graph, 'test')", graph)
+        self.page.wait_for_function("count => app.graph.nodes.length == count", arg=len(graph))
+
+    def open_template(self, pack: str, name: str) -> None:
+        """Choose an example in the template browser."""
+        self.command("Comfy.BrowseTemplates")
+        dialog = self.page.get_by_role("dialog")
+        dialog.get_by_text(pack, exact=True).first.click()
+        dialog.get_by_text(name, exact=True).first.click()
+        dialog.wait_for(state="hidden")
+        self.page.wait_for_function("app.graph.nodes.length > 0")
+
+    def add(self, node: str, x: int, y: int) -> dict[str, Any]:
+        """Add a node; the answer is its title, its inputs and its widgets."""
+        script = """([type, x, y]) => {
+            const node = LiteGraph.createNode(type)
+            node.pos = [x, y]
+            app.graph.add(node)
+            return {title: node.title, inputs: node.inputs.map(i => i.name), outputs: node.outputs.map(o => o.type),
+                    widgets: Object.fromEntries((node.widgets ?? []).map(w => [w.name, w.value]))}
+        }"""
+        return dict(self.page.evaluate(script, [node, x, y]))
+
+    def place(self, places: dict[str, tuple[int, int, int, int]]) -> None:
+        """Move nodes, by type, to (x, y) and give them (width, height)."""
+        script = """places => app.graph.nodes.forEach(node => {
+            const [x, y, width, height] = places[node.type]
+            node.pos = [x, y]
+            node.setSize([width, height])
+        })"""
+        self.page.evaluate(script, places)
+        self.page.wait_for_timeout(0.5 * SECONDS)  # until it is drawn
+
+    def show(self, node: str, scale: float = 1.0) -> None:
+        """Select the first node of a type and move it to the middle."""
+        script = """([type, scale]) => {
+            const node = app.graph.nodes.find(node => node.type == type), view = app.canvas.ds
+            const [width, height] = [innerWidth / scale, innerHeight / scale]
+            view.scale = scale
+            view.offset = [width / 2 - node.pos[0] - node.size[0] / 2, height / 2 - node.pos[1] - node.size[1] / 2]
+            app.canvas.deselectAll()
+            app.canvas.selectNode(node)
+            app.canvas.setDirty(true, true)
+        }"""
+        self.page.evaluate(script, [node, scale])
+
+    def show_all(self) -> None:
+        """Move the whole graph into view."""
+        script = """() => {
+            const nodes = app.graph.nodes, view = app.canvas.ds
+            const left = Math.min(...nodes.map(n => n.pos[0])), top = Math.min(...nodes.map(n => n.pos[1] - 50))
+            const width = Math.max(...nodes.map(n => n.pos[0] + n.size[0])) - left
+            const height = Math.max(...nodes.map(n => n.pos[1] + n.size[1])) - top
+            view.scale = Math.min((innerWidth - 200) / width, (innerHeight - 180) / height)
+            view.offset = [innerWidth / 2 / view.scale - left - width / 2, 130 / view.scale - top]
+            app.canvas.deselectAll()
+            app.canvas.setDirty(true, true)
+        }"""
+        self.page.evaluate(script)
+
+    def open_list(self, node: str, widget: str) -> Any:
+        """Click on a list of the node that `show` has put into the middle; the answer is the open menu."""
+        script = """([type, name]) => {
+            const node = app.graph.nodes.find(node => node.type == type)
+            const widget = node.widgets.find(widget => widget.name == name)
+            const at = [node.pos[0] + node.size[0] / 2, node.pos[1] + widget.last_y + 10]
+            const box = app.canvas.canvas.getBoundingClientRect(), point = app.canvas.ds.convertOffsetToCanvas(at)
+            return [box.left + point[0], box.top + point[1]]
+        }"""
+        self.page.wait_for_function(
+            "([type, name]) => app.graph.nodes.find(n => n.type == type).widgets.find(w => w.name == name).last_y > 0",
+            arg=[node, widget],
+        )
+        self.page.mouse.click(*self.page.evaluate(script, [node, widget]))
+        menu = self.page.locator(".litecontextmenu")
+        menu.wait_for()
+        return menu
+
+    def choose(self, node: str, widget: str, value: str) -> None:
+        """Choose an entry of a list with the mouse."""
+        self.open_list(node, widget).get_by_text(value, exact=True).click()
+
+    def widget(self, node: str, widget: str) -> Any:
+        script = "([t, name]) => app.graph.nodes.find(n => n.type == t).widgets.find(w => w.name == name).value"
+        return self.page.evaluate(script, [node, widget])
+
+    def shrink(self, pixels: int) -> None:
+        """Set every width and height in the graph."""
+        script = """pixels => app.graph.nodes.flatMap(node => node.widgets ?? []).forEach(widget => {
+            if (["width", "height"].includes(widget.name)) widget.value = pixels
+        })"""
+        self.page.evaluate(script, pixels)
+
+    def run(self) -> str:
+        """Press Run; the answer is the run's name."""
+        with self.page.expect_response(lambda response: response.url.endswith("/prompt")) as answer:
+            self.page.get_by_role("button", name="Run", exact=True).first.click()
+        return str(answer.value.json()["prompt_id"])
+
+    def finish(self, run: str, seconds: float = 60) -> dict[str, Any]:
+        """Wait for the end of a run; the answer is its entry in the history."""
+        for _ in range(int(seconds * 10)):
+            if history := self.server.json(f"/history/{run}"):
+                self.page.wait_for_timeout(0.5 * SECONDS)  # for the last messages to reach the page
+                return dict(history[run])
+            self.page.wait_for_timeout(0.1 * SECONDS)
+        raise TimeoutError(f"the run is not finished after {seconds} s")
+
+    def complaints(self) -> list[str]:
+        """What pops up: dialogs and messages of an error."""
+        pop_ups = '[role="dialog"], .p-toast-message-error, .p-toast-message-warn, [data-testid="error-overlay"]'
+        return [text for text in self.page.locator(pop_ups).all_inner_texts() if text.strip()]
+
+    def nodes(self) -> list[str]:
+        """The type of each node in the graph."""
+        return list(self.page.evaluate("app.graph.nodes.map(node => node.type)"))
+
+    def unknown_nodes(self) -> list[str]:
+        """Types in the graph that ComfyUI does not have."""
+        known = set(self.page.evaluate("Object.keys(LiteGraph.registered_node_types)"))
+        return [node for node in self.nodes() if node not in known]
+
+    def pictures(self) -> int:
+        """How many pictures the nodes show, those from the input folder left out."""
+        script = "Object.values(app.nodeOutputs).flatMap(o => o.images ?? []).filter(i => i.type != 'input').length"
+        return int(self.page.evaluate(script))
+
+    def screenshot(self, path: Path) -> None:
+        """JPEG of the page."""
+        self.page.mouse.move(self.page.viewport_size["width"] / 2, 5)  # where nothing has a tooltip
+        self.page.wait_for_timeout(4 * SECONDS)  # until the page stands still
+        self.page.screenshot(path=path, type="jpeg", quality=75)
+
+
+def chromium() -> str | None:
+    """A Chromium that is installed, or None."""
+    named = os.environ.get("CHROMIUM")
+    found = (shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
+    return named or next(filter(None, found), None)
+
+
+@contextlib.contextmanager
+def browsing(width: int = 1400, height: int = 900) -> Iterator[Any]:
+    """A Chromium window: called with a server, it gives that server's page. Raises ImportError, FileNotFoundError."""
+    from playwright.sync_api import sync_playwright
+
+    path = chromium()
+    if path is None:
+        raise FileNotFoundError(MISSING_BROWSER)
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+    flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=flags)
+
+        def page_of(server: Server) -> ComfyPage:
+            server.post("/settings", CALM)
+            return ComfyPage(server, browser.new_page(viewport={"width": width, "height": height}))
+
+        yield page_of
+        browser.close()
