@@ -2,7 +2,7 @@
 
 ComfyUI's own FLUX class with 1.3 M parameters learns flow matching on small pictures that this file draws: one round,
 square or triangular shape in one of six colours on a dark or bright ground, chosen by the text inputs. A picture has
-32 x 32 pixels; its 2 x 2 pixel blocks are the first 12 of the 16 latent channels, so no VAE is needed.
+16 x 16 pixels; its 2 x 2 pixel blocks are the first 12 of the 16 latent channels, so no VAE is needed.
 """
 
 import argparse
@@ -29,7 +29,7 @@ COLOURS = {
 GROUNDS = {"dark": -0.8, "bright": 0.4}
 PROMPTS = [f"{colour} {shape}, {ground}" for shape in SHAPES for colour in COLOURS for ground in GROUNDS]
 TOKENS, WIDTH, POOLED = 4, 64, 32
-PIXELS = 32
+PIXELS = 16
 
 
 def conditioning(prompts: Tensor) -> tuple[Tensor, Tensor]:
@@ -41,7 +41,7 @@ def conditioning(prompts: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def draw(prompts: Tensor, generator: torch.Generator) -> Tensor:
-    """Pictures [B, 3, 32, 32] in -1..1 for prompt numbers [B]: place, size and turn are random."""
+    """Pictures [B, 3, 16, 16] in -1..1 for prompt numbers [B]: place, size and turn are random."""
     axis = (torch.arange(PIXELS) + 0.5) / PIXELS * 2 - 1
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     pictures = []
@@ -49,8 +49,8 @@ def draw(prompts: Tensor, generator: torch.Generator) -> Tensor:
         shape, rest = divmod(prompt, len(COLOURS) * len(GROUNDS))
         colour, ground = divmod(rest, len(GROUNDS))
         u = torch.rand(4, generator=generator)
-        radius, turn = 0.35 + 0.3 * u[0], (u[1] - 0.5) * math.pi / 3
-        cx, cy = (u[2] - 0.5) * 0.6, (u[3] - 0.5) * 0.6
+        radius, turn = 0.45 + 0.3 * u[0], (u[1] - 0.5) * math.pi / 4
+        cx, cy = (u[2] - 0.5) * 0.5, (u[3] - 0.5) * 0.5
         dx, dy = (x - cx) / radius, (y - cy) / radius
         rx, ry = dx * torch.cos(turn) - dy * torch.sin(turn), dx * torch.sin(turn) + dy * torch.cos(turn)
         inside = [
@@ -65,13 +65,13 @@ def draw(prompts: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def to_latent(pictures: Tensor) -> Tensor:
-    """[B, 3, 32, 32] -> [B, 16, 16, 16]: 2 x 2 blocks to channels, the last four channels 0."""
+    """[B, 3, 16, 16] -> [B, 16, 8, 8]: 2 x 2 blocks to channels, the last four channels 0."""
     blocks = torch.nn.functional.pixel_unshuffle(pictures, 2) * 1.5
     return torch.cat([blocks, torch.zeros(len(blocks), 4, *blocks.shape[2:])], 1)
 
 
 def to_pictures(latents: Tensor) -> Tensor:
-    """[B, 16, 16, 16] -> [B, 3, 32, 32]."""
+    """[B, 16, 8, 8] -> [B, 3, 16, 16]."""
     return torch.nn.functional.pixel_shuffle(latents[:, :12] / 1.5, 2)
 
 
@@ -147,19 +147,27 @@ def train(steps: int, batch: int, rate: float) -> torch.nn.Module:
 
 
 def main() -> None:
-    """Train and write the weights in half precision, 2.6 MB."""
+    """Train and write the weights in half precision, 2.6 MB, and beside them the conditions of all prompts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--comfyui", type=Path)
-    parser.add_argument("--steps", type=int, default=4500)
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rate", type=float, default=1.5e-3)
     options = parser.parse_args()
     start(find_comfyui(options.comfyui))
     model = train(options.steps, options.batch, options.rate)
     weights = {name: value.half().contiguous() for name, value in model.state_dict().items()}
     save_file(weights, options.out, {"made_by": "trainer.checkpoints.comfy.train_tiny_flux"})
+    write_conditions(options.out.with_name(f"{options.out.stem}-conditions.safetensors"))
     print(f"wrote {options.out}, {options.out.stat().st_size / 1e6:.1f} MB")
+
+
+def write_conditions(path: Path) -> None:
+    """What `--conditioning` of the trainer reads: all prompts, and zeros as the negative one."""
+    context, pooled = conditioning(torch.arange(len(PROMPTS)))
+    negative = {"negative_cross_attn": torch.zeros_like(context[:1]), "negative_pooled": torch.zeros_like(pooled[:1])}
+    save_file({"cross_attn": context, "pooled": pooled, **negative}, path, {"prompts": "; ".join(PROMPTS)})
 
 
 if __name__ == "__main__":
