@@ -1,0 +1,58 @@
+"""The bundled presets in ComfyUI: the authors' recursion on tiny models, and a warning for any other use."""
+
+import copy
+import importlib
+
+import pytest
+from sampling_tools import advanced, call, custom, difference, model, textbook
+from tiny_models import conditioning
+
+ROUNDING = 2e-6
+PRESETS = [
+    *((f"preset: flux1-dev-{steps}-steps", "flux", 1.0) for steps in (3, 5, 7)),
+    *((f"preset: sd15-{steps}-steps", "sd15", 7.5) for steps in (4, 6, 8, 10)),
+]
+
+
+@pytest.fixture(autouse=True)
+def warnings_are_said_again(pack):
+    importlib.import_module(f"{pack.__name__}.nodes.solver_library").say_once.cache_clear()
+
+
+def conditions(family, **changes):
+    found = copy.copy(conditioning(family))
+    return [[found[0][0], {**found[0][1], **changes}]]
+
+
+@pytest.mark.parametrize(("name", "family", "cfg"), PRESETS)
+def test_a_preset_gives_the_authors_loop_in_both_samplers(pack, name, family, cfg):
+    tiny, solver = model(family), call("DyWeightLoadSolver", solver_name=name)
+    sigmas = call("DyWeightScheduler", model=tiny, solver=solver, denoise=1.0)
+    expected = custom(tiny, family, textbook(solver), sigmas, cfg=cfg)
+    assert (
+        difference(custom(tiny, family, call("DyWeightSampler", solver=solver), sigmas, cfg=cfg), expected) < ROUNDING
+    )
+    applied = call("DyWeightApply", model=tiny, solver=solver)
+    assert difference(advanced(applied, family, solver.steps, cfg=cfg), expected) < ROUNDING
+
+
+def test_used_as_made_nothing_but_the_size_is_warned_of(pack, caplog):
+    tiny, solver = model("sd15"), call("DyWeightLoadSolver", solver_name="preset: sd15-8-steps")
+    advanced(call("DyWeightApply", model=tiny, solver=solver), "sd15", 8, cfg=7.5)
+    assert "latent shape is 4x8x8, not 4x64x64" in caplog.text
+    assert not [word for word in ("cfg", "shift", "family", "sigmas differ") if word in caplog.text]
+
+
+def test_another_guidance_is_named_with_both_values(pack, caplog):
+    tiny, solver = model("sd15"), call("DyWeightLoadSolver", solver_name="preset: sd15-4-steps")
+    advanced(call("DyWeightApply", model=tiny, solver=solver), "sd15", 4, cfg=3.0)
+    assert "cfg is 3, not 7.5" in caplog.text
+
+
+def test_another_guidance_and_shift_of_flux_are_named(pack, caplog):
+    tiny, solver = model("flux"), call("DyWeightLoadSolver", solver_name="preset: flux1-dev-5-steps")
+    applied = call("DyWeightApply", model=tiny, solver=solver)
+    advanced(applied, "flux", 5, scheduler="simple", positive=conditions("flux", guidance=2.0))
+    assert "guidance is 2, not 3.5" in caplog.text
+    assert "shift is 1.15, not 0.63" in caplog.text
+    assert "the sigmas differ by up to" in caplog.text
