@@ -32,7 +32,7 @@ class ComfyPage:
         page.on("pageerror", lambda error: self.errors.append(str(error.stack or error)))
         page.on("requestfailed", lambda request: self.errors.append(f"{request.url} {request.failure}"))
         page.on("response", self._note_missing)
-        page.set_default_timeout(30 * SECONDS)
+        page.set_default_timeout(90 * SECONDS)  # a busy machine is slow to start the page
 
     def _note_missing(self, response: Any) -> None:
         if response.status >= 400:
