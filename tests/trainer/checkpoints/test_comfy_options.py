@@ -1,0 +1,157 @@
+"""What of a ComfyUI checkpoint needs no ComfyUI: where it is looked for, prompts, conditions, options."""
+
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from trainer.checkpoints.comfy import installation
+from trainer.checkpoints.comfy.installation import find_comfyui
+from trainer.checkpoints.comfy.options import ComfyOptions
+from trainer.checkpoints.comfy.text import OWN_PROMPTS, encoded, read_conditions, read_prompts
+from trainer.errors import CheckpointError, TrainerError
+
+
+def comfyui(folder):
+    (folder / "comfy").mkdir(parents=True)
+    (folder / "comfy" / "sd.py").touch()
+    return folder
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """Four ComfyUIs, one for each way to find one, by its name."""
+    found = {name: comfyui(tmp_path / name) for name in ("named", "variable", "installed", "home/comfy/ComfyUI")}
+    inside = tmp_path / "installed" / "custom_nodes" / "dyweight" / "trainer" / "checkpoints" / "comfy"
+    monkeypatch.setattr(installation, "__file__", str(inside / "installation.py"))
+    monkeypatch.setenv("COMFYUI_PATH", str(tmp_path / "variable"))
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
+    return found
+
+
+def test_comfyui_is_the_one_that_is_named(places):
+    assert find_comfyui(places["named"]) == places["named"]
+
+
+def test_then_that_of_the_variable_then_the_one_around_the_pack_then_comfy_clis(places, monkeypatch, tmp_path):
+    assert find_comfyui(None) == places["variable"]
+    monkeypatch.delenv("COMFYUI_PATH")
+    assert find_comfyui(None) == places["installed"]
+    (places["installed"] / "comfy" / "sd.py").unlink()
+    assert find_comfyui(None) == places["home/comfy/ComfyUI"]
+    (places["home/comfy/ComfyUI"] / "comfy" / "sd.py").unlink()
+    with pytest.raises(CheckpointError, match=r"no ComfyUI found; give its folder with --comfyui.*custom_nodes"):
+        find_comfyui(None)
+
+
+def test_a_named_place_without_comfyui_is_an_error_even_where_there_is_another(places, tmp_path, monkeypatch):
+    with pytest.raises(CheckpointError, match=r"--comfyui is .*nowhere: there is no ComfyUI"):
+        find_comfyui(tmp_path / "nowhere")
+    monkeypatch.setenv("COMFYUI_PATH", str(tmp_path / "nowhere"))
+    with pytest.raises(CheckpointError, match=r"COMFYUI_PATH is .*nowhere"):
+        find_comfyui(None)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("p.txt", "a fox\n\n  two hares \nÜber den Wolken\n"),
+        ("p.jsonl", '{"prompt": "a fox"}\n"two hares"\n\n{"prompt": "Über den Wolken", "seed": 3}\n'),
+        ("p.csv", 'seed,prompt\n1,a fox\n2,"two hares"\n3,Über den Wolken\n'),
+    ],
+)
+def test_prompts_of_each_kind_of_file_are_the_same(tmp_path, name, text):
+    (tmp_path / name).write_text(text, "utf-8")
+    assert read_prompts(tmp_path / name) == ["a fox", "two hares", "Über den Wolken"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("p.txt", "\n \n"), ("p.jsonl", "{"), ("p.jsonl", '{"text": "x"}'), ("p.csv", "a,b\n1,2\n")]
+)
+def test_a_file_without_prompts_is_named(tmp_path, name, text):
+    (tmp_path / name).write_text(text, "utf-8")
+    with pytest.raises(CheckpointError, match=rf"--prompts .*{name}"):
+        read_prompts(tmp_path / name)
+
+
+def test_prompts_that_come_along_are_many():
+    assert len(read_prompts(OWN_PROMPTS)) >= 256
+
+
+def test_conditions_of_a_file_make_batches_row_by_row(tmp_path):
+    cross, pooled = torch.randn(3, 4, 5), torch.randn(3, 6)
+    save_file({"cross_attn": cross, "pooled": pooled, "negative_cross_attn": cross[:1].clone()}, tmp_path / "c.safetensors")
+    positive, negative, digest = read_conditions(tmp_path / "c.safetensors")
+    ((found, extra),) = positive.batches([2, 0])
+    assert torch.equal(found, cross[[2, 0]])
+    assert torch.equal(extra["pooled_output"], pooled[[2, 0]])
+    assert negative is not None and torch.equal(negative.batches([0])[0][0], cross[:1])
+    assert len(digest) == 16
+
+
+@pytest.mark.parametrize("tensors", [{}, {"cross_attn": torch.zeros(2, 3)}, {"pooled": torch.zeros(2, 3)}])
+def test_a_file_without_conditions_is_named(tmp_path, tensors):
+    save_file(tensors or {"x": torch.zeros(1)}, tmp_path / "c.safetensors")
+    with pytest.raises(CheckpointError, match=r"--conditioning .*c\.safetensors: no conditions"):
+        read_conditions(tmp_path / "c.safetensors")
+
+
+class Encoder:
+    """Stands for ComfyUI's CLIP: a condition whose first number is the length of the prompt."""
+
+    def tokenize(self, prompt):
+        return prompt
+
+    def encode_from_tokens_scheduled(self, prompt):
+        return [[torch.full((1, 2 + len(prompt) % 2, 3), float(len(prompt))), {"pooled_output": torch.ones(1, 4)}]]
+
+
+def test_prompts_are_encoded_once_and_the_encoder_is_unloaded(tmp_path, monkeypatch):
+    management = types.ModuleType("comfy.model_management")
+    unloaded = []
+    management.unload_all_models = lambda: unloaded.append(True)
+    management.soft_empty_cache = lambda: None
+    monkeypatch.setitem(sys.modules, "comfy", types.ModuleType("comfy"))
+    monkeypatch.setitem(sys.modules, "comfy.model_management", management)
+    loads = []
+
+    def load():
+        loads.append(True)
+        return Encoder()
+
+    first = encoded(["fox", "hare"], load, ["file"], tmp_path)
+    again = encoded(["fox", "hare"], load, ["file"], tmp_path)
+    assert (len(loads), len(unloaded)) == (1, 1)
+    assert [float(c[0, 0, 0]) for c in again.cross_attn] == [float(c[0, 0, 0]) for c in first.cross_attn] == [3, 4]
+    assert again.batches([0, 1]) is None  # of different lengths
+    encoded(["fox", "hare"], load, ["another file"], tmp_path)
+    encoded(["fox"], load, ["file"], tmp_path)
+    next(tmp_path.glob("conditions-*")).write_bytes(b"damaged")
+    encoded(["fox", "hare"], load, ["file"], tmp_path)
+    encoded(["fox", "hare"], load, ["another file"], tmp_path)
+    encoded(["fox"], load, ["file"], tmp_path)
+    assert len(loads) == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"width": 0}, "--width is 0"),
+        ({"frames": -1}, "--frames is -1"),
+        ({"cfg": float("nan")}, "--cfg is nan"),
+        ({"shift": -1.0}, "--shift is -1.0"),
+        ({"lora": ("detail.safetensors:strong",)}, r"--lora detail\.safetensors:strong: give FILE:STRENGTH"),
+        ({"prompts": Path("a"), "conditioning": Path("b")}, "give one of them"),
+    ],
+)
+def test_options_that_make_no_sense_are_named(options, message):
+    with pytest.raises(TrainerError, match=message):
+        ComfyOptions(**options)
+
+
+def test_a_lora_has_a_strength():
+    assert ComfyOptions.lora_strength("style.safetensors:0.8") == ("style.safetensors", 0.8)
+    assert ComfyOptions.lora_strength("style.safetensors") == ("style.safetensors", 1.0)
