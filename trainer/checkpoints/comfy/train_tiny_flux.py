@@ -106,7 +106,7 @@ def new_model() -> torch.nn.Module:
         if value.ndim > 1:
             torch.nn.init.xavier_uniform_(value)
         else:
-            torch.nn.init.constant_(value, 1.0 if name.endswith("scale") else 0.0)
+            torch.nn.init.constant_(value, 1.0 if "norm" in name else 0.0)
     for name, value in model.named_parameters():
         if ".mod.lin" in name or "modulation.lin" in name or "adaLN" in name or name.startswith("final_layer.linear"):
             torch.nn.init.zeros_(value)
@@ -151,7 +151,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--comfyui", type=Path)
-    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rate", type=float, default=1.5e-3)
     options = parser.parse_args()
