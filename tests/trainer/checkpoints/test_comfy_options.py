@@ -83,7 +83,8 @@ def test_prompts_that_come_along_are_many():
 
 def test_conditions_of_a_file_make_batches_row_by_row(tmp_path):
     cross, pooled = torch.randn(3, 4, 5), torch.randn(3, 6)
-    save_file({"cross_attn": cross, "pooled": pooled, "negative_cross_attn": cross[:1].clone()}, tmp_path / "c.safetensors")
+    tensors = {"cross_attn": cross, "pooled": pooled, "negative_cross_attn": cross[:1].clone()}
+    save_file(tensors, tmp_path / "c.safetensors")
     positive, negative, digest = read_conditions(tmp_path / "c.safetensors")
     ((found, extra),) = positive.batches([2, 0])
     assert torch.equal(found, cross[[2, 0]])
