@@ -225,12 +225,13 @@ def as_images(latents: Tensor, checkpoint: object) -> Tensor | None:
     """
     with torch.no_grad():
         if hasattr(checkpoint, "images"):
-            images: Tensor | None = checkpoint.images(latents)
-            return None if images is None else images.float().cpu().clamp(0, 1)
+            decoded: Tensor | None = checkpoint.images(latents)
+            if decoded is not None:
+                return decoded.float().cpu().clamp(0, 1)
         latents = latents[:, :, latents.shape[2] // 2] if latents.ndim == 5 else latents
         if latents.ndim != 4:
             return None
-        images = latents[:, : 3 if latents.shape[1] >= 3 else 1].float().cpu().nan_to_num()
+        images: Tensor = latents[:, : 3 if latents.shape[1] >= 3 else 1].float().cpu().nan_to_num()
         low, high = np.quantile(images.numpy(), [0.01, 0.99])
         images = ((images - low) / max(high - low, 1e-12)).clamp(0, 1)
         return images.permute(0, 2, 3, 1) if images.shape[1] == 3 else images[:, 0]
