@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from dyweight import SolverFileError
 
+from .cluster import ALONE, Cluster
 from .errors import TrainerError
 from .network import Network
 
@@ -39,15 +40,25 @@ def writable_folder(option: str, path: Path) -> Path:
 
 
 class CallBar:
-    """A progress bar over network calls with the remaining time, on a terminal only; lines are printed either way."""
+    """A progress bar over network calls with the remaining time, on a terminal only; lines are printed either way.
 
-    def __init__(self, network: Network, total: int) -> None:
-        self._bar = tqdm(total=total, unit="call", unit_scale=True, disable=None, dynamic_ncols=True)
-        self._network = network
-        network.on_calls = self._bar.update
+    The other processes of a cluster show nothing. All look at each network call whether one of them has died.
+    """
+
+    def __init__(self, network: Network, total: int, cluster: Cluster = ALONE) -> None:
+        hidden = None if cluster.first else True
+        self._bar = tqdm(total=total, unit="call", unit_scale=True, disable=hidden, dynamic_ncols=True)
+        self._network, self._cluster = network, cluster
+        network.on_calls = self._count
+
+    def _count(self, calls: int) -> None:
+        self._cluster.check()
+        self._bar.update(calls)
 
     def line(self, text: str) -> None:
         """Print a line above the bar."""
+        if not self._cluster.first:
+            return
         with self._bar.external_write_mode(file=sys.stdout):
             print(text, flush=True)
 

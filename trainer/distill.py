@@ -18,6 +18,7 @@ import dyweight
 from dyweight import DyWeight
 
 from .checkpoints import load_checkpoint
+from .cluster import Cluster
 from .command import CallBar, run, writable_folder
 from .config import DistillOptions, parse
 from .errors import TrainerError
@@ -27,7 +28,7 @@ from .measure import endpoint_error
 from .memory import peak_bytes, reset_peak
 from .network import Network
 from .report import Distillation, distillation_report
-from .resume import ResumeFile
+from .resume import ResumeFile, comparable
 from .targets import Pairs, Targets, Teacher, default_cache
 from .timing import expected_time
 
@@ -39,34 +40,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def distill(options: DistillOptions) -> Distillation:
-    """Fit a solver as the options say and write its file. Raises TrainerError with what to do."""
+    """Fit a solver as the options say and write its file. Raises TrainerError with what to do.
+
+    Among the processes of a cluster the first one prints, keeps the state and writes the file and the report.
+    """
+    with Cluster.from_environment() as cluster:
+        return _distill(options, cluster)
+
+
+def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
     started = time.monotonic()
-    network = Network(load_checkpoint(options.ckpt, options, options.cache or default_cache()))
-    writable_folder(f"--out {options.out}", options.out.parent)
-    if options.report is not None:
-        writable_folder("--report", options.report)
-    cache = writable_folder("--cache", options.cache or default_cache()) if options.keep_targets else None
-    targets = Targets(network, Teacher.parse(options.teacher), options.seed, options.batch_size, cache)
-    solver = new_solver(options, network)
-    parameters = sum(p.numel() for p in solver.parameters())
-    pairs = Pairs(targets, *options.pair_counts(parameters, math.prod(network.checkpoint.shape)))
+    solver, pairs = _prepared(options, cluster)
+    network = pairs.targets.network
     fit = make_fit(options, solver, network, pairs)
     untrained = copy.deepcopy(solver.state_dict())
-    file = ResumeFile(options.out, {**asdict(options), "fingerprint of the model": targets.fingerprint})
-    earlier = _resume(file, fit, network) if options.resume else {}
+    file = ResumeFile(options.out, {**asdict(options), "fingerprint of the model": pairs.targets.fingerprint})
+    earlier = _resume(file, fit, network, cluster) if options.resume else {}
 
     expected = pairs.expected_calls() + fit.expected_calls()
-    print(
-        f"{options.ckpt}: {options.steps} steps, {solver.network_calls} network calls a sample; {options.method} on "
-        f"{pairs.training_pairs} pairs, {pairs.validation_pairs} to validate; about {expected:,} network calls"
-        + expected_time(network, expected, options.batch_size)
-    )
-    with CallBar(network, expected) as bar:
-        device = pairs.validation[0].noise.device
+    if cluster.first:
+        print(
+            f"{options.ckpt}: {options.steps} steps, {solver.network_calls} network calls a sample; {options.method} "
+            f"on {pairs.training_pairs} pairs, {pairs.validation_pairs} to validate; about {expected:,} network calls"
+            + (f" by {cluster.size} processes" if cluster.size > 1 else "")
+            + expected_time(network, expected // cluster.size, options.batch_size)
+        )
+    with CallBar(network, expected // cluster.size, cluster) as bar:
+        device = pairs.targets.draw("validation", 0).noise.device
+        unit = pairs.deviation
         reset_peak(device)
-        before = earlier.get("before")
-        if before is None:
-            before = endpoint_error(network, pairs.validation, solver.plan().detach(), pairs.deviation)
+
+        def error() -> float:
+            return endpoint_error(network, pairs.validation, solver.plan().detach(), unit, cluster)
+
+        before = earlier["before"] if "before" in earlier else error()
         date = earlier.get("date", _today())
         for line in fit.run():
             bar.line(
@@ -74,28 +81,62 @@ def distill(options: DistillOptions) -> Distillation:
                 f"validation error {line.validation_error:.5f}  network calls {line.network_calls:,}"
             )
             seconds = earlier.get("seconds", 0.0) + time.monotonic() - started
-            calls = {"forward": network.forward, "backward": network.backward}
-            file.save(fit.state(), {"before": before, "date": date, "seconds": seconds, **calls})
-        after = endpoint_error(network, pairs.validation, solver.plan().detach(), pairs.deviation)
+            calls = _calls(network, cluster)
+            if cluster.first:
+                file.save(fit.state(), {"before": before, "date": date, "seconds": seconds, **calls})
+        after = error()
         if options.loss == "l2" and after > before:
-            print("warning: the fit found nothing better than the untrained solver, which is kept; give more --pairs")
+            bar.line(
+                "warning: the fit found nothing better than the untrained solver, which is kept; give more --pairs"
+            )
             solver.load_state_dict(untrained)
             after = before
     done = Distillation(
         solver,
         fit.history,
-        {"forward": network.forward, "backward": network.backward, "total": network.total},
+        _calls(network, cluster),
         earlier.get("seconds", 0.0) + time.monotonic() - started,
         peak_bytes(device),
     )
     solver.provenance = provenance(options, network, pairs, before, after, date)
+    if cluster.first:
+        _write(options, done, network, pairs, file)
+    return done
+
+
+def _write(options: DistillOptions, done: Distillation, network: Network, pairs: Pairs, file: ResumeFile) -> None:
+    solver = done.solver
     dyweight.save_solver(solver, options.out, solver.provenance)
     file.remove()
+    before, after = (solver.provenance[f"endpoint_error_{when}"] for when in ("before", "after"))
     print(f"endpoint error {before:.5f} before, {after:.5f} after; wrote {options.out}")
     if options.report is not None:
         distillation_report(options, done, network, pairs)
         print(f"report and pictures are in {options.report}")
-    return done
+
+
+def _prepared(options: DistillOptions, cluster: Cluster) -> tuple[DyWeight, Pairs]:
+    """The untrained solver and the pairs to come, after a look at the folders and at whether all processes agree."""
+    network = Network(load_checkpoint(options.ckpt, options, options.cache or default_cache()))
+    if cluster.first:
+        writable_folder(f"--out {options.out}", options.out.parent)
+        if options.report is not None:
+            writable_folder("--report", options.report)
+    cache = writable_folder("--cache", options.cache or default_cache()) if options.keep_targets else None
+    teacher = Teacher.parse(options.teacher)
+    targets = Targets(network, teacher, options.seed, options.batch_size, cache, cluster)
+    own = {"resume": options.resume, "fingerprint": getattr(network.checkpoint, "fingerprint", None)}
+    told = comparable(asdict(options)) | own
+    cluster.agree({name: str(value) for name, value in told.items()})
+    solver = new_solver(options, network)
+    parameters = sum(p.numel() for p in solver.parameters())
+    return solver, Pairs(targets, *options.pair_counts(parameters, math.prod(network.checkpoint.shape)))
+
+
+def _calls(network: Network, cluster: Cluster) -> dict[str, int]:
+    """Of all processes."""
+    forward, backward = round(cluster.total(network.forward)), round(cluster.total(network.backward))
+    return {"forward": forward, "backward": backward, "total": forward + 2 * backward}
 
 
 def new_solver(options: DistillOptions, network: Network) -> DyWeight:
@@ -154,15 +195,17 @@ def _today() -> str:
     return now.date().isoformat()
 
 
-def _resume(file: ResumeFile, fit: Fit, network: Network) -> dict[str, Any]:
-    kept = file.load()
+def _resume(file: ResumeFile, fit: Fit, network: Network, cluster: Cluster) -> dict[str, Any]:
+    kept = cluster.from_first(file.load)
     if kept is None:
-        print("nothing to resume; starting from the beginning")
+        if cluster.first:
+            print("nothing to resume; starting from the beginning")
         return {}
     state, extra = kept
     fit.restore(state)
-    network.forward, network.backward = extra["forward"], extra["backward"]
-    print(f"resuming after {len(fit.history)} lines")
+    network.forward, network.backward = (extra["forward"], extra["backward"]) if cluster.first else (0, 0)
+    if cluster.first:
+        print(f"resuming after {len(fit.history)} lines")
     return extra
 
 

@@ -10,6 +10,7 @@ import dyweight
 from dyweight import Plan
 
 from .checkpoints import Checkpoint
+from .cluster import ALONE, Cluster
 from .errors import NonFiniteError
 from .network import Network
 from .targets import Block, deviation
@@ -25,23 +26,37 @@ def endpoint(network: Network, block: Block, plan: Plan) -> Tensor:
         return dyweight.sample(denoise, block.noise, plan)
 
 
-def endpoint_error(network: Network, blocks: Iterable[Block], plan: Plan, unit: float) -> float:
-    """Mean squared endpoint error against the blocks' targets, divided by unit^2, the targets' variance."""
+def endpoint_error(
+    network: Network, blocks: Iterable[Block], plan: Plan, unit: float, cluster: Cluster = ALONE
+) -> float:
+    """Mean squared endpoint error against the blocks' targets, divided by unit^2, the targets' variance.
+
+    The mean is over the blocks of all processes.
+    """
+    total, count = cluster.sum(_squares(network, blocks, plan, unit)).tolist()
+    return float(total / count)
+
+
+def error_or_infinity(
+    network: Network, blocks: Iterable[Block], plan: Plan, unit: float, cluster: Cluster = ALONE
+) -> float:
+    """`endpoint_error`, infinite for a plan that drives the network to values that are not finite."""
+    try:
+        squares = _squares(network, blocks, plan, unit)
+    except NonFiniteError as found:
+        print(f"warning: {plan.network_calls} network calls: {found}")
+        squares = torch.tensor([math.inf, 1.0], dtype=torch.float64)
+    total, count = cluster.sum(squares).tolist()
+    return float(total / count) if math.isfinite(total) else math.inf
+
+
+def _squares(network: Network, blocks: Iterable[Block], plan: Plan, unit: float) -> Tensor:
+    """Sum of the squared errors, and how many."""
     total, count = 0.0, 0
     for block in blocks:
         error = (endpoint(network, block, plan) - block.target).double() / unit
         total, count = total + float((error**2).sum()), count + error.numel()
-    return total / count
-
-
-def error_or_infinity(network: Network, blocks: Iterable[Block], plan: Plan, unit: float) -> float:
-    """`endpoint_error`, infinite for a plan that drives the network to values that are not finite."""
-    try:
-        error = endpoint_error(network, blocks, plan, unit)
-    except NonFiniteError as found:
-        print(f"warning: {plan.network_calls} network calls: {found}")
-        return math.inf
-    return error if math.isfinite(error) else math.inf
+    return torch.tensor([total, count], dtype=torch.float64)
 
 
 def handcrafted(checkpoint: Checkpoint, network_calls: int, names: Iterable[str] | None = None) -> dict[str, Plan]:

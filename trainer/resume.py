@@ -17,13 +17,17 @@ NOT_PART_OF_THE_RESULT = {"out", "resume", "report", "report_pairs", "cache", "k
 """Options that may differ between a run and the one that goes on with it."""
 
 
+def comparable(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that must be the same in all processes of a run, one after the other or side by side."""
+    return {name: value for name, value in options.items() if name not in NOT_PART_OF_THE_RESULT}
+
+
 class ResumeFile:
     """The state of a fit beside the file it will write; gone when that file is there."""
 
     def __init__(self, out: Path, options: dict[str, Any]) -> None:
         self.path = out.with_name(out.name + ".resume")
-        kept = {name: value for name, value in options.items() if name not in NOT_PART_OF_THE_RESULT}
-        self._options = json.dumps(kept, sort_keys=True, default=str)
+        self._options = json.dumps(comparable(options), sort_keys=True, default=str)
 
     def save(self, state: dict[str, Tensor], extra: dict[str, Any]) -> None:
         """state: of the fit. extra: JSON values of the run itself."""

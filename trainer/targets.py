@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from dyweight.names import did_you_mean
 from dyweight.solver_file import write_whole
 
 from .checkpoints import Checkpoint
+from .cluster import ALONE, Cluster
 from .digest import digest
 from .errors import TrainerError
 from .network import Network
@@ -57,14 +58,20 @@ class Teacher:
 
 
 @dataclass(frozen=True)
-class Block:
-    """Some pairs: noise and condition as drawn, and the teacher's endpoint from them."""
+class Draw:
+    """Some pairs without the teacher's endpoint: noise and condition as drawn."""
 
     first: int
     """Index of the first pair."""
     noise: Tensor
     """[pairs, *shape]"""
     cond: Any
+
+
+@dataclass(frozen=True)
+class Block(Draw):
+    """Some pairs: noise and condition as drawn, and the teacher's endpoint from them."""
+
     target: Tensor
     """[pairs, *shape]"""
 
@@ -72,9 +79,17 @@ class Block:
 class Targets:
     """The pairs of a run, block by block. A block depends on nothing but the checkpoint, teacher, seed and split."""
 
-    def __init__(self, network: Network, teacher: Teacher, seed: int, batch: int, cache: Path | None) -> None:
-        """batch: pairs a block. cache: folder, or None to keep no targets."""
-        self.network, self.teacher, self.seed, self.batch = network, teacher, seed, batch
+    def __init__(
+        self,
+        network: Network,
+        teacher: Teacher,
+        seed: int,
+        batch: int,
+        cache: Path | None,
+        cluster: Cluster = ALONE,
+    ) -> None:
+        """batch: pairs a block. cache: folder, or None to keep no targets. cluster: block i is process i % size's."""
+        self.network, self.teacher, self.seed, self.batch, self.cluster = network, teacher, seed, batch, cluster
         self._plan = teacher.plan(network.checkpoint)
         self.fingerprint = fingerprint(network)
         key = [self.fingerprint, str(teacher), self._plan.sigmas.tolist(), seed, batch]
@@ -90,21 +105,42 @@ class Targets:
         return -(-pairs // self.batch)
 
     def missing(self, split: str, blocks: int) -> int:
-        """How many pairs of the first so many blocks the teacher has still to run."""
-        return self.batch * sum(not self._known(split, i) for i in range(blocks))
+        """How many pairs of the first so many blocks the teacher has still to run, in all processes."""
+        own = sum(not self._known(split, i) for i in self.own(blocks))
+        return self.batch * round(self.cluster.total(own))
+
+    def own(self, blocks: int) -> range:
+        """Which of the first so many blocks are this process's."""
+        return range(self.cluster.rank, blocks, self.cluster.size)
+
+    def draw(self, split: str, index: int) -> Draw:
+        """One block of a split, without the teacher's endpoint."""
+        generator = torch.Generator().manual_seed(derived_seed(self.seed, split, index, self.batch))
+        return Draw(index * self.batch, *self.network.checkpoint.draw(generator, self.batch))
 
     def block(self, split: str, index: int) -> Block:
         """One block of a split (train, validation or test); the teacher runs if its endpoint is not kept."""
-        generator = torch.Generator().manual_seed(derived_seed(self.seed, split, index, self.batch))
-        noise, cond = self.network.checkpoint.draw(generator, self.batch)
-        digests = _digests(noise, cond)
+        drawn = self.draw(split, index)
+        digests = _digests(drawn.noise, drawn.cond)
         target = self._read(split, index, digests)
         if target is None:
-            denoise = self.network.bound(cond, index * self.batch, who="teacher")
+            denoise = self.network.bound(drawn.cond, drawn.first, who="teacher")
             with torch.inference_mode():
-                target = dyweight.sample(denoise, noise, self._plan)
+                target = dyweight.sample(denoise, drawn.noise, self._plan)
             self._store(split, index, digests, target)
-        return Block(index * self.batch, noise, cond, target.to(noise.device).clone())
+        return self._complete(drawn, target)
+
+    def for_all(self, split: str, blocks: Iterable[int]) -> dict[int, Block]:
+        """Blocks for every process: each makes the endpoints of its own and has those of the others from them."""
+        own = {i: self.block(split, i) for i in blocks if self.cluster.mine(i)}
+        targets: dict[int, Tensor] = {}
+        for made in self.cluster.gather({i: block.target.cpu() for i, block in own.items()}):
+            targets |= made
+        return {i: own[i] if i in own else self._complete(self.draw(split, i), targets[i]) for i in targets}
+
+    @staticmethod
+    def _complete(drawn: Draw, target: Tensor) -> Block:
+        return Block(drawn.first, drawn.noise, drawn.cond, target.to(drawn.noise.device).clone())
 
     def _path(self, split: str, index: int) -> Path | None:
         return self.folder / f"{split}-{index:06d}.safetensors" if self.folder else None
@@ -133,12 +169,19 @@ class Targets:
 
 
 class Pairs:
-    """The pairs of one distillation: those to train on, and the held-out ones that judge. Made when first asked for."""
+    """The pairs of one distillation: those to train on, and the held-out ones that judge. Made when first asked for.
+
+    `training` and `validation` are the blocks of this process.
+    """
 
     def __init__(self, targets: Targets, training: int, validating: int) -> None:
         self.targets = targets
         self.training_blocks = targets.block_count(training)
         self.validation_blocks = targets.block_count(validating)
+
+    @property
+    def cluster(self) -> Cluster:
+        return self.targets.cluster
 
     @property
     def training_pairs(self) -> int:
@@ -150,27 +193,41 @@ class Pairs:
 
     @cached_property
     def training(self) -> list[Block]:
-        return [self.targets.block("train", i) for i in range(self.training_blocks)]
+        return [self.targets.block("train", i) for i in self.targets.own(self.training_blocks)]
 
     @cached_property
     def validation(self) -> list[Block]:
-        return [self.targets.block("validation", i) for i in range(self.validation_blocks)]
+        return [self.targets.block("validation", i) for i in self.targets.own(self.validation_blocks)]
 
     @cached_property
     def deviation(self) -> float:
         """Standard deviation of the held-out targets, the unit of the losses."""
-        return deviation(self.validation)
+        return deviation(self.validation, self.cluster)
+
+    def training_among(self, blocks: int) -> list[Block]:
+        """This process's among the first so many training blocks."""
+        return self.training[: len(self.targets.own(blocks))]
+
+    def training_together(self, blocks: range) -> dict[int, Draw]:
+        """Training blocks that all processes work on; only the process that owns a block has its endpoints."""
+        size, mine = self.cluster.size, self.cluster.mine
+        return {i: self.training[i // size] if mine(i) else self.targets.draw("train", i) for i in blocks}
 
     def expected_calls(self) -> int:
-        """Network calls that the teacher still has to make."""
+        """Network calls that the teacher still has to make, in all processes."""
         missing = self.targets.missing("train", self.training_blocks)
         return self.targets.teacher_calls * (missing + self.targets.missing("validation", self.validation_blocks))
 
 
-def deviation(blocks: Sequence[Block]) -> float:
-    """Standard deviation of the targets over all elements; 1 where they do not vary."""
-    targets = torch.cat([block.target.double().flatten() for block in blocks])
-    spread = float(targets.std()) if len(targets) > 1 else 0.0
+def deviation(blocks: Sequence[Block], cluster: Cluster = ALONE) -> float:
+    """Standard deviation of the targets over all elements of all processes; 1 where they do not vary."""
+    origin = cluster.from_first(lambda: float(blocks[0].target.flatten()[0]))
+    nothing = torch.zeros(0, dtype=torch.float64)
+    targets = torch.cat([nothing, *(block.target.cpu().double().flatten() for block in blocks)]) - origin
+    count = cluster.total(len(targets))
+    mean = cluster.total(float(targets.sum())) / count
+    squares = cluster.total(float((targets - mean).square().sum()))
+    spread = math.sqrt(squares / (count - 1)) if count > 1 else 0.0
     return spread if 0 < spread < math.inf else 1.0
 
 

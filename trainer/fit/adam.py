@@ -14,8 +14,9 @@ from ..errors import NonFiniteError
 from ..losses import EndpointLoss
 from ..measure import endpoint_error
 from ..network import Network
-from ..targets import Pairs
+from ..targets import Block, Pairs
 from . import Progress, history_from, history_tensor
+from .parts import can_be_split, part
 
 WARM_UP = 0.1
 """Fraction of the iterations in which the learning rate rises linearly, from WARM_UP_START of its value."""
@@ -60,6 +61,8 @@ class Adam:
         self._parameters = [p for p in (solver.weights, solver.time_scale) if p.requires_grad]
         self._optimiser = torch.optim.Adam(self._parameters, lr=settings.learning_rate)
         self._iteration = 0
+        self._ahead: dict[int, Block] = {}
+        self._split: bool | None = None
 
     def expected_calls(self) -> int:
         calls = self.solver.network_calls
@@ -76,33 +79,70 @@ class Adam:
                 error = self._validation_error()
                 mean = sum(losses) / len(losses)
                 losses = []
-                self.history.append(Progress(i + 1, mean, error, self.network.total))
+                calls = round(self.pairs.cluster.total(self.network.total))
+                self.history.append(Progress(i + 1, mean, error, calls))
                 yield self.history[-1]
 
     def _validation_error(self) -> float:
         plan = self.solver.plan().detach()
-        return endpoint_error(self.network, self.pairs.validation, plan, self.pairs.deviation)
+        return endpoint_error(self.network, self.pairs.validation, plan, self.pairs.deviation, self.pairs.cluster)
 
     def _step(self, iteration: int) -> float:
         for group in self._optimiser.param_groups:
             group["lr"] = self.settings.learning_rate * rate_factor(iteration, self.settings.iterations)
-        block = self.pairs.targets.block("train", iteration % self.pairs.training_blocks)
+        loss = self._set_gradients(iteration)
+        torch.nn.utils.clip_grad_norm_(self._parameters, GRADIENT_NORM)
+        before = [p.detach().clone() for p in self._parameters]
+        self._optimiser.step()
+        self._step_back(before)
+        return loss
+
+    def _set_gradients(self, iteration: int) -> float:
+        """The loss of an iteration's pairs and its gradients, summed over the processes' parts of them."""
+        block = self._block(iteration)
+        pairs, cluster = len(block.noise), self.pairs.cluster
+        rows = self._rows(iteration, pairs)
+        sizes = [p.numel() for p in self._parameters]
+        own = torch.zeros(1 + sum(sizes), dtype=torch.float64)
+        if rows.start < rows.stop:
+            own = self._loss_and_gradients(part(block, rows)) * ((rows.stop - rows.start) / pairs)
+        loss, *gradients = torch.split(cluster.sum(own), [1, *sizes])
+        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            parameter.grad = gradient.reshape(parameter.shape).to(parameter)
+        return float(loss)
+
+    def _loss_and_gradients(self, block: Block) -> Tensor:
+        """One vector: the loss, then the gradient of each number."""
         first_row = int(self.solver.analytic_first_step)
         denoise = self.network.bound(block.cond, block.first, first_row, recomputed=self.settings.recomputed)
         with torch.enable_grad():
             plan = self.solver.plan()
             loss = self.loss.value((dyweight.sample(denoise, block.noise, plan) - block.target) / self.pairs.deviation)
             gradients = torch.autograd.grad(loss, self._parameters, materialize_grads=True)
-        for parameter, gradient in zip(self._parameters, gradients, strict=True):
-            if not bool(torch.isfinite(gradient).all()):
-                last = block.first + len(block.noise) - 1
-                raise NonFiniteError(f"pairs {block.first} to {last}: the gradient has a value that is not finite")
-            parameter.grad = gradient
-        torch.nn.utils.clip_grad_norm_(self._parameters, GRADIENT_NORM)
-        before = [p.detach().clone() for p in self._parameters]
-        self._optimiser.step()
-        self._step_back(before)
-        return float(loss.detach())
+        vector = torch.cat([gradient.flatten().to("cpu", torch.float64) for gradient in gradients])
+        if not bool(torch.isfinite(vector).all()):
+            last = block.first + len(block.noise) - 1
+            raise NonFiniteError(f"pairs {block.first} to {last}: the gradient has a value that is not finite")
+        return torch.cat([loss.detach().reshape(1).to(vector), vector])
+
+    def _block(self, iteration: int) -> Block:
+        """The pairs of an iteration; endpoints are made for as many iterations at a time as there are processes."""
+        count = self.pairs.training_blocks
+        if iteration not in self._ahead:
+            following = range(iteration, min(iteration + self.pairs.cluster.size, self.settings.iterations))
+            made = self.pairs.targets.for_all("train", {i % count for i in following})
+            self._ahead = {i: made[i % count] for i in following}
+        return self._ahead[iteration]
+
+    def _rows(self, iteration: int, pairs: int) -> slice:
+        """This process's pairs of an iteration: a part, or all or none where the network takes no parts."""
+        cluster = self.pairs.cluster
+        if self._split is None:
+            draw = self.pairs.targets.draw
+            self._split = cluster.size > 1 and cluster.from_first(lambda: can_be_split(self.network, draw("train", 0)))
+        if self._split:
+            return slice(cluster.rank * pairs // cluster.size, (cluster.rank + 1) * pairs // cluster.size)
+        return slice(0, pairs if cluster.mine(iteration) else 0)
 
     @torch.no_grad()
     def _step_back(self, before: list[Tensor]) -> None:

@@ -13,7 +13,7 @@ from ..errors import NonFiniteError
 from ..losses import EndpointLoss
 from ..measure import endpoint, error_or_infinity
 from ..network import Network
-from ..targets import Block, Pairs
+from ..targets import Pairs
 from . import Progress, history_from, history_tensor
 from .normal_equations import choose_difference_step, normal_equations
 from .parameters import Parameters
@@ -76,16 +76,19 @@ class GaussNewton:
     def run(self) -> Iterator[Progress]:
         if not self._difference_step:
             first = self._starts[0]
-            self._difference_step = choose_difference_step(
-                self.network, self.pairs.training[0], first.parameters, first.vector, self._generator
+            self._difference_step = self.pairs.cluster.from_first(
+                lambda: choose_difference_step(
+                    self.network, self.pairs.training[0], first.parameters, first.vector, self._generator
+                )
             )
         while self._iteration < self._iterations and self._stalled < PATIENCE:
             current = self._current()
-            blocks = self.pairs.training[: self._training_blocks(self._iteration)]
+            blocks = self._training_blocks(self._iteration)
             training_error = self._iterate(current, blocks)
-            error = self._validate(current, final=not self._exploring and len(blocks) == self.pairs.training_blocks)
+            error = self._validate(current, final=not self._exploring and blocks == self.pairs.training_blocks)
             self._iteration += 1
-            self.history.append(Progress(self._iteration, training_error, error, self.network.total))
+            calls = round(self.pairs.cluster.total(self.network.total))
+            self.history.append(Progress(self._iteration, training_error, error, calls))
             yield self.history[-1]
         best = self._best()
         found = self._starts[best].parameters.solver_of(self._best_vectors[best])
@@ -116,11 +119,20 @@ class GaussNewton:
         share = max(0, alone) / self.settings.iterations
         return math.floor(few * math.pow(everything / few, share) + 1e-9)
 
-    def _iterate(self, current: int, blocks: list[Block]) -> float:
-        """One step of one start; returns the training loss after it."""
+    def _iterate(self, current: int, blocks: int) -> float:
+        """One step of one start on the first so many blocks; returns the training loss after it."""
         parameters, vector = self._starts[current].parameters, self._vectors[current]
+        alone = self._dealt_whole(parameters, blocks)
         equations = normal_equations(
-            self.network, blocks, parameters, vector, self._difference_step, self.loss, self.pairs.deviation
+            self.network,
+            self.pairs.training_among(alone),
+            parameters,
+            vector,
+            self._difference_step,
+            self.loss,
+            self.pairs.deviation,
+            self.pairs.training_together(range(alone, blocks)),
+            self.pairs.cluster,
         )
         damping, loss = float(self._dampings[current]), equations.loss
         for _ in range(TRIALS):
@@ -137,10 +149,19 @@ class GaussNewton:
         self._dampings[current] = damping
         return loss
 
+    def _dealt_whole(self, parameters: Parameters, blocks: int) -> int:
+        """How many blocks are one process's each: all, or all but a rest whose columns are sooner done together."""
+        size, rollout, jacobian = self.pairs.cluster.size, self.solver.network_calls, parameters.jacobian_calls()
+        rest = blocks % size
+        together = rest * (rollout + (jacobian - rollout) / size)
+        return blocks - rest if together < jacobian else blocks
+
     def _validate(self, current: int, final: bool) -> float:
         """The validation error of one start; keeps its numbers if they are its best. final: counts a stall."""
         parameters, vector = self._starts[current].parameters, self._vectors[current]
-        error = error_or_infinity(self.network, self.pairs.validation, parameters.plan(vector), self.pairs.deviation)
+        error = error_or_infinity(
+            self.network, self.pairs.validation, parameters.plan(vector), self.pairs.deviation, self.pairs.cluster
+        )
         better = error < float(self._best_errors[current]) * (1 - 1e-2)
         self._stalled = 0 if better or not final else self._stalled + 1
         if error < float(self._best_errors[current]):
@@ -148,14 +169,16 @@ class GaussNewton:
             self._best_vectors[current] = vector
         return error
 
-    def _loss(self, parameters: Parameters, vector: Tensor, blocks: list[Block]) -> float:
+    def _loss(self, parameters: Parameters, vector: Tensor, blocks: int) -> float:
         """The training loss, infinite where the numbers make no table or drive the network out of range."""
         try:
             plan = parameters.solver_of(vector).plan()
-            ends = [(endpoint(self.network, b, plan) - b.target) / self.pairs.deviation for b in blocks]
+            own = self.pairs.training_among(blocks)
+            ends = [(endpoint(self.network, b, plan) - b.target) / self.pairs.deviation for b in own]
+            total = sum(float(self.loss.value(end)) for end in ends)
         except (ValueError, NonFiniteError):
-            return math.inf
-        loss = sum(float(self.loss.value(end)) for end in ends) / len(ends)
+            total = math.inf
+        loss = self.pairs.cluster.total(total) / blocks
         return loss if math.isfinite(loss) else math.inf
 
     def state(self) -> dict[str, Tensor]:

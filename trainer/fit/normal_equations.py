@@ -1,8 +1,9 @@
 """The least-squares problem around a table: Jacobian columns by finite differences of the endpoint, forward only."""
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -10,10 +11,11 @@ from torch import Tensor
 from dyweight import Plan
 from dyweight.sampling import State, advance, ask, start, update
 
+from ..cluster import ALONE, Cluster
 from ..errors import NonFiniteError
 from ..losses import EndpointLoss
 from ..network import Network
-from ..targets import Block
+from ..targets import Block, Draw
 from .parameters import Parameters
 
 NOISY_STEP = 0.02
@@ -55,33 +57,82 @@ def normal_equations(
     difference_step: float,
     loss: EndpointLoss,
     deviation: float,
+    together: Mapping[int, Draw] = MappingProxyType({}),
+    cluster: Cluster = ALONE,
 ) -> NormalEquations:
-    """Sum J^T J and J^T r over the pairs.
+    """Sum J^T J and J^T r over the pairs of all processes.
+
+    blocks: this process's own. together: blocks by index whose columns are dealt out; who owns a block, adds it up.
 
     A column is the difference of two rollouts; one that is moved begins at the first row that its parameter touches,
     so a Jacobian costs about 2 N^2 network calls a pair. From NOISY_STEP on both sides are moved, for twice the calls:
     a quarter of the noise, none of it shared with the residuals. Columns are kept on the CPU, one block at a time.
     """
     count = len(parameters)
-    curvature, gradient = torch.zeros(count, count, dtype=torch.float64), torch.zeros(count, dtype=torch.float64)
-    total, elements = 0.0, 0
     base, moved = parameters.plan(vector), [_moved(parameters, vector, p, difference_step) for p in range(count)]
-    for block in blocks:
+    sums = _Sums(count, loss)
+
+    def columns_of(block: Draw, which: Iterable[int]) -> tuple[Tensor, dict[int, Tensor]]:
         end, asked = _rollout(network, block, base)
-        columns = [
-            _column(network, block, end, asked, plans, first).div_(deviation).flatten().cpu()
-            for plans, first in zip(moved, parameters.first_touched, strict=True)
-        ]
-        residuals = (end - block.target).div_(deviation).flatten().cpu()
-        chunks = [torch.split(column, CHUNK) for column in (residuals, *columns)]
+
+        def column(p: int) -> Tensor:
+            derivative = _column(network, block, end, asked, moved[p], parameters.first_touched[p])
+            return derivative.div_(deviation).flatten().cpu()
+
+        return end, {p: column(p) for p in which}
+
+    for block in blocks:
+        end, columns = columns_of(block, range(count))
+        sums.add((end - block.target).div_(deviation).flatten().cpu(), columns)
+    for index, drawn in together.items():
+        owner = index % cluster.size
+        end, columns = columns_of(drawn, _dealt(parameters, cluster.size, owner)[cluster.rank])
+        for others in cluster.gather(columns, to=owner):
+            columns |= others
+        if isinstance(drawn, Block):
+            sums.add((end - drawn.target).div_(deviation).flatten().cpu(), columns)
+    return sums.over_all(cluster)
+
+
+def _dealt(parameters: Parameters, size: int, owner: int) -> list[list[int]]:
+    """Which columns each process makes: about as many calls for each; the owner has the trial of the step to come."""
+    busy, columns = [0] * size, [list[int]() for _ in range(size)]
+    busy[owner] = parameters.solver.network_calls
+    for p, calls in sorted(enumerate(parameters.column_calls()), key=lambda item: -item[1]):
+        process = busy.index(min(busy))
+        busy[process] += calls
+        columns[process].append(p)
+    return columns
+
+
+class _Sums:
+    """What the pairs add to the normal equations."""
+
+    def __init__(self, count: int, loss: EndpointLoss) -> None:
+        self._loss = loss
+        self._curvature = torch.zeros(count, count, dtype=torch.float64)
+        self._gradient = torch.zeros(count, dtype=torch.float64)
+        self._total = torch.zeros(2, dtype=torch.float64)
+        """Loss times elements, and elements."""
+
+    def add(self, residuals: Tensor, columns: Mapping[int, Tensor]) -> None:
+        ordered = [columns[p] for p in range(len(self._gradient))]
+        chunks = [torch.split(column, CHUNK) for column in (residuals, *ordered)]
         for residual, *slopes in zip(*chunks, strict=True):
             error, jacobian = residual.double(), torch.stack(slopes).double()
-            weighted = jacobian * loss.weights(error)
-            curvature += weighted @ jacobian.T
-            gradient += weighted @ error
-            total += float(loss.value(error)) * error.numel()
-            elements += error.numel()
-    return NormalEquations((curvature + curvature.T) / (2 * elements), gradient / elements, total / elements)
+            weighted = jacobian * self._loss.weights(error)
+            self._curvature += weighted @ jacobian.T
+            self._gradient += weighted @ error
+            pieces = [float(self._loss.value(error)) * error.numel(), error.numel()]
+            self._total += torch.tensor(pieces, dtype=torch.float64)
+
+    def over_all(self, cluster: Cluster) -> NormalEquations:
+        """The mean over the elements of all processes."""
+        parts = (self._curvature, self._gradient, self._total)
+        sums = cluster.sum(torch.cat([part.flatten() for part in parts]))
+        *means, _ = torch.split(sums / sums[-1], [part.numel() for part in parts[:2]] + [1, 1])
+        curvature = means[0].reshape(self._curvature.shape)
+        return NormalEquations((curvature + curvature.T) / 2, means[1], float(means[2]))
 
 
 @torch.inference_mode()
@@ -124,7 +175,7 @@ def _moved(parameters: Parameters, vector: Tensor, index: int, step: float) -> d
 
 
 def _column(
-    network: Network, block: Block, end: Tensor, asked: list[State], plans: dict[float, Plan], first: tuple[int, bool]
+    network: Network, block: Draw, end: Tensor, asked: list[State], plans: dict[float, Plan], first: tuple[int, bool]
 ) -> Tensor:
     """The derivative of the endpoint by one parameter."""
     ends = {distance: _from(network, block, asked, plan, first) for distance, plan in plans.items()}
@@ -134,7 +185,7 @@ def _column(
     return (far_end - near_end) / (far - near)
 
 
-def _rollout(network: Network, block: Block, plan: Plan) -> tuple[Tensor, list[State]]:
+def _rollout(network: Network, block: Draw, plan: Plan) -> tuple[Tensor, list[State]]:
     """The endpoint, and the state after each network call."""
     denoise = network.bound(block.cond, block.first, int(plan.analytic_first_step))
     state = start(block.noise, plan)
@@ -145,7 +196,7 @@ def _rollout(network: Network, block: Block, plan: Plan) -> tuple[Tensor, list[S
     return state.x, asked
 
 
-def _from(network: Network, block: Block, asked: list[State], plan: Plan, first: tuple[int, bool]) -> Tensor:
+def _from(network: Network, block: Draw, asked: list[State], plan: Plan, first: tuple[int, bool]) -> Tensor:
     """The endpoint of a table that differs from the rollout's only from a row on, at or after that row's call."""
     row, changes_call = first
     state = asked[row] if changes_call else update(asked[row], plan)

@@ -42,8 +42,11 @@ class Parameters:
 
     def jacobian_calls(self) -> int:
         """Network calls of one pair's Jacobian by finite differences, with the rollout it starts from."""
-        steps, skipped = self.solver.steps, int(self.solver.analytic_first_step)
-        return steps - skipped + sum(steps - row - int(not changes_call) for row, changes_call in self.first_touched)
+        return self.solver.network_calls + sum(self.column_calls())
+
+    def column_calls(self) -> list[int]:
+        """Network calls of each column, for one pair."""
+        return [self.solver.steps - row - int(not changes_call) for row, changes_call in self.first_touched]
 
     def read(self, solver: DyWeight) -> Tensor:
         """The numbers of a solver of this shape."""
