@@ -5,13 +5,15 @@ BIN := .venv/bin
 COMFYUI_REQUIREMENTS := $(firstword $(wildcard $(addsuffix /requirements.txt,\
 	$(subst :, ,$(or $(COMFYUI_PATH),$(HOME)/comfy/ComfyUI)))))
 
+PICTURES := lpips pytorch-fid torchvision==0.28.0
+
 .PHONY: demo test check comfyui clean
 
 demo: .venv/installed
 	$(BIN)/python -m trainer.distill --ckpt digits --steps 5 --out demo/digits-5.safetensors --report demo/distillation
 	$(BIN)/python -m trainer.evaluate --ckpt digits --solver demo/digits-5.safetensors --out demo/evaluation
 
-test: check comfyui
+test: check comfyui .venv/pictures
 	$(BIN)/python -m pytest
 
 check: .venv/installed
@@ -29,6 +31,10 @@ comfyui: $(if $(COMFYUI_REQUIREMENTS),.venv/comfyui)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt
 	touch $@
+
+# For the losses on pictures. Beside the rest, since ComfyUI would import this torchvision, whose build is for CUDA.
+.venv/pictures: .venv/installed
+	$(BIN)/python -m pip install --quiet --no-deps --target $@ $(PICTURES)
 
 # What ComfyUI requires, but for what the tests do not use and what would replace torch's CPU build. spandrel asks for
 # torchvision, which ComfyUI itself needs for no model that is tested.

@@ -16,6 +16,7 @@ import torch
 from trainer.checkpoints import load_checkpoint
 from trainer.config import DistillOptions
 from trainer.distill import distill
+from trainer.features import Latent
 from trainer.measure import endpoint_error, errors_at_equal_calls, errors_over_calls, handcrafted
 from trainer.network import Network
 from trainer.pictures import error_over_steps
@@ -80,7 +81,9 @@ def fit(
         )
         with contextlib.redirect_stdout(io.StringIO()):
             done = distill(options)
-    error = endpoint_error(Network(load_checkpoint(ckpt)), blocks, done.solver.plan().detach(), deviation(blocks))
+    error = endpoint_error(
+        Network(load_checkpoint(ckpt)), blocks, done.solver.plan().detach(), Latent(deviation(blocks))
+    )
     return error, done.network_calls["total"], done.seconds
 
 

@@ -22,6 +22,7 @@ from .cluster import Cluster
 from .command import CallBar, run, writable_folder
 from .config import DistillOptions, parse
 from .errors import TrainerError
+from .features import Latent
 from .fit import Fit
 from .fit.choose import make_fit
 from .measure import endpoint_error
@@ -67,11 +68,10 @@ def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
         )
     with CallBar(network, expected // cluster.size, cluster) as bar:
         device = pairs.targets.draw("validation", 0).noise.device
-        unit = pairs.deviation
         reset_peak(device)
 
         def error() -> float:
-            return endpoint_error(network, pairs.validation, solver.plan().detach(), unit, cluster)
+            return endpoint_error(network, pairs.validation, solver.plan().detach(), Latent(pairs.deviation), cluster)
 
         before = earlier["before"] if "before" in earlier else error()
         date = earlier.get("date", _today())

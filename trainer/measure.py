@@ -12,6 +12,7 @@ from dyweight import Plan
 from .checkpoints import Checkpoint
 from .cluster import ALONE, Cluster
 from .errors import NonFiniteError
+from .features import Features, Latent
 from .network import Network
 from .targets import Block, deviation
 
@@ -27,22 +28,23 @@ def endpoint(network: Network, block: Block, plan: Plan) -> Tensor:
 
 
 def endpoint_error(
-    network: Network, blocks: Iterable[Block], plan: Plan, unit: float, cluster: Cluster = ALONE
+    network: Network, blocks: Iterable[Block], plan: Plan, features: Features, cluster: Cluster = ALONE
 ) -> float:
-    """Mean squared endpoint error against the blocks' targets, divided by unit^2, the targets' variance.
+    """Mean squared difference of the features of endpoints and targets, over their unit^2.
 
-    The mean is over the blocks of all processes.
+    With the latent itself in standard deviations of the targets it is the relative endpoint error. The mean is over
+    the blocks of all processes.
     """
-    total, count = cluster.sum(_squares(network, blocks, plan, unit)).tolist()
+    total, count = cluster.sum(_squares(network, blocks, plan, features)).tolist()
     return float(total / count)
 
 
 def error_or_infinity(
-    network: Network, blocks: Iterable[Block], plan: Plan, unit: float, cluster: Cluster = ALONE
+    network: Network, blocks: Iterable[Block], plan: Plan, features: Features, cluster: Cluster = ALONE
 ) -> float:
     """`endpoint_error`, infinite for a plan that drives the network to values that are not finite."""
     try:
-        squares = _squares(network, blocks, plan, unit)
+        squares = _squares(network, blocks, plan, features)
     except NonFiniteError as found:
         print(f"warning: {plan.network_calls} network calls: {found}")
         squares = torch.tensor([math.inf, 1.0], dtype=torch.float64)
@@ -50,11 +52,11 @@ def error_or_infinity(
     return float(total / count) if math.isfinite(total) else math.inf
 
 
-def _squares(network: Network, blocks: Iterable[Block], plan: Plan, unit: float) -> Tensor:
+def _squares(network: Network, blocks: Iterable[Block], plan: Plan, features: Features) -> Tensor:
     """Sum of the squared errors, and how many."""
     total, count = 0.0, 0
     for block in blocks:
-        error = (endpoint(network, block, plan) - block.target).double() / unit
+        error = (features(endpoint(network, block, plan)) - features(block.target)).double() / features.unit
         total, count = total + float((error**2).sum()), count + error.numel()
     return torch.tensor([total, count], dtype=torch.float64)
 
@@ -79,8 +81,8 @@ def errors_at_equal_calls(
     """Relative endpoint errors of the learned plans and the handcrafted solvers with as many calls, best first."""
     calls = next(iter(learned.values())).network_calls
     plans = {**learned, **handcrafted(network.checkpoint, calls, names)}
-    unit = deviation(blocks)
-    errors = {name: error_or_infinity(network, blocks, plan, unit) for name, plan in plans.items()}
+    features = Latent(deviation(blocks))
+    errors = {name: error_or_infinity(network, blocks, plan, features) for name, plan in plans.items()}
     return dict(sorted(errors.items(), key=lambda item: item[1]))
 
 
@@ -89,9 +91,9 @@ def errors_over_calls(
 ) -> dict[str, dict[int, float]]:
     """Handcrafted solver -> number of network calls, from 2 -> relative endpoint error, on CURVE_SAMPLES samples."""
     few = blocks[: max(1, CURVE_SAMPLES // len(blocks[0].noise))]
-    unit = deviation(few)
+    features = Latent(deviation(few))
     curves: dict[str, dict[int, float]] = {}
     for calls in range(2, most_calls + 1):
         for name, plan in handcrafted(network.checkpoint, calls, names).items():
-            curves.setdefault(name, {})[calls] = error_or_infinity(network, few, plan, unit)
+            curves.setdefault(name, {})[calls] = error_or_infinity(network, few, plan, features)
     return curves

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import dyweight
+from trainer.features import Latent
 from trainer.measure import endpoint, endpoint_error, error_or_infinity, handcrafted
 from trainer.network import Network
 from trainer.targets import Block, Targets, Teacher
@@ -22,13 +23,13 @@ def test_it_is_the_mean_squared_distance_in_units_of_the_variance(peaks: Any, bl
     plan = dyweight.baselines.plan("euler", checkpoint.schedule(4))
     ends = [dyweight.sample(lambda x, s: checkpoint.denoise(x, s, None), b.noise, plan) for b in blocks]
     distance = torch.cat([(end - block.target).flatten() for end, block in zip(ends, blocks, strict=True)]).double()
-    found = endpoint_error(Network(checkpoint), blocks, plan, 1.7)
+    found = endpoint_error(Network(checkpoint), blocks, plan, Latent(1.7))
     assert found == pytest.approx(float((distance**2).mean()) / 1.7**2, rel=1e-5)
 
 
 def test_the_teacher_itself_has_no_error(peaks: Any, blocks: list[Block]) -> None:
     network = Network(peaks())
-    assert endpoint_error(network, blocks, Teacher("ipndm", 30).plan(network.checkpoint), 1.0) == 0
+    assert endpoint_error(network, blocks, Teacher("ipndm", 30).plan(network.checkpoint), Latent(1.0)) == 0
 
 
 def test_endpoints_are_made_without_gradients(peaks: Any, blocks: list[Block]) -> None:

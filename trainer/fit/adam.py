@@ -10,7 +10,7 @@ from torch import Tensor
 import dyweight
 from dyweight import DyWeight
 
-from ..errors import NonFiniteError
+from ..errors import NonFiniteError, TrainerError
 from ..losses import EndpointLoss
 from ..measure import endpoint_error
 from ..network import Network
@@ -85,7 +85,7 @@ class Adam:
 
     def _validation_error(self) -> float:
         plan = self.solver.plan().detach()
-        return endpoint_error(self.network, self.pairs.validation, plan, self.pairs.deviation, self.pairs.cluster)
+        return endpoint_error(self.network, self.pairs.validation, plan, self.loss.features, self.pairs.cluster)
 
     def _step(self, iteration: int) -> float:
         for group in self._optimiser.param_groups:
@@ -117,13 +117,20 @@ class Adam:
         denoise = self.network.bound(block.cond, block.first, first_row, recomputed=self.settings.recomputed)
         with torch.enable_grad():
             plan = self.solver.plan()
-            loss = self.loss.value((dyweight.sample(denoise, block.noise, plan) - block.target) / self.pairs.deviation)
+            loss = self.loss.value(self.loss.residual(dyweight.sample(denoise, block.noise, plan), block.target))
+            self._check_gradient(loss)
             gradients = torch.autograd.grad(loss, self._parameters, materialize_grads=True)
         vector = torch.cat([gradient.flatten().to("cpu", torch.float64) for gradient in gradients])
         if not bool(torch.isfinite(vector).all()):
             last = block.first + len(block.noise) - 1
             raise NonFiniteError(f"pairs {block.first} to {last}: the gradient has a value that is not finite")
         return torch.cat([loss.detach().reshape(1).to(vector), vector])
+
+    def _check_gradient(self, loss: Tensor) -> None:
+        if not loss.requires_grad:
+            raise TrainerError(
+                f"--loss {self.loss.name}: no gradient comes through the decoder; give --method gauss-newton"
+            )
 
     def _block(self, iteration: int) -> Block:
         """The pairs of an iteration; endpoints are made for as many iterations at a time as there are processes."""

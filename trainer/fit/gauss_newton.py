@@ -130,7 +130,6 @@ class GaussNewton:
             vector,
             self._difference_step,
             self.loss,
-            self.pairs.deviation,
             self.pairs.training_together(range(alone, blocks)),
             self.pairs.cluster,
         )
@@ -160,7 +159,7 @@ class GaussNewton:
         """The validation error of one start; keeps its numbers if they are its best. final: counts a stall."""
         parameters, vector = self._starts[current].parameters, self._vectors[current]
         error = error_or_infinity(
-            self.network, self.pairs.validation, parameters.plan(vector), self.pairs.deviation, self.pairs.cluster
+            self.network, self.pairs.validation, parameters.plan(vector), self.loss.features, self.pairs.cluster
         )
         better = error < float(self._best_errors[current]) * (1 - 1e-2)
         self._stalled = 0 if better or not final else self._stalled + 1
@@ -174,8 +173,8 @@ class GaussNewton:
         try:
             plan = parameters.solver_of(vector).plan()
             own = self.pairs.training_among(blocks)
-            ends = [(endpoint(self.network, b, plan) - b.target) / self.pairs.deviation for b in own]
-            total = sum(float(self.loss.value(end)) for end in ends)
+            residuals = (self.loss.residual(endpoint(self.network, b, plan), b.target) for b in own)
+            total = sum(float(self.loss.value(residual)) for residual in residuals)
         except (ValueError, NonFiniteError):
             total = math.inf
         loss = self.pairs.cluster.total(total) / blocks

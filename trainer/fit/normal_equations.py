@@ -56,7 +56,6 @@ def normal_equations(
     vector: Tensor,
     difference_step: float,
     loss: EndpointLoss,
-    deviation: float,
     together: Mapping[int, Draw] = MappingProxyType({}),
     cluster: Cluster = ALONE,
 ) -> NormalEquations:
@@ -73,24 +72,31 @@ def normal_equations(
     sums = _Sums(count, loss)
 
     def columns_of(block: Draw, which: Iterable[int]) -> tuple[Tensor, dict[int, Tensor]]:
-        end, asked = _rollout(network, block, base)
+        x, asked = _rollout(network, block, base)
+        end = loss.features(x)
+
+        def features_of(plan: Plan, first: tuple[int, bool]) -> Tensor:
+            return loss.features(_from(network, block, asked, plan, first))
 
         def column(p: int) -> Tensor:
-            derivative = _column(network, block, end, asked, moved[p], parameters.first_touched[p])
-            return derivative.div_(deviation).flatten().cpu()
+            ends = {distance: features_of(plan, parameters.first_touched[p]) for distance, plan in moved[p].items()}
+            return _slope(ends, end).div_(loss.features.unit).flatten().cpu()
 
         return end, {p: column(p) for p in which}
 
+    def residual(end: Tensor, target: Tensor) -> Tensor:
+        return (end - loss.features(target)).div_(loss.features.unit).flatten().cpu()
+
     for block in blocks:
         end, columns = columns_of(block, range(count))
-        sums.add((end - block.target).div_(deviation).flatten().cpu(), columns)
+        sums.add(residual(end, block.target), columns)
     for index, drawn in together.items():
         owner = index % cluster.size
         end, columns = columns_of(drawn, _dealt(parameters, cluster.size, owner)[cluster.rank])
         for others in cluster.gather(columns, to=owner):
             columns |= others
         if isinstance(drawn, Block):
-            sums.add((end - drawn.target).div_(deviation).flatten().cpu(), columns)
+            sums.add(residual(end, drawn.target), columns)
     return sums.over_all(cluster)
 
 
@@ -174,14 +180,9 @@ def _moved(parameters: Parameters, vector: Tensor, index: int, step: float) -> d
     return plans
 
 
-def _column(
-    network: Network, block: Draw, end: Tensor, asked: list[State], plans: dict[float, Plan], first: tuple[int, bool]
-) -> Tensor:
-    """The derivative of the endpoint by one parameter."""
-    ends = {distance: _from(network, block, asked, plan, first) for distance, plan in plans.items()}
-    if len(ends) == 1:
-        ends[0.0] = end
-    (far, far_end), (near, near_end) = ends.items()
+def _slope(ends: dict[float, Tensor], end: Tensor) -> Tensor:
+    """The derivative by one parameter, from the endpoints by how far it was moved; end: that of not moving."""
+    (far, far_end), (near, near_end) = (ends if len(ends) == 2 else {**ends, 0.0: end}).items()
     return (far_end - near_end) / (far - near)
 
 

@@ -1,0 +1,136 @@
+"""What endpoints are compared by: the latent itself, or features of the decoded image from an optional library."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .checkpoints import Checkpoint
+from .errors import TrainerError
+
+if TYPE_CHECKING:
+    from .losses import LossName
+
+LPIPS_PIXELS = (64, 256)
+"""Shortest and longest side of the pictures that LPIPS sees; its network was calibrated on 64, and can't see fewer."""
+INSTALL = "pip install lpips pytorch-fid"
+
+
+class Features(Protocol):
+    """Endpoints as vectors: the mean squared difference of two, over unit^2, is the distance."""
+
+    @property
+    def unit(self) -> float:
+        """What a difference is divided by."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[B, *shape] -> [B, n]."""
+
+
+class Latent:
+    """The latent's own elements, in standard deviations of the targets."""
+
+    def __init__(self, unit: float | Callable[[], float]) -> None:
+        """unit: the deviation, or how to find it when it is first asked for."""
+        self._unit = unit
+
+    @property
+    def unit(self) -> float:
+        return self._unit() if callable(self._unit) else self._unit
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x.flatten(1)
+
+
+class Pictures:
+    """Features of decoded images by a frozen network; the distance is that of the network's authors."""
+
+    unit = 1.0
+
+    def __init__(self, images: Callable[[Tensor], Tensor | None], network: torch.nn.Module) -> None:
+        """images: a checkpoint's, [B, *shape] -> [B, height, width(, 3)] in 0..1. network: pictures [B, 3, H, W]
+        in 0..1 -> [B, n]."""
+        self._images, self._network = images, network.eval().requires_grad_(False)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        pictures = self._images(x)
+        if pictures is None:
+            raise TrainerError("--loss of pictures needs a decoder: name a VAE with --vae, or take --loss l2")
+        coloured = pictures if pictures.ndim == 4 else pictures[..., None].expand(*pictures.shape, 3)
+        shown = coloured.movedim(-1, 1).to(x.device, torch.float32).clamp(0, 1)
+        features: Tensor = self._network.to(x.device)(shown)
+        return features
+
+
+class Lpips(torch.nn.Module):
+    """LPIPS 0.1 with AlexNet (Zhang et al. 2018, equation 1) as a vector, whose mean squared difference it is."""
+
+    def __init__(self, network: Any) -> None:
+        """network: `lpips.LPIPS`."""
+        super().__init__()
+        self.network = network
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """[B, 3, height, width] in 0..1 -> [B, n]."""
+        shortest, longest = LPIPS_PIXELS
+        height, width = pictures.shape[-2:]
+        scale = max(min(1.0, longest / max(height, width)), shortest / min(height, width))
+        if scale != 1:
+            size = (round(height * scale), round(width * scale))
+            pictures = functional.interpolate(pictures, size, mode="bilinear", antialias=True)
+        layers = self.network.net(self.network.scaling_layer(2 * pictures - 1))
+        vectors = [self._weighted(layer, lin) for layer, lin in zip(layers, self.network.lins, strict=True)]
+        vector = torch.cat(vectors, 1)
+        return vector * math.sqrt(vector.shape[1])
+
+    @staticmethod
+    def _weighted(layer: Tensor, lin: Any) -> Tensor:
+        normalised = layer / (layer.square().sum(1, keepdim=True).sqrt() + 1e-10)
+        weight = lin.model[-1].weight.clamp_min(0)
+        return (normalised * (weight / math.prod(layer.shape[-2:])).sqrt()).flatten(1)
+
+
+class Inception(torch.nn.Module):
+    """The pooled features that FID compares, 2048 numbers: the DyWeight paper's loss for pixel-space models."""
+
+    def __init__(self, network: Any) -> None:
+        """network: `pytorch_fid.inception.InceptionV3`."""
+        super().__init__()
+        self.network = network
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """[B, 3, height, width] in 0..1 -> [B, 2048]."""
+        pooled: Tensor = self.network(pictures)[0]
+        return pooled.flatten(1)
+
+
+def picture_features(loss: LossName, checkpoint: Checkpoint) -> Features:
+    """What `--loss lpips` and `--loss inception` compare. Raises TrainerError with what to install or to give."""
+    images = getattr(checkpoint, "images", None)
+    if images is None:
+        raise TrainerError(f"--loss {loss} compares pictures, but this checkpoint has no images(x): take --loss l2")
+    try:
+        return Pictures(images, _lpips() if loss == "lpips" else _inception())
+    except ImportError as error:
+        raise TrainerError(f"--loss {loss} needs {error.name or error}, which is not installed: {INSTALL}") from error
+    except OSError as error:
+        raise TrainerError(
+            f"--loss {loss}: the library could not load its weights ({error}); it keeps them in {torch.hub.get_dir()}"
+        ) from error
+
+
+def _lpips() -> torch.nn.Module:
+    import lpips
+
+    return Lpips(lpips.LPIPS(net="alex", verbose=False))
+
+
+def _inception() -> torch.nn.Module:
+    from pytorch_fid.inception import InceptionV3
+
+    return Inception(InceptionV3())
