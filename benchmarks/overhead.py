@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dyweight import DyWeight, load_solver, sample, save_solver, schedules
+from dyweight import DyWeight, Solver, load_solver, sample, save_solver, schedules
 
 LATENT = (1, 16, 128, 128)
 ORDER = 3
@@ -43,7 +43,7 @@ def ipndm(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
     return x
 
 
-def frozen_solver(steps: int) -> DyWeight:
+def frozen_solver(steps: int) -> Solver:
     """An untrained solver, which is iPNDM, as a user has it: read from a file, without gradients."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "solver.safetensors"

@@ -88,7 +88,9 @@ def distilled(ckpt: str, steps: int) -> DyWeight:
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         out = Path(folder) / "solver.safetensors"
         distill(DistillOptions(ckpt=ckpt, steps=steps, out=out))
-        return dyweight.load_solver(out)
+        solver = dyweight.load_solver(out)
+    assert isinstance(solver, DyWeight)
+    return solver
 
 
 def other_sigmas(case: Case) -> Iterator[tuple[str, float, float]]:

@@ -1,6 +1,7 @@
 """Few-step diffusion samplers as tables, and the learned ones among them. Pure torch: knows no ComfyUI, no trainer."""
 
 from . import baselines as baselines
+from . import conditions as conditions
 from . import schedules as schedules
 from .plan import Plan as Plan
 from .sampling import Call as Call
@@ -9,5 +10,8 @@ from .solver_file import SolverFileError as SolverFileError
 from .solver_file import load_solver as load_solver
 from .solver_file import save_solver as save_solver
 from .solvers import DyWeight as DyWeight
+from .solvers import Indis as Indis
+from .solvers import InstanceDyWeight as InstanceDyWeight
+from .solvers import Solver as Solver
 
 __version__ = "0.1.0"

@@ -11,9 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from .solvers import FAMILIES, DyWeight
-
-Solver = DyWeight
+from .solvers import FAMILIES, Solver
 
 FORMAT = "dyweight-solver"
 FORMAT_VERSION = "1"

@@ -12,7 +12,9 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from dyweight.solvers.dyweight import MAXIMUM_STEPS
+import dyweight
+from dyweight.names import did_you_mean
+from dyweight.solvers.settings import MAXIMUM_STEPS
 
 from .checkpoints.comfy.options import ComfyOptions
 from .errors import TrainerError
@@ -40,8 +42,22 @@ class DistillOptions(ComfyOptions):
     """the coefficient file to write, FILE.safetensors"""
     order: int | None = None
     """most slopes a step uses; by default 3, or as many as there are steps"""
-    method: Literal["gauss-newton", "adam"] = "gauss-newton"
-    """how to fit: gauss-newton is forward only; adam is the paper's"""
+    family: Literal["dyweight", "indis"] = "dyweight"
+    """the kind of solver: learned weights for all samples, or a network that gives each sample its own schedule"""
+    instance_aware: bool = False
+    """dyweight: a network corrects weights and time scales of --start for each sample"""
+    start: Path | None = None
+    """the distilled DyWeight that --instance-aware corrects"""
+    base: str = "ipndm"
+    """indis: the handcrafted solver whose schedule is learned"""
+    instance: bool = True
+    """let the network of indis and of --instance-aware read the noise"""
+    condition: bool = True
+    """let that network read the condition"""
+    shift_factors: bool = True
+    """let that network also shift and scale what the model is asked; without, it gives timesteps or weights only"""
+    method: Literal["gauss-newton", "adam"] | None = None
+    """how to fit: gauss-newton, the default, is forward only; adam is the papers', and the one for networks"""
     pairs: int | None = None
     """training pairs of noise and teacher endpoint; by default 10000 for adam; for gauss-newton 64 to 149 by
     the steps, up to 512 for latents of fewer than 64 elements"""
@@ -110,8 +126,15 @@ class DistillOptions(ComfyOptions):
             return self.iterations or blocks
         return self.iterations or (10 if elements < SMALL_LATENT else 5)
 
+    @property
+    def has_phi(self) -> bool:
+        """Whether the solver holds a network that reads each sample."""
+        return self.family == "indis" or self.instance_aware
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "method", self.method or ("adam" if self.has_phi else "gauss-newton"))
+        self._check_family()
         positive = ("steps", "batch", "validation_pairs", "pairs", "iterations", "order", "report_pairs")
         for name in (*positive, "learning_rate", "difference_step", "huber_delta"):
             value = getattr(self, name)
@@ -131,6 +154,17 @@ class DistillOptions(ComfyOptions):
         if self.out.is_dir():
             raise TrainerError(f"--out is {self.out}, a folder: give a file name")
         Teacher.parse(self.teacher)
+
+    def _check_family(self) -> None:
+        if self.family == "indis" and self.instance_aware:
+            raise TrainerError("--instance-aware is for --family dyweight: indis reads each sample as it is")
+        if self.has_phi and self.method == "gauss-newton":
+            raise TrainerError("--method gauss-newton fits a few dozen numbers; a network needs --method adam")
+        if self.start is not None and not self.instance_aware:
+            raise TrainerError(f"--start {self.start} is what --instance-aware corrects: give that too")
+        if self.base not in dyweight.baselines.NAMES:
+            names = dyweight.baselines.NAMES
+            raise TrainerError(f"--base {self.base}: {did_you_mean(self.base, names)}The names are {', '.join(names)}")
 
 
 @dataclass(frozen=True)
@@ -197,7 +231,7 @@ def flag(name: str) -> str:
 
 
 def _argument(hint: Any) -> dict[str, Any]:
-    if isinstance(hint, types.UnionType):
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
         hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
     if typing.get_origin(hint) is Literal:
         return {"choices": typing.get_args(hint)}

@@ -15,19 +15,19 @@ from typing import Any
 import torch
 
 import dyweight
-from dyweight import DyWeight
+from dyweight import Solver
 
 from .checkpoints import load_checkpoint
 from .cluster import Cluster
 from .command import CallBar, run, writable_folder
 from .config import DistillOptions, parse
-from .errors import TrainerError
 from .features import Latent
 from .fit import Fit
 from .fit.choose import make_fit
 from .measure import endpoint_error
 from .memory import peak_bytes, reset_peak
 from .network import Network
+from .new_solver import new_solver
 from .report import Distillation, distillation_report
 from .resume import ResumeFile, comparable
 from .targets import Pairs, Targets, Teacher, default_cache
@@ -71,7 +71,7 @@ def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
         reset_peak(device)
 
         def error() -> float:
-            return endpoint_error(network, pairs.validation, solver.plan().detach(), Latent(pairs.deviation), cluster)
+            return endpoint_error(network, pairs.validation, solver, Latent(pairs.deviation), cluster)
 
         before = earlier["before"] if "before" in earlier else error()
         date = earlier.get("date", _today())
@@ -115,7 +115,7 @@ def _write(options: DistillOptions, done: Distillation, network: Network, pairs:
         print(f"report and pictures are in {options.report}")
 
 
-def _prepared(options: DistillOptions, cluster: Cluster) -> tuple[DyWeight, Pairs]:
+def _prepared(options: DistillOptions, cluster: Cluster) -> tuple[Solver, Pairs]:
     """The untrained solver and the pairs to come, after a look at the folders and at whether all processes agree."""
     network = Network(load_checkpoint(options.ckpt, options, options.cache or default_cache()))
     if cluster.first:
@@ -129,7 +129,7 @@ def _prepared(options: DistillOptions, cluster: Cluster) -> tuple[DyWeight, Pair
     told = comparable(asdict(options)) | own
     cluster.agree({name: str(value) for name, value in told.items()})
     solver = new_solver(options, network)
-    parameters = sum(p.numel() for p in solver.parameters())
+    parameters = sum(p.numel() for p in solver.parameters() if p.requires_grad)
     return solver, Pairs(targets, *options.pair_counts(parameters, math.prod(network.checkpoint.shape)))
 
 
@@ -137,24 +137,6 @@ def _calls(network: Network, cluster: Cluster) -> dict[str, int]:
     """Of all processes."""
     forward, backward = round(cluster.total(network.forward)), round(cluster.total(network.backward))
     return {"forward": forward, "backward": backward, "total": forward + 2 * backward}
-
-
-def new_solver(options: DistillOptions, network: Network) -> DyWeight:
-    """The untrained solver that the options describe."""
-    checkpoint = network.checkpoint
-    try:
-        return DyWeight(
-            checkpoint.schedule(options.steps),
-            options.order or min(3, options.steps),
-            options.slope,
-            options.analytic_first_step,
-            initial="adams-bashforth" if options.initial == "auto" else options.initial,
-            time_shifting=options.time_shifting,
-            time_scaling=options.time_scaling,
-            schedule=getattr(checkpoint, "schedule_recipe", None),
-        )
-    except ValueError as error:
-        raise TrainerError(f"--ckpt {options.ckpt}, --steps {options.steps}: {error}") from error
 
 
 def provenance(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 import dyweight
-from dyweight import DyWeight
+from dyweight import Solver
 from dyweight.names import did_you_mean
 
 from .checkpoints import load_checkpoint
@@ -51,7 +51,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
     with CallBar(network, expected):
         blocks = [targets.block("evaluation", i) for i in range(count)]
         reset_peak(blocks[0].noise.device)
-        ours, own_names = {solver.family: solver.plan()}, () if in_comfyui else options.baselines
+        ours, own_names = {solver.family: solver}, () if in_comfyui else options.baselines
         errors, found = errors_at_equal_calls(network, blocks, ours, own_names), {}
         if in_comfyui:
             found = rivals.errors(network, blocks, solver.network_calls, deviation(blocks), options.baselines)
@@ -87,7 +87,7 @@ def _check_names(names: Sequence[str] | None) -> None:
             raise TrainerError(f"--baselines {name}: {did_you_mean(name, names)}The names are {', '.join(names)}")
 
 
-def _check_fits(solver: DyWeight, network: Network, options: EvaluateOptions) -> None:
+def _check_fits(solver: Solver, network: Network, options: EvaluateOptions) -> None:
     """An error where the noise would be wrong, a warning where the solver was made for another model or schedule."""
     schedule = network.checkpoint.schedule(solver.steps).to("cpu", torch.float64)
     if not torch.isclose(schedule[0], solver.sigmas[0], rtol=1e-3):

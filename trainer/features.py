@@ -92,7 +92,8 @@ class Lpips(torch.nn.Module):
     def _weighted(layer: Tensor, lin: Any) -> Tensor:
         normalised = layer / (layer.square().sum(1, keepdim=True).sqrt() + 1e-10)
         weight = lin.model[-1].weight.clamp_min(0)
-        return (normalised * (weight / math.prod(layer.shape[-2:])).sqrt()).flatten(1)
+        weighted: Tensor = normalised * (weight / math.prod(layer.shape[-2:])).sqrt()
+        return weighted.flatten(1)
 
 
 class Inception(torch.nn.Module):

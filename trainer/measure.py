@@ -7,56 +7,66 @@ import torch
 from torch import Tensor
 
 import dyweight
-from dyweight import Plan
+from dyweight import Plan, Solver
 
 from .checkpoints import Checkpoint
 from .cluster import ALONE, Cluster
 from .errors import NonFiniteError
 from .features import Features, Latent
 from .network import Network
-from .targets import Block, deviation
+from .targets import Block, Draw, deviation
 
+Sampler = Plan | Solver
+"""A table for all samples, or a solver that may make one for each."""
 CURVE_SAMPLES = 256
 """Samples at most for the errors over steps."""
 
 
-def endpoint(network: Network, block: Block, plan: Plan) -> Tensor:
-    """Where a plan takes a block's noise, without gradients."""
+def plan_for(sampler: Sampler, network: Network, block: Draw) -> Plan:
+    """The table for the pairs of a block."""
+    if isinstance(sampler, Plan):
+        return sampler
+    return sampler.plan(noise=block.noise, condition=network.condition(block.cond))
+
+
+def endpoint(network: Network, block: Block, sampler: Sampler) -> Tensor:
+    """Where a sampler takes a block's noise, without gradients."""
     with torch.inference_mode():
+        plan = plan_for(sampler, network, block)
         denoise = network.bound(block.cond, block.first, int(plan.analytic_first_step))
         return dyweight.sample(denoise, block.noise, plan)
 
 
 def endpoint_error(
-    network: Network, blocks: Iterable[Block], plan: Plan, features: Features, cluster: Cluster = ALONE
+    network: Network, blocks: Iterable[Block], sampler: Sampler, features: Features, cluster: Cluster = ALONE
 ) -> float:
     """Mean squared difference of the features of endpoints and targets, over their unit^2.
 
     With the latent itself in standard deviations of the targets it is the relative endpoint error. The mean is over
     the blocks of all processes.
     """
-    total, count = cluster.sum(_squares(network, blocks, plan, features)).tolist()
+    total, count = cluster.sum(_squares(network, blocks, sampler, features)).tolist()
     return float(total / count)
 
 
 def error_or_infinity(
-    network: Network, blocks: Iterable[Block], plan: Plan, features: Features, cluster: Cluster = ALONE
+    network: Network, blocks: Iterable[Block], sampler: Sampler, features: Features, cluster: Cluster = ALONE
 ) -> float:
-    """`endpoint_error`, infinite for a plan that drives the network to values that are not finite."""
+    """`endpoint_error`, infinite for a sampler that drives the network to values that are not finite."""
     try:
-        squares = _squares(network, blocks, plan, features)
+        squares = _squares(network, blocks, sampler, features)
     except NonFiniteError as found:
-        print(f"warning: {plan.network_calls} network calls: {found}")
+        print(f"warning: {sampler.network_calls} network calls: {found}")
         squares = torch.tensor([math.inf, 1.0], dtype=torch.float64)
     total, count = cluster.sum(squares).tolist()
     return float(total / count) if math.isfinite(total) else math.inf
 
 
-def _squares(network: Network, blocks: Iterable[Block], plan: Plan, features: Features) -> Tensor:
+def _squares(network: Network, blocks: Iterable[Block], sampler: Sampler, features: Features) -> Tensor:
     """Sum of the squared errors, and how many."""
     total, count = 0.0, 0
     for block in blocks:
-        error = (features(endpoint(network, block, plan)) - features(block.target)).double() / features.unit
+        error = (features(endpoint(network, block, sampler)) - features(block.target)).double() / features.unit
         total, count = total + float((error**2).sum()), count + error.numel()
     return torch.tensor([total, count], dtype=torch.float64)
 
@@ -76,13 +86,13 @@ def handcrafted(checkpoint: Checkpoint, network_calls: int, names: Iterable[str]
 
 
 def errors_at_equal_calls(
-    network: Network, blocks: Sequence[Block], learned: Mapping[str, Plan], names: Sequence[str] | None = None
+    network: Network, blocks: Sequence[Block], learned: Mapping[str, Sampler], names: Sequence[str] | None = None
 ) -> dict[str, float]:
-    """Relative endpoint errors of the learned plans and the handcrafted solvers with as many calls, best first."""
+    """Relative endpoint errors of the learned samplers and the handcrafted solvers with as many calls, best first."""
     calls = next(iter(learned.values())).network_calls
-    plans = {**learned, **handcrafted(network.checkpoint, calls, names)}
+    samplers = {**learned, **handcrafted(network.checkpoint, calls, names)}
     features = Latent(deviation(blocks))
-    errors = {name: error_or_infinity(network, blocks, plan, features) for name, plan in plans.items()}
+    errors = {name: error_or_infinity(network, blocks, sampler, features) for name, sampler in samplers.items()}
     return dict(sorted(errors.items(), key=lambda item: item[1]))
 
 

@@ -26,6 +26,11 @@ class Network:
         """In forward-equivalents: a backward call costs two."""
         return self.forward + 2 * self.backward
 
+    def condition(self, cond: Any) -> Tensor | None:
+        """[B, width] of a condition, for solvers that read it; None where the checkpoint has none to tell."""
+        tell = getattr(self.checkpoint, "condition", None)
+        return None if tell is None or cond is None else tell(cond)
+
     def bound(
         self, cond: Any, pair: int = 0, step: int = 0, who: str = "student", recomputed: bool = False
     ) -> Callable[[Tensor, Tensor], Tensor]:

@@ -55,7 +55,7 @@ class Progress(Protocol):
 
 def convergence(history: Sequence[Progress], path: PathLike, title: str = "") -> None:
     """Training and validation error of a fit, log scale, over the network calls spent."""
-    figure, axes = _figure(3.4, title)
+    figure, axes = new_figure(3.4, title)
     training = _drawable((line.network_calls, line.training_error) for line in history)
     validation = _drawable((line.network_calls, line.validation_error) for line in history)
     size, errors = 4 if len(history) <= 40 else 0, [*training.values(), *validation.values()]
@@ -69,12 +69,12 @@ def convergence(history: Sequence[Progress], path: PathLike, title: str = "") ->
     axes.set(xlim=(0, None), xlabel="network calls (forward-equivalents)", ylabel="error")
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 0.98), **_LEGEND)
-    _write(figure, path)
+    write(figure, path)
 
 
 def coefficients(solver: DyWeight, path: PathLike) -> None:
     """`coefficients_figure` as a file."""
-    _write(coefficients_figure(solver), path)
+    write(coefficients_figure(solver), path)
 
 
 def coefficients_figure(solver: DyWeight) -> Figure:
@@ -82,7 +82,7 @@ def coefficients_figure(solver: DyWeight) -> Figure:
     steps, first = solver.steps, int(solver.analytic_first_step)
     title = f"{solver.family}: {steps} step{'s' * (steps > 1)}, order {solver.order}, {solver.slope} slope"
     heights = [0.32 * max(solver.order, 2), 0.85, 0.85, 1.7]
-    figure, axes = _figure(sum(heights) + 1.9, title + ", analytic first step" * first, heights)
+    figure, axes = new_figure(sum(heights) + 1.9, title + ", analytic first step" * first, heights)
     weights, time_scale = (value.detach().cpu().double() for value in (solver.weights, solver.time_scale))
     sums = f"sum of weights ({'above 1: further than scheduled' if solver.time_shifting else 'time shifting is off'})"
     scales = f"time scale ({'below 1: asked at a lower noise level' if solver.time_scaling else 'switched off'})"
@@ -162,7 +162,7 @@ def error_over_steps(
     from each learned point to the count at which some handcrafted solver is as good, and down to the axis. The picture
     ends at three times the error that all these counts allow; what diverges lies above.
     """
-    figure, axes = _figure(4.4, title)
+    figure, axes = new_figure(4.4, title)
     lines, learned = {name: _drawable(line.items()) for name, line in errors.items()}, _drawable(highlighted.items())
     # Of a count's errors the smallest comes last, and stays.
     best = dict(sorted((point for line in lines.values() for point in line.items()), reverse=True))
@@ -185,7 +185,7 @@ def error_over_steps(
     axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
     axes.set(xlim=(left, right), xlabel="network calls (NFE)", ylabel="endpoint error")
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), reverse=True, **_LEGEND)
-    _write(figure, path)
+    write(figure, path)
 
 
 def samples(grid: Mapping[str, Tensor], path: PathLike, title: str = "") -> None:
@@ -204,7 +204,7 @@ def samples(grid: Mapping[str, Tensor], path: PathLike, title: str = "") -> None
         top += len(row) + GAP
     axes.imshow(page.numpy(), interpolation="nearest")
     axes.set_title(title, loc="left", fontsize=TITLE, color=INK, weight="bold")
-    _write(figure, path)
+    write(figure, path)
 
 
 def _strip(images: Tensor) -> Tensor:
@@ -246,7 +246,7 @@ def scatter(points: Mapping[str, Tensor], path: PathLike, title: str = "") -> No
     (name, teacher), *others = flat.items()
     rows = math.ceil(len(others) / 4) or 1
     columns = math.ceil(len(others) / rows) or 1
-    figure, _ = _figure(min(WIDTH / columns, 4) * rows + 0.6, f"{title} (grey: {name})", [1.0] * rows, columns)
+    figure, _ = new_figure(min(WIDTH / columns, 4) * rows + 0.6, f"{title} (grey: {name})", [1.0] * rows, columns)
     margin = 0.15 * (teacher.amax(1) - teacher.amin(1)).clamp_min(1e-6)
     limits = torch.stack([teacher.amin(1) - margin, teacher.amax(1) + margin], 1).tolist()
     for axes in figure.axes[max(1, len(others)) :]:
@@ -256,10 +256,10 @@ def scatter(points: Mapping[str, Tensor], path: PathLike, title: str = "") -> No
         axes.scatter(own[0], own[1], s=5, color=WARM, lw=0)
         axes.set(xlim=limits[0], ylim=limits[1])
         axes.set_title(label, **_PANEL)
-    _write(figure, path)
+    write(figure, path)
 
 
-def _figure(height: float, title: str, heights: Sequence[float] = (1,), columns: int = 1) -> tuple[Figure, Any]:
+def new_figure(height: float, title: str, heights: Sequence[float] = (1,), columns: int = 1) -> tuple[Figure, Any]:
     """An empty figure with the look of all, and its axes: [rows, columns], which share their x."""
     figure = Figure((WIDTH, height), DPI, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
@@ -292,7 +292,8 @@ def _drawable(points: Iterable[tuple[int, float]]) -> dict[int, float]:
     return dict(sorted((at, error) for at, error in points if 0 < error < math.inf))
 
 
-def _write(figure: Figure, path: PathLike) -> None:
+def write(figure: Figure, path: PathLike) -> None:
+    """A figure as a PNG file."""
     for text in figure.findobj(Text):
         text.set(fontfamily=FONT, parse_math=False)
     content, box = BytesIO(), None if figure.get_layout_engine() else "tight"

@@ -9,17 +9,19 @@ from typing import Any
 
 import torch
 
-from dyweight import DyWeight, Plan
+from dyweight import DyWeight, Solver
 from dyweight.solver_file import write_whole
 
-from . import pictures
+from . import pictures, schedule_pictures
 from .config import DistillOptions
 from .fit import Progress
-from .measure import endpoint, errors_at_equal_calls, errors_over_calls, handcrafted
+from .measure import Sampler, endpoint, errors_at_equal_calls, errors_over_calls, handcrafted, plan_for
 from .memory import peak_bytes, reset_peak
 from .network import Network
 from .targets import Block, Pairs
 
+MOST_NUMBERS = 10_000
+"""A tensor of a solver with more is left out of report.json."""
 SHOWN = 10
 """Samples in a picture's row."""
 CURVE_CALLS = 3
@@ -30,7 +32,7 @@ CURVE_CALLS = 3
 class Distillation:
     """A fitted solver and what it took."""
 
-    solver: DyWeight
+    solver: Solver
     history: list[Progress]
     network_calls: dict[str, int]
     """forward, backward, and the total in forward-equivalents."""
@@ -43,9 +45,8 @@ def distillation_report(options: DistillOptions, done: Distillation, network: Ne
     assert options.report is not None
     folder, solver = options.report, done.solver
     blocks = [pairs.targets.block("test", i) for i in range(pairs.targets.block_count(options.report_pairs))]
-    plan = solver.plan().detach()
-    sampling_peak = _sampling_peak(network, blocks[0], plan)
-    errors = errors_at_equal_calls(network, blocks, {solver.family: plan})
+    sampling_peak = _sampling_peak(network, blocks[0], solver)
+    errors = errors_at_equal_calls(network, blocks, {solver.family: solver})
     curves = errors_over_calls(network, blocks, solver.network_calls + CURVE_CALLS)
     content = {
         "endpoint_error": errors,
@@ -69,31 +70,32 @@ def distillation_report(options: DistillOptions, done: Distillation, network: Ne
 def draw(
     folder: Path,
     network: Network,
-    solver: DyWeight,
+    solver: Solver,
     blocks: list[Block],
     errors: Mapping[str, float],
     curves: Mapping[str, Mapping[int, float]],
     title: str,
     others: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
-    """coefficients.png, error_over_steps.png and samples.png (or scatter.png for latents that are vectors).
+    """coefficients.png or schedules.png, error_over_steps.png and samples.png (or scatter.png for latents that are
+    vectors).
 
     others: endpoints of the first block by samplers that are no plans.
     """
     calls = solver.network_calls
     for name in ("samples.png", "scatter.png"):
         (folder / name).unlink(missing_ok=True)
-    pictures.coefficients(solver, folder / "coefficients.png")
+    draw_solver(folder, network, solver, blocks)
     pictures.error_over_steps(
         curves, folder / "error_over_steps.png", {calls: errors[solver.family]}, solver.family, title
     )
     others = others or {}
-    plans = handcrafted(network.checkpoint, calls, errors.keys() - {solver.family} - others.keys())
-    plans[solver.family] = solver.plan().detach()
+    samplers: dict[str, Sampler] = {solver.family: solver}
+    samplers |= handcrafted(network.checkpoint, calls, errors.keys() - {solver.family} - others.keys())
     ends = {"teacher": blocks[0].target}
     for name, error in errors.items():
         if error < 1:
-            ends[name] = others[name] if name in others else endpoint(network, blocks[0], plans[name])
+            ends[name] = others[name] if name in others else endpoint(network, blocks[0], samplers[name])
     images = pictures.as_images(torch.cat([end[:SHOWN] for end in ends.values()]), network.checkpoint)
     title = f"{title}, {calls} network calls"
     if images is not None:
@@ -101,8 +103,18 @@ def draw(
         pictures.samples(rows, folder / "samples.png", title)
     elif blocks[0].target.ndim == 2:
         merged = [torch.cat([block.target for block in blocks])]
-        merged += [torch.cat([endpoint(network, b, plans[name]) for b in blocks]) for name in list(ends)[1:]]
+        merged += [torch.cat([endpoint(network, b, samplers[name]) for b in blocks]) for name in list(ends)[1:]]
         pictures.scatter(dict(zip(ends, merged, strict=True)), folder / "scatter.png", title)
+
+
+def draw_solver(folder: Path, network: Network, solver: Solver, blocks: list[Block]) -> None:
+    """coefficients.png of a solver that is the same for all samples, else schedules.png of these samples."""
+    if isinstance(solver, DyWeight):
+        pictures.coefficients(solver, folder / "coefficients.png")
+    else:
+        with torch.no_grad():
+            plans = [plan_for(solver, network, block) for block in blocks]
+        schedule_pictures.schedules(solver, plans, folder / "schedules.png")
 
 
 def table(errors: Mapping[str, float], learned: str) -> str:
@@ -120,14 +132,16 @@ def write_json(folder: Path, content: dict[str, Any]) -> None:
     write_whole(folder / "report.json", (text + "\n").encode())
 
 
-def _sampling_peak(network: Network, block: Block, plan: Plan) -> int | None:
+def _sampling_peak(network: Network, block: Block, solver: Solver) -> int | None:
     reset_peak(block.noise.device)
-    endpoint(network, block, plan)
+    endpoint(network, block, solver)
     return peak_bytes(block.noise.device)
 
 
-def _solver_facts(solver: DyWeight) -> dict[str, Any]:
-    return {**solver.settings(), **{name: tensor.tolist() for name, tensor in solver.tensors().items()}}
+def _solver_facts(solver: Solver) -> dict[str, Any]:
+    tensors = solver.tensors()
+    numbers = {name: tensor.tolist() for name, tensor in tensors.items() if tensor.numel() <= MOST_NUMBERS}
+    return {**solver.settings(), **numbers, "numbers": sum(tensor.numel() for tensor in tensors.values())}
 
 
 def _plain(value: object) -> object:

@@ -7,13 +7,12 @@ from torch import Tensor, nn
 
 from ..adams import EQUAL_STEP_WEIGHTS, adams_bashforth
 from ..plan import Plan
+from .settings import check_choice, check_same_steps, check_settings, checked_schedule
 
 Slope = Literal["state", "query"]
 """What x - denoised is divided by: the noise level of the state, or the one the network was asked at."""
 Initial = Literal["adams-bashforth", "adams-bashforth-variable", "euler", "uniform"]
 
-MAXIMUM_STEPS = 1000
-"""Of a solver from a file: a table has steps^2 numbers, and a small file must not ask for them."""
 _SETTINGS = {
     "order": int,
     "slope": str,
@@ -68,11 +67,11 @@ class DyWeight(nn.Module):
         Raises ValueError for settings that make no solver.
         """
         super().__init__()
-        self.register_buffer("sigmas", _checked_schedule(sigmas).detach().clone())
+        self.register_buffer("sigmas", checked_schedule(sigmas).detach().clone())
         if isinstance(order, bool) or not isinstance(order, int) or order < 1:
             raise ValueError(f"order is {order!r}: give a whole number of 1 or more (the paper uses 3)")
-        _check_choice("slope", slope, get_args(Slope))
-        _check_choice("initial", initial, get_args(Initial))
+        check_choice("slope", slope, get_args(Slope))
+        check_choice("initial", initial, get_args(Initial))
         self.slope, self.analytic_first_step = slope, bool(analytic_first_step)
         self.time_shifting, self.time_scaling = bool(time_shifting), bool(time_scaling)
         self.schedule = dict(schedule or {})
@@ -94,18 +93,15 @@ class DyWeight(nn.Module):
         """Number of function evaluations (NFE) of one sample."""
         return self.steps - int(self.analytic_first_step)
 
-    def plan(self, sigmas: Tensor | None = None) -> Plan:
-        """The table of this solver on its own schedule, or on another of as many steps.
+    def plan(self, sigmas: Tensor | None = None, noise: Tensor | None = None, condition: Tensor | None = None) -> Plan:
+        """The table of this solver on its own schedule, or on another of as many steps; one for all samples.
 
-        sigmas: [steps + 1] or None. Gradients flow to weights, time scale and sigmas.
+        sigmas: [steps + 1] or None. noise, condition: what families with a table for each sample read; not used here.
+        Gradients flow to weights, time scale and sigmas.
         Raises ValueError for another number of steps, or where the weights carry a time to 0 or below too early.
         """
-        base = self.sigmas if sigmas is None else _checked_schedule(sigmas)
-        if len(base) != len(self.sigmas):
-            raise ValueError(
-                f"sigmas has {len(base) - 1} steps, this solver is for {self.steps}: "
-                f"give {len(self.sigmas)} sigmas, or take a solver that was made for {len(base) - 1} steps"
-            )
+        base = self.sigmas if sigmas is None else checked_schedule(sigmas)
+        check_same_steps(base, self.steps)
         weights, time_scale = self.weights.to("cpu"), self.time_scale.to("cpu")
         time, times, queries, divisors, rows = base[0], [base[0]], [], [], []
         for n in range(self.steps):
@@ -184,7 +180,7 @@ class DyWeight(nn.Module):
     @staticmethod
     def shapes(settings: dict[str, Any]) -> dict[str, tuple[int, ...]]:
         """The shapes that a file with these settings must have, by tensor name; ValueError for wrong settings."""
-        _check_settings(settings)
+        check_settings(settings, _SETTINGS)
         steps = len(settings["sigmas"]) - 1
         return {"weights": (steps, settings["order"]), "time_scale": (steps,)}
 
@@ -218,33 +214,3 @@ def _initial_weights(sigmas: Tensor, order: int, initial: Initial) -> Tensor:
             following = sigmas[n + 1] if initial == "adams-bashforth-variable" else torch.ones((), dtype=torch.float64)
             weights[n, :used] = adams_bashforth(times, following)
     return weights
-
-
-def _checked_schedule(sigmas: Tensor) -> Tensor:
-    sigmas = torch.as_tensor(sigmas, dtype=torch.float64, device="cpu")
-    if sigmas.ndim != 1 or len(sigmas) < 2:
-        raise ValueError(f"sigmas has shape {list(sigmas.shape)}: give [steps + 1] noise levels, one step or more")
-    if not bool(torch.isfinite(sigmas).all() and (sigmas[1:] < sigmas[:-1]).all() and sigmas[-1] >= 0):
-        raise ValueError(f"sigmas must decrease and stay at 0 or above, got {sigmas.tolist()}")
-    return sigmas
-
-
-def _check_settings(settings: dict[str, Any]) -> None:
-    for name, kind in _SETTINGS.items():
-        if name not in settings:
-            raise ValueError(f"setting {name!r} is missing")
-        if type(settings[name]) is not kind:
-            raise ValueError(f"setting {name!r} must be {kind.__name__}, it is {type(settings[name]).__name__}")
-    unknown = sorted(set(settings) - set(_SETTINGS))
-    if unknown:
-        raise ValueError(f"setting {unknown[0]!r} is unknown")
-    sigmas = settings["sigmas"]
-    if not 2 <= len(sigmas) <= MAXIMUM_STEPS + 1:
-        raise ValueError(f"setting 'sigmas' has {len(sigmas)} values, allowed are 2 to {MAXIMUM_STEPS + 1}")
-    if any(type(sigma) not in (int, float) or abs(sigma) > 1e300 for sigma in sigmas):
-        raise ValueError("setting 'sigmas' has a value that is no number of float64")
-
-
-def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} is {value!r}: give one of {', '.join(choices)}")

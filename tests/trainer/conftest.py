@@ -175,7 +175,7 @@ def peaks_file(tmp_path: Path) -> Callable[..., str]:
 @pytest.fixture
 def quick_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures are empty files: rendering them takes longer than a small fit."""
-    monkeypatch.setattr(pictures, "_write", lambda figure, path: path.touch())
+    monkeypatch.setattr(pictures, "write", lambda figure, path: path.touch())
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ def picture(path: Path) -> np.ndarray:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures that would have been written."""
     figures: list[Figure] = []
-    monkeypatch.setattr(pictures, "_write", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr(pictures, "write", lambda figure, path: figures.append(figure))
     return figures
 
 

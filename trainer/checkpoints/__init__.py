@@ -28,8 +28,9 @@ class Checkpoint(Protocol):
 
     Optional attributes: `fingerprint` (str: names the weights in caches and files; by default a few network calls are
     hashed), `model_family`, `prediction_type` (str), `shift`, `guidance` (numbers), `schedule_recipe` (dict of JSON
-    values: how `schedule` makes its sigmas), all kept in the file; `images(x)` (a latent batch -> [B, height, width]
-    or [B, height, width, 3] in 0..1, for pictures).
+    values: how `schedule` makes its sigmas), all kept in the file; `condition(cond)` (-> [batch, width], what a solver
+    with a network may read of the condition; see `dyweight.conditions`); `images(x)` (a latent batch -> [B, height,
+    width] or [B, height, width, 3] in 0..1, for pictures).
     """
 
     shape: Sequence[int]

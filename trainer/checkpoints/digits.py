@@ -17,6 +17,8 @@ from safetensors.torch import load
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dyweight import conditions
+
 from ..errors import CheckpointError
 
 WEIGHTS = Path(__file__).with_name("digits.safetensors")
@@ -112,6 +114,10 @@ class Digits:
         # Half precision is combined in float32; float64 keeps its digits for solvers that divide by sigma.
         wide = torch.promote_types(x.dtype, torch.float32)
         return (x.to(wide) - sigma.to(wide).reshape(-1, 1, 1, 1) * velocity.to(wide)).to(x.dtype)
+
+    def condition(self, cond: Tensor) -> Tensor:
+        """Class labels [B] -> what a solver may read of them, [B, 10]."""
+        return conditions.of_class(cond, CLASSES)
 
     def images(self, x: Tensor) -> Tensor:
         """x [B, 1, 8, 8] -> pictures [B, 8, 8] between 0 (paper) and 1 (ink)."""

@@ -8,15 +8,16 @@ import torch
 from torch import Tensor
 
 import dyweight
-from dyweight import DyWeight
+from dyweight import DyWeight, Solver
 
 from ..errors import NonFiniteError, TrainerError
 from ..losses import EndpointLoss
-from ..measure import endpoint_error
+from ..measure import endpoint_error, plan_for
 from ..network import Network
 from ..targets import Block, Pairs
 from . import Progress, history_from, history_tensor
 from .parts import can_be_split, part
+from .starts import lower_time
 
 WARM_UP = 0.1
 """Fraction of the iterations in which the learning rate rises linearly, from WARM_UP_START of its value."""
@@ -30,9 +31,12 @@ VALIDATIONS = 20
 """How many times a run measures the validation error."""
 
 
-def default_learning_rate(steps: int) -> float:
-    """By step count, lower for more steps (paper, D.2: between 1e-3 and 5e-2)."""
-    return float(min(5e-2, max(1e-3, 0.09 / steps)))
+PHI_LEARNING_RATE = 4e-3
+
+
+def default_learning_rate(solver: Solver) -> float:
+    """By step count, lower for more steps (DyWeight, D.2: between 1e-3 and 5e-2); for phi the same for all."""
+    return float(min(5e-2, max(1e-3, 0.09 / solver.steps))) if isinstance(solver, DyWeight) else PHI_LEARNING_RATE
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class AdamSettings:
     learning_rate: float
     recomputed: bool
     """Keep no activations: a call is run again on the way back."""
+    lowered: bool = False
+    """INDIS: begin below the noise levels of the states, which is often the deeper valley."""
 
 
 class Adam:
@@ -50,7 +56,7 @@ class Adam:
 
     def __init__(
         self,
-        solver: DyWeight,
+        solver: Solver,
         network: Network,
         pairs: Pairs,
         loss: EndpointLoss,
@@ -58,7 +64,7 @@ class Adam:
     ) -> None:
         self.solver, self.network, self.pairs, self.loss, self.settings = solver, network, pairs, loss, settings
         self.history: list[Progress] = []
-        self._parameters = [p for p in (solver.weights, solver.time_scale) if p.requires_grad]
+        self._parameters = [p for p in solver.parameters() if p.requires_grad]
         self._optimiser = torch.optim.Adam(self._parameters, lr=settings.learning_rate)
         self._iteration = 0
         self._ahead: dict[int, Block] = {}
@@ -72,6 +78,8 @@ class Adam:
     def run(self) -> Iterator[Progress]:
         total, losses = self.settings.iterations, []
         interval = max(1, total // VALIDATIONS)
+        if self._iteration == 0 and self.settings.lowered:
+            lower_time(self.solver)
         for i in range(self._iteration, total):
             losses.append(self._step(i))
             self._iteration = i + 1
@@ -84,8 +92,7 @@ class Adam:
                 yield self.history[-1]
 
     def _validation_error(self) -> float:
-        plan = self.solver.plan().detach()
-        return endpoint_error(self.network, self.pairs.validation, plan, self.loss.features, self.pairs.cluster)
+        return endpoint_error(self.network, self.pairs.validation, self.solver, self.loss.features, self.pairs.cluster)
 
     def _step(self, iteration: int) -> float:
         for group in self._optimiser.param_groups:
@@ -116,7 +123,7 @@ class Adam:
         first_row = int(self.solver.analytic_first_step)
         denoise = self.network.bound(block.cond, block.first, first_row, recomputed=self.settings.recomputed)
         with torch.enable_grad():
-            plan = self.solver.plan()
+            plan = plan_for(self.solver, self.network, block)
             loss = self.loss.value(self.loss.residual(dyweight.sample(denoise, block.noise, plan), block.target))
             self._check_gradient(loss)
             gradients = torch.autograd.grad(loss, self._parameters, materialize_grads=True)
@@ -164,8 +171,7 @@ class Adam:
 
     def state(self) -> dict[str, Tensor]:
         state = {
-            "weights": self.solver.weights.detach().clone(),
-            "time_scale": self.solver.time_scale.detach().clone(),
+            **{f"solver.{name}": value.detach().clone() for name, value in self.solver.state_dict().items()},
             "iteration": torch.tensor(self._iteration),
             "history": history_tensor(self.history),
         }
@@ -174,9 +180,8 @@ class Adam:
         return state
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        with torch.no_grad():
-            self.solver.weights.copy_(state["weights"])
-            self.solver.time_scale.copy_(state["time_scale"])
+        own = {name.removeprefix("solver."): value for name, value in state.items() if name.startswith("solver.")}
+        self.solver.load_state_dict(own)
         self._iteration = int(state["iteration"])
         self.history = history_from(state["history"])
         moments: dict[int, dict[str, Tensor]] = {}

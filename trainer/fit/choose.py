@@ -2,7 +2,7 @@
 
 import math
 
-from dyweight import DyWeight
+from dyweight import DyWeight, Solver
 
 from ..config import DistillOptions
 from ..features import Latent, picture_features
@@ -14,14 +14,17 @@ from .adam import Adam, AdamSettings, default_learning_rate
 from .gauss_newton import GaussNewton, GaussNewtonSettings
 
 
-def make_fit(options: DistillOptions, solver: DyWeight, network: Network, pairs: Pairs) -> Fit:
+def make_fit(options: DistillOptions, solver: Solver, network: Network, pairs: Pairs) -> Fit:
     """The fit that the options describe, ready to run or to restore."""
     of_pictures = options.loss in ("lpips", "inception")
     features = picture_features(options.loss, network.checkpoint) if of_pictures else Latent(lambda: pairs.deviation)
     loss = EndpointLoss(options.loss, options.huber_delta, features)
     iterations = options.most_iterations(pairs.training_blocks, math.prod(network.checkpoint.shape))
     if options.method == "adam":
-        rate = options.learning_rate or default_learning_rate(options.steps)
-        return Adam(solver, network, pairs, loss, AdamSettings(iterations, rate, options.recompute))
+        rate = options.learning_rate or default_learning_rate(solver)
+        return Adam(
+            solver, network, pairs, loss, AdamSettings(iterations, rate, options.recompute, options.initial == "auto")
+        )
+    assert isinstance(solver, DyWeight)  # the options see to it
     settings = GaussNewtonSettings(iterations, options.difference_step, options.initial == "auto")
     return GaussNewton(solver, network, pairs, loss, settings, options.seed)

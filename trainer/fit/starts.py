@@ -1,11 +1,14 @@
-"""Where a Gauss-Newton fit begins: the problem has several valleys, and which is the deepest differs by model."""
+"""Where a fit begins: the problem has several valleys, and which is the deepest differs by model."""
 
+import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from dyweight import DyWeight
+from dyweight import DyWeight, Indis, Solver
 from dyweight.solvers.dyweight import Initial
+from dyweight.solvers.indis import LARGEST_SHIFT
 
 from .parameters import Parameters
 
@@ -35,6 +38,14 @@ def worth_exploring(solver: DyWeight) -> list[Start]:
         _start(solver, _untrained(solver, "adams-bashforth", lowered=slice(first, None)), free=False),
         _start(solver, _untrained(solver, "euler", lowered=slice(first, None)), free=True),
     ]
+
+
+@torch.no_grad()
+def lower_time(solver: Solver) -> None:
+    """Let an untrained INDIS with time shifts ask at LOWER_TIME_SCALE of each noise level; another solver stays."""
+    if isinstance(solver, Indis) and solver.shift_factors:
+        lowered = 2 * math.atanh((LOWER_TIME_SCALE - 1) / LARGEST_SHIFT)
+        solver.phi.leave.bias[solver.steps : solver.steps + solver.rows] = lowered
 
 
 def _untrained(solver: DyWeight, initial: Initial, lowered: slice) -> DyWeight:

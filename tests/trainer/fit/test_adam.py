@@ -39,7 +39,7 @@ def test_very_few_iterations_have_a_rate_too(iterations: int) -> None:
 
 
 def test_the_default_rate_falls_with_the_steps_between_the_papers_bounds() -> None:
-    rates = [default_learning_rate(steps) for steps in range(1, 200)]
+    rates = [default_learning_rate(DyWeight(schedules.flow(steps))) for steps in range(1, 200)]
     assert rates == sorted(rates, reverse=True)
     assert rates[0] == 5e-2 and rates[-1] == 1e-3
 

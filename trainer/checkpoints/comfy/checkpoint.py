@@ -11,11 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dyweight import conditions
+
 from ...errors import CheckpointError
 from .families import default_encoders, family_of
 from .gradients import differentiable
 from .installation import find_file
-from .loading import Loaded, loaded
+from .loading import Loaded, file_digest, loaded
 from .options import ComfyOptions
 from .text import OWN_PROMPTS, Conditions, encoded, read_conditions, read_prompts
 
@@ -38,7 +40,8 @@ class ComfyCheckpoint:
         self.cfg = defaults.cfg if options.cfg is None else options.cfg
         self.guidance = defaults.guidance if options.guidance is None else options.guidance
         self.shape = self._latent_shape(defaults.size)
-        self._conditions, self._negative, prompts_digest = self._encode()
+        self._encoders: list[Path] = []
+        self._conditions, self._negative, self._conditions_digest = self._encode()
         samplers = importlib.import_module("comfy.samplers")
         self._guider = samplers.CFGGuider(self._loaded.patcher)
         self._guider.set_cfg(self.cfg)
@@ -46,21 +49,27 @@ class ComfyCheckpoint:
         self.shift = getattr(self._sampling, "shift", None)
         self.prediction_type = _prediction_type(self._sampling)
         self.schedule_recipe = {"kind": "comfyui", "scheduler": options.scheduler, "shift": self.shift}
-        told = [self._loaded.digest, prompts_digest, self.cfg, self.guidance, self.shift, self.shape, options.dtype]
-        self.fingerprint = "comfyui-" + hashlib.sha256(repr([*told, options.scheduler]).encode()).hexdigest()[:24]
+        told = [self._loaded.digest, self._conditions_digest, self.cfg, self.guidance, self.shift, self.shape]
+        told += [options.dtype, options.scheduler]
+        self.fingerprint = "comfyui-" + hashlib.sha256(repr(told).encode()).hexdigest()[:24]
 
     @property
     def made_for(self) -> dict[str, Any]:
         """What the coefficient file says beside the fields that every checkpoint has."""
+        options = self.options
         return {
             "cfg": self.cfg,
-            "negative": self.options.negative,
-            "dtype": self.options.dtype,
-            "lora": list(self.options.lora),
+            "negative": options.negative,
+            "dtype": options.dtype,
+            "lora": list(options.lora),
             "width": self.shape[-1] * self._loaded.downscale,
             "height": self.shape[-2] * self._loaded.downscale,
-            "frames": self.options.frames,
+            "frames": options.frames,
             "prompts": len(self._conditions),
+            "prompts_file": (options.conditioning or options.prompts or OWN_PROMPTS).name,
+            "conditions_digest": self._conditions_digest,
+            "text_encoders": [path.name for path in self._encoders],
+            "vae": self._loaded.vae_file and self._loaded.vae_file.name,
         }
 
     def schedule(self, steps: int) -> Tensor:
@@ -77,6 +86,11 @@ class ComfyCheckpoint:
         scaled = self._sampling.noise_scaling(first, noise, torch.zeros_like(noise), True)
         return scaled.to(self._loaded.patcher.load_device), prompts
 
+    def condition(self, cond: Tensor) -> Tensor:
+        """Prompt numbers [B] -> what a solver may read of them, [B, width]: the same as the nodes tell it."""
+        cross, pooled = self._conditions.cross_attn, self._conditions.pooled
+        return torch.cat([conditions.of_text(cross[i], pooled[i]) for i in cond.tolist()])
+
     def denoise(self, x: Tensor, sigma: Tensor, cond: Tensor) -> Tensor:
         """x [B, *shape], sigma [B], prompt numbers [B] -> clean x; smaller batches where memory does not suffice."""
         positive = self._positive(cond.tolist())
@@ -90,6 +104,11 @@ class ComfyCheckpoint:
                     f"out of memory with one sample of {list(self.shape)}: give a smaller --width and --height or "
                     "--dtype fp8_e4m3fn"
                 ) from None
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"--ckpt {self.path}: {self.model_family} can't answer for {list(x.shape)} with a condition of "
+                f"{list(positive[0][0].shape)} ({error}); check --clip or --conditioning, --width and --height"
+            ) from error
         importlib.import_module("comfy.model_management").soft_empty_cache()
         middle = len(x) // 2
         parts = ((x[:middle], sigma[:middle], cond[:middle]), (x[middle:], sigma[middle:], cond[middle:]))
@@ -130,7 +149,8 @@ class ComfyCheckpoint:
         vae = self._loaded.vae()
         if vae is None:
             return None
-        decoded = _tensor(vae.decode(self._loaded.patcher.model.process_latent_out(x.detach().float().cpu())))
+        with torch.no_grad():  # which ComfyUI's VAE leaves to its caller
+            decoded = _tensor(vae.decode(self._loaded.patcher.model.process_latent_out(x.detach().float().cpu())))
         return decoded.float().cpu().reshape(len(x), -1, *decoded.shape[-3:])[:, 0]  # the first frame of a video
 
     def _inside(self, positive: Any, x: Tensor, run: Inside, sigmas: Tensor | None = None) -> Tensor:
@@ -159,16 +179,19 @@ class ComfyCheckpoint:
                 raise CheckpointError(f"--cfg is {self.cfg:g} and {options.conditioning} has no negative: give --cfg 1")
             return conditions, (negative or conditions).batches([0]), digest
         prompts = read_prompts(options.prompts or OWN_PROMPTS)
-        files = self._loaded.text_files or (
+        files = self._encoders = self._loaded.text_files or (
             [find_file(name, ("text_encoders",), "--clip") for name in options.clip]
             if options.clip
             else default_encoders(self.model_family)
         )
-        key = [f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]
         kind = options.clip_type or family_of(self.model_family).clip_type
-        found = encoded([*prompts, options.negative], lambda: self._loaded.clip(files, kind), [*key, kind], self._cache)
-        positive = Conditions(found.cross_attn[:-1], found.pooled[:-1])
-        digest = hashlib.sha256(repr([prompts, options.negative, key, kind]).encode()).hexdigest()[:16]
+        key = [*map(file_digest, files), *map(str, self._loaded.text_loras), kind]
+        found = encoded([*prompts, options.negative], lambda: self._loaded.clip(files, kind), key, self._cache)
+        positive = Conditions(found.cross_attn[:-1], found.extra[:-1])
+        if not positive.tells_apart(prompts):
+            names = ", ".join(path.name for path in files)
+            raise CheckpointError(f"{names}: no text encoders of {self.model_family}; name them with --clip")
+        digest = hashlib.sha256(repr([prompts, options.negative, key]).encode()).hexdigest()[:16]
         return positive, found.batches([len(prompts)]), digest
 
     def _latent_shape(self, size: int) -> tuple[int, ...]:
