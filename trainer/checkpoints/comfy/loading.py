@@ -4,6 +4,7 @@ import copy
 import hashlib
 import importlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -36,34 +37,53 @@ class Loaded:
         self.text_files: list[Path] = [path] if options.clip is None and _holds(path, _TEXT_KEYS) else []
         """The model's own file where it holds its text encoders."""
         self.downscale: int = getattr(patcher.model.latent_format, "spacial_downscale_ratio", 8)
-        self.digest = _digest(path) + "".join(f" {lora}" for lora in options.lora)
+        self._loras = [_lora(lora) for lora in options.lora]
+        self.digest = " ".join([file_digest(path), *map(str, self._loras)])
+        self.vae_file = self._find_vae()
+        """None where there is none: pictures are those of the latents then."""
         self._vae: Any = None
+
+    @property
+    def text_loras(self) -> "list[_Lora]":
+        """The LoRAs that change text encoders."""
+        return [lora for lora in self._loras if lora.weights(of_text=True)]
 
     def clip(self, files: Sequence[Path], kind: str) -> Any:
         """ComfyUI's CLIP of these files."""
         sd = importlib.import_module("comfy.sd")
         if list(files) == self.text_files:
-            return sd.load_checkpoint_guess_config(str(self.path), output_vae=False, output_model=False)[1]
-        names = {member.name.lower(): member for member in sd.CLIPType}
-        if kind.lower() not in names:
-            raise CheckpointError(
-                f"--clip-type {kind!r}: {did_you_mean(kind.lower(), tuple(names))}ComfyUI has {', '.join(names)}"
-            )
-        return sd.load_clip([str(file) for file in files], clip_type=names[kind.lower()])
+            clip = sd.load_checkpoint_guess_config(str(self.path), output_vae=False, output_model=False)[1]
+        else:
+            names = {member.name.lower(): member for member in sd.CLIPType}
+            if kind.lower() not in names:
+                raise CheckpointError(
+                    f"--clip-type {kind!r}: {did_you_mean(kind.lower(), tuple(names))}ComfyUI has {', '.join(names)}"
+                )
+            clip = sd.load_clip([str(file) for file in files], clip_type=names[kind.lower()])
+        for lora in self.text_loras:
+            clip = sd.load_lora_for_models(None, clip, lora.weights(of_text=True), 0.0, lora.strength)[1]
+        return clip
 
     def vae(self) -> Any:
-        """ComfyUI's VAE, None where there is none."""
-        if self._vae is None:
-            self._vae = self._load_vae() or False
-        return self._vae or None
+        """ComfyUI's VAE, None where there is none. Raises CheckpointError where the file holds none for this model."""
+        if self._vae is None and self.vae_file is not None:
+            self._vae = self._load_vae(self.vae_file)
+        return self._vae
 
-    def _load_vae(self) -> Any:
+    def _find_vae(self) -> Path | None:
+        if self._options.vae is not None:
+            return find_file(self._options.vae, ("vae",), "--vae")
+        return self.path if _holds(self.path, _VAE_KEYS) else default_vae(self.family)
+
+    def _load_vae(self, file: Path) -> Any:
         sd, utils = importlib.import_module("comfy.sd"), importlib.import_module("comfy.utils")
-        if self._options.vae is None and _holds(self.path, _VAE_KEYS):
-            return sd.load_checkpoint_guess_config(str(self.path), output_clip=False, output_model=False)[2]
-        named = self._options.vae
-        path = find_file(named, ("vae",), "--vae") if named else default_vae(self.family)
-        return None if path is None else sd.VAE(sd=utils.load_torch_file(str(path)))
+        if file == self.path:
+            return sd.load_checkpoint_guess_config(str(file), output_clip=False, output_model=False)[2]
+        vae = sd.VAE(sd=utils.load_torch_file(str(file)))
+        wanted = self.patcher.model.latent_format.latent_channels
+        if vae.first_stage_model is None or vae.latent_channels != wanted:
+            raise CheckpointError(f"--vae {file}: no VAE for the {wanted} channels of {self.family}; name another file")
+        return vae
 
 
 def loaded(path: Path, options: ComfyOptions) -> Loaded:
@@ -82,17 +102,45 @@ def loaded(path: Path, options: ComfyOptions) -> Loaded:
     if patcher is None:
         raise CheckpointError(f"--ckpt {path}: ComfyUI does not know this kind of model; is ComfyUI new enough?")
     for lora in options.lora:
-        patcher = _with_lora(patcher, *options.lora_strength(lora))
+        patcher = _with_lora(patcher, _lora(lora))
     if options.shift is not None:
         patcher = _with_shift(patcher, options.shift)
     return Loaded(path, patcher, options)
 
 
-def _with_lora(patcher: Any, name: str, strength: float) -> Any:
-    sd, utils = importlib.import_module("comfy.sd"), importlib.import_module("comfy.utils")
-    path = find_file(name, ("loras",), "--lora")
-    weights = utils.load_torch_file(str(path), safe_load=True)
-    return sd.load_lora_for_models(patcher, None, weights, strength, 0.0)[0]
+@dataclass(frozen=True)
+class _Lora:
+    """A LoRA file, told from others by its content."""
+
+    path: Path
+    strength: float
+
+    def weights(self, of_text: bool) -> dict[str, Any]:
+        """Those of the text encoders, or the others."""
+        weights = importlib.import_module("comfy.utils").load_torch_file(str(self.path), safe_load=True)
+        return {name: weight for name, weight in weights.items() if name.startswith(_LORA_TEXT_KEYS) == of_text}
+
+    def __str__(self) -> str:
+        return f"{file_digest(self.path)} {self.strength}"
+
+
+def _lora(text: str) -> _Lora:
+    name, strength = ComfyOptions.lora_strength(text)
+    return _Lora(find_file(name, ("loras",), "--lora"), strength)
+
+
+def _with_lora(patcher: Any, lora: _Lora) -> Any:
+    sd, before = importlib.import_module("comfy.sd"), _patches(patcher)
+    weights = lora.weights(of_text=False)
+    patched = sd.load_lora_for_models(patcher, None, weights, lora.strength, 0.0)[0]
+    if weights and _patches(patched) == before:
+        family = type(patcher.model.model_config).__name__
+        raise CheckpointError(f"--lora {lora.path}: nothing in it fits a model of the family {family}; leave it out")
+    return patched
+
+
+def _patches(patcher: Any) -> int:
+    return sum(map(len, patcher.patches.values()))
 
 
 def _with_shift(patcher: Any, shift: float) -> Any:
@@ -107,6 +155,7 @@ def _with_shift(patcher: Any, shift: float) -> Any:
 
 _TEXT_KEYS = ("cond_stage_model.", "conditioner.", "text_encoders.")
 _VAE_KEYS = ("first_stage_model.", "vae.")
+_LORA_TEXT_KEYS = ("lora_te", "lora_prior_te", "text_encoder")
 
 
 @cache
@@ -124,7 +173,7 @@ def _holds(path: Path, beginnings: Sequence[str]) -> bool:
         raise CheckpointError(f"--ckpt {path}: the file can't be read ({error}); get it again") from error
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
     """Of the size and 64 pieces spread over the file: reading all of a large model would take minutes."""
     size, found = path.stat().st_size, hashlib.sha256(str(path.stat().st_size).encode())
     with path.open("rb") as file:

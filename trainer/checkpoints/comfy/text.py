@@ -19,7 +19,7 @@ from dyweight.solver_file import write_whole
 from ...errors import CheckpointError
 
 OWN_PROMPTS = Path(__file__).parent / "prompts.txt"
-NEGATIVE = "negative"
+POOLED = "pooled_output"
 
 
 @dataclass(frozen=True)
@@ -28,21 +28,35 @@ class Conditions:
 
     cross_attn: list[Tensor]
     """[1, tokens, width] each"""
-    pooled: list[Tensor | None]
-    """[1, width] each, where the encoders give one"""
+    extra: list[dict[str, Tensor]]
+    """What else the encoders give, by ComfyUI's names, as pooled_output [1, width], attention_mask [1, tokens]."""
+
+    @property
+    def pooled(self) -> list[Tensor | None]:
+        """[1, width] each, where the encoders give one."""
+        return [extra.get(POOLED) for extra in self.extra]
 
     def __len__(self) -> int:
         return len(self.cross_attn)
 
     def batches(self, chosen: Sequence[int]) -> list[Any] | None:
-        """ComfyUI's CONDITIONING of several prompts as one batch; None where their lengths differ."""
-        if len({self.cross_attn[i].shape for i in chosen}) > 1:
+        """ComfyUI's CONDITIONING of several prompts as one batch; None where they have to go one by one.
+
+        That is where their lengths differ, and where there is more than a pooled output: ComfyUI counts the tokens of
+        a mask over the whole batch.
+        """
+        more = any(self.extra[i].keys() - {POOLED} for i in chosen)
+        if len(chosen) > 1 and (more or len({self.cross_attn[i].shape for i in chosen}) > 1):
             return None
-        extra = {}
-        pooled = [tensor for i in chosen if (tensor := self.pooled[i]) is not None]
-        if len(pooled) == len(chosen):
-            extra["pooled_output"] = torch.cat(pooled)
+        extra = {name: torch.cat([self.extra[i][name] for i in chosen]) for name in self.extra[chosen[0]]}
         return [[torch.cat([self.cross_attn[i] for i in chosen]), extra]]
+
+    def tells_apart(self, prompts: Sequence[str]) -> bool:
+        """Whether all numbers are finite and two different prompts differ; weights that are missing leave noise."""
+        first = self.cross_attn[0]
+        other = next((self.cross_attn[i] for i, prompt in enumerate(prompts) if prompt != prompts[0]), None)
+        finite = all(bool(torch.isfinite(tensor).all()) for tensor in self.cross_attn)
+        return finite and (other is None or not torch.equal(first, other))
 
 
 def read_prompts(path: Path) -> list[str]:
@@ -91,8 +105,8 @@ def _rows(tensors: dict[str, Tensor], prefix: str) -> Conditions:
     if cross_attn.ndim != 3 or not len(cross_attn) or (pooled is not None and len(pooled) != len(cross_attn)):
         raise ValueError(f"{prefix}cross_attn has shape {list(cross_attn.shape)}")
     count = range(len(cross_attn))
-    rows = [None if pooled is None else pooled[i : i + 1].float() for i in count]
-    return Conditions([cross_attn[i : i + 1] for i in count], rows)
+    extra = [{} if pooled is None else {POOLED: pooled[i : i + 1].float()} for i in count]
+    return Conditions([cross_attn[i : i + 1] for i in count], extra)
 
 
 def encoded(prompts: Sequence[str], load: Callable[[], Any], key: Sequence[str], cache: Path | None) -> Conditions:
@@ -107,7 +121,7 @@ def encoded(prompts: Sequence[str], load: Callable[[], Any], key: Sequence[str],
         if path.is_file():
             try:
                 return _from_tensors(load_file(path), len(prompts))
-            except (SafetensorError, OSError, KeyError):
+            except (SafetensorError, OSError, KeyError, ValueError, IndexError):
                 pass  # damaged: made again
     conditions = _encode(prompts, load())
     if path is not None:
@@ -117,24 +131,34 @@ def encoded(prompts: Sequence[str], load: Callable[[], Any], key: Sequence[str],
 
 
 def _encode(prompts: Sequence[str], clip: Any) -> Conditions:
-    cross_attn, pooled = [], []
+    cross_attn, extras = [], []
     with torch.inference_mode():
         for prompt in prompts:
             ((cross, extra),) = clip.encode_from_tokens_scheduled(clip.tokenize(prompt))
-            cross_attn.append(cross.detach().float().cpu().clone())
-            found = extra.get("pooled_output")
-            pooled.append(None if found is None else found.detach().float().cpu().clone())
+            cross_attn.append(_kept(cross))
+            extras.append({name: _kept(found) for name, found in extra.items() if isinstance(found, Tensor)})
     management = importlib.import_module("comfy.model_management")
     management.unload_all_models()
     management.soft_empty_cache()
-    return Conditions(cross_attn, pooled)
+    return Conditions(cross_attn, extras)
+
+
+def _kept(tensor: Tensor) -> Tensor:
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.is_floating_point() else tensor).clone()
 
 
 def _to_tensors(conditions: Conditions) -> dict[str, Tensor]:
-    tensors = {f"cross_attn-{i}": tensor for i, tensor in enumerate(conditions.cross_attn)}
-    return tensors | {f"pooled-{i}": tensor for i, tensor in enumerate(conditions.pooled) if tensor is not None}
+    tensors = {f"{i} cross_attn": tensor for i, tensor in enumerate(conditions.cross_attn)}
+    for i, extra in enumerate(conditions.extra):
+        tensors |= {f"{i} extra {name}": tensor for name, tensor in extra.items()}
+    return tensors
 
 
 def _from_tensors(tensors: dict[str, Tensor], count: int) -> Conditions:
-    cross_attn = [tensors[f"cross_attn-{i}"] for i in range(count)]
-    return Conditions(cross_attn, [tensors.get(f"pooled-{i}") for i in range(count)])
+    extras: list[dict[str, Tensor]] = [{} for _ in range(count)]
+    for key, tensor in tensors.items():
+        number, kind, *name = key.split(" ", 2)
+        if kind == "extra":
+            extras[int(number)][name[0]] = tensor
+    return Conditions([tensors[f"{i} cross_attn"] for i in range(count)], extras)
