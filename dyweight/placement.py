@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from . import baselines
 from .plan import Plan
-from .solvers import DyWeight
+from .solvers import Solver
 
 Rule = Literal["whole", "carried", "part", "untrained"]
 
@@ -21,6 +21,7 @@ SAME_VALUE = 0.05
 FAR = 0.1
 """A distance from the solver's schedule that deserves a warning."""
 _STEADY_TIMES, _STEADY_RATIO = 0.05, 2.0
+_TENSORS = ("sigmas", "query_sigmas", "gains")
 
 
 class ScheduleError(ValueError):
@@ -52,11 +53,19 @@ def schedule_distance(sigmas: Tensor, other: Tensor) -> float:
     return max((abs(math.log(a / b)) for a, b in pairs), default=0.0)
 
 
-def place(solver: DyWeight, sigmas: Tensor, continues: bool = False) -> Placement:
+def place(
+    solver: Solver,
+    sigmas: Tensor,
+    continues: bool = False,
+    noise: Tensor | None = None,
+    condition: Tensor | None = None,
+) -> Placement:
     """The plan of a solver for the sigmas that a sampler is given.
 
     sigmas: [steps + 1] decreasing, the whole schedule or a part of it. continues: the latent comes from an earlier part
     of the same solver's run without new noise, so its noise level is the one that time shifting has reached.
+    noise: [B, *shape] of unit variance, condition: [B, width], for solvers with a table for each sample; what is
+    missing counts as zero.
 
     Raises ScheduleError where the sigmas start where the solver starts but have another number of steps.
     """
@@ -65,12 +74,14 @@ def place(solver: DyWeight, sigmas: Tensor, continues: bool = False) -> Placemen
         raise ScheduleError(f"sigmas must decrease to 0 or above, got {[round(float(s), 4) for s in sigmas]}")
     own = solver.sigmas
     starts_alike = float(sigmas[0]) >= float(own[0]) * math.exp(-SAME_START)
+    read = {"noise": None if noise is None else noise * float(own[0]), "condition": condition}
     if len(sigmas) == len(own) and starts_alike:
-        return _whole(solver, sigmas)
+        return _whole(solver, sigmas, read)
     part = _find_part(own, sigmas)
     if part is not None:
         first, distance = part
-        return Placement(_part(solver, sigmas, first, continues), "part", first, distance)
+        plans = [_part(solver, one, sigmas, first, continues) for one in _each(solver.plan(**read))]
+        return Placement(_together(plans), "part", first, distance)
     if starts_alike:
         raise ScheduleError(
             f"{len(sigmas) - 1} steps, but this solver is for {solver.steps}: set steps to {solver.steps}, or take a "
@@ -80,21 +91,41 @@ def place(solver: DyWeight, sigmas: Tensor, continues: bool = False) -> Placemen
     return Placement(untrained_plan(sigmas), "untrained", 0, 0.0)
 
 
-def _whole(solver: DyWeight, sigmas: Tensor) -> Placement:
+def _whole(solver: Solver, sigmas: Tensor, read: dict[str, Tensor | None]) -> Placement:
     """The learned weights, unless they carry time much farther than the sigmas moved: then the learned times."""
     distance = schedule_distance(sigmas, solver.sigmas)
-    own = solver.plan()
+    own = solver.plan(**read)
     if distance == 0:
-        return Placement(solver.plan(sigmas), "whole", 0, distance)
+        return Placement(solver.plan(sigmas, **read), "whole", 0, distance)
     try:
-        plan = solver.plan(sigmas)
-        moved = schedule_distance(plan.sigmas[:-1], own.sigmas[:-1])
+        plan = solver.plan(sigmas, **read)
+        moved = schedule_distance(plan.sigmas[..., :-1].flatten(), own.sigmas[..., :-1].flatten())
         if moved <= max(_STEADY_TIMES, _STEADY_RATIO * distance):
             return Placement(plan, "whole", 0, distance)
     except ValueError:
         pass
-    times = [_carried_over(float(time), solver.sigmas.tolist(), sigmas.tolist()) for time in own.sigmas]
-    return Placement(_retimed(solver, 0, times), "carried", 0, distance)
+    base, asked = solver.sigmas.tolist(), sigmas.tolist()
+    times = [[_carried_over(time, base, asked) for time in one.sigmas.tolist()] for one in _each(own)]
+    plans = [_retimed(solver, one, 0, at) for one, at in zip(_each(own), times, strict=True)]
+    return Placement(_together(plans), "carried", 0, distance)
+
+
+def _each(plan: Plan) -> list[Plan]:
+    """A table for each sample, or the one that all share."""
+    if plan.batch is None:
+        return [plan]
+    return [
+        replace(plan, sigmas=plan.sigmas[b], query_sigmas=plan.query_sigmas[b], gains=plan.gains[b])
+        for b in range(plan.batch)
+    ]
+
+
+def _together(plans: list[Plan]) -> Plan:
+    """The inverse of `_each`."""
+    if len(plans) == 1:
+        return plans[0]
+    sigmas, queries, gains = (torch.stack([getattr(p, name) for p in plans]) for name in _TENSORS)
+    return replace(plans[0], sigmas=sigmas, query_sigmas=queries, gains=gains)
 
 
 def _find_part(own: Tensor, sigmas: Tensor) -> tuple[int, float] | None:
@@ -105,25 +136,25 @@ def _find_part(own: Tensor, sigmas: Tensor) -> tuple[int, float] | None:
     return (first, distance) if distance <= SAME_VALUE else None
 
 
-def _part(solver: DyWeight, sigmas: Tensor, first: int, continues: bool) -> Plan:
+def _part(solver: Solver, own: Plan, sigmas: Tensor, first: int, continues: bool) -> Plan:
     """Rows from `first`, on their learned times, or with fresh noise those times scaled to the noise level at hand."""
-    learned = solver.plan().sigmas[first : first + len(sigmas)]
+    learned = own.sigmas[first : first + len(sigmas)]
     scale = 1.0 if continues else float(sigmas[0] / learned[0])
     times = [float(time) * scale for time in learned]
     forced_end = float(sigmas[-1]) == 0 and first + len(sigmas) < len(solver.sigmas)
     if forced_end:
         times[-1] = 0.0
-    return _retimed(solver, first, times, forced_end)
+    return _retimed(solver, own, first, times, forced_end)
 
 
-def _retimed(solver: DyWeight, first: int, times: Sequence[float], forced_end: bool = False) -> Plan:
+def _retimed(solver: Solver, own: Plan, first: int, times: Sequence[float], forced_end: bool = False) -> Plan:
     """Rows of the learned table from `first` on, with other times for the states.
 
     Each row moves by its learned weights, scaled as its time is; what its step is longer or shorter goes to the newest
     slope. Slopes of before `first` are missing: their share is spread evenly over those at hand, so the row keeps its
     sum. forced_end: the last row goes to the prediction itself, as Euler does in a step to 0.
     """
-    own, rows = solver.plan(), len(times) - 1
+    rows = len(times) - 1
     divisors = own.sigmas[:-1] if solver.slope == "state" else own.query_sigmas
     scales = [times[j] / float(own.sigmas[first + j]) for j in range(rows)]
     gains = torch.zeros(rows, rows, dtype=torch.float64)

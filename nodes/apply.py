@@ -4,7 +4,7 @@ from typing import Any
 
 from comfy_api.v0_0_2 import io
 
-from ..dyweight import DyWeight
+from ..dyweight import Solver
 from .comfy_sampling import with_solver
 from .types import CATEGORY, SolverType
 
@@ -29,5 +29,5 @@ class DyWeightApply(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model: Any, solver: DyWeight) -> io.NodeOutput:
+    def execute(cls, model: Any, solver: Solver) -> io.NodeOutput:
         return io.NodeOutput(with_solver(model, solver))

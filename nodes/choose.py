@@ -2,12 +2,13 @@
 
 import logging
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ..dyweight import DyWeight
+from ..dyweight import Solver
 from ..dyweight.placement import FAR, SAME_START, Placement, ScheduleError, place, schedule_distance, untrained_plan
 from . import solver_library
 from .model_facts import ModelFacts, same_family
@@ -15,12 +16,23 @@ from .model_facts import ModelFacts, same_family
 _log = logging.getLogger("DyWeight")
 
 
-def placed(solver: DyWeight, sigmas: Tensor, known: ModelFacts, continues: bool) -> Placement:
+Read = Callable[[Solver], dict[str, Tensor | None]]
+"""A solver -> noise and condition of the samples, as far as it reads them."""
+
+
+def placed(solver: Solver, sigmas: Tensor, known: ModelFacts, continues: bool, read: Read) -> Placement:
     """The solver on these sigmas, with a warning for each way in which it was made for something else."""
     try:
-        placement = place(solver, sigmas.cpu(), continues)
-    except ScheduleError as error:
+        samples = read(solver)
+        placement = place(solver, sigmas.cpu(), continues, **samples)
+    except ValueError as error:
         raise ScheduleError(f"DyWeight solver {title(solver)}: {error}") from error
+    if solver.reads_samples and samples["noise"] is None and placement.rule != "untrained":
+        _log.warning(
+            "%s gives each noise a schedule of its own, but the noise is not known here: the latent comes from an "
+            "earlier sampler. The schedule of the mean noise runs",
+            title(solver),
+        )
     if placement.rule == "untrained":
         _log.warning(
             "the sigmas from %.4g are no part of the schedule of %s, so the untrained solver runs (variable-step "
@@ -42,21 +54,21 @@ def placed(solver: DyWeight, sigmas: Tensor, known: ModelFacts, continues: bool)
     return placement
 
 
-def placed_with_best_match(sigmas: Tensor, known: ModelFacts, continues: bool) -> Placement:
+def placed_with_best_match(sigmas: Tensor, known: ModelFacts, continues: bool, read: Read) -> Placement:
     """The one file for this model family and these sigmas; where there is not exactly one, the untrained solver."""
 
-    def fits(solver: DyWeight) -> bool:
+    def fits(solver: Solver) -> bool:
         if not _made_for(known, solver):
             return False
         try:
-            return place(solver, sigmas.cpu(), continues).rule != "untrained"
-        except ScheduleError:
+            return place(solver, sigmas.cpu(), continues, **read(solver)).rule != "untrained"
+        except ValueError:
             return False
 
     name, found = solver_library.matching(fits)
     if name is not None:
         _log.info("sampling with the solver %s", name)
-        return placed(solver_library.load(name), sigmas, known, continues)
+        return placed(solver_library.load(name), sigmas, known, continues, read)
     steps, family = len(sigmas) - 1, known.family or "this model"
     if found:
         reason = f"several solvers fit {family} at {steps} steps ({', '.join(found)})"
@@ -75,7 +87,7 @@ def placed_with_best_match(sigmas: Tensor, known: ModelFacts, continues: bool) -
 def base_schedule(known: ModelFacts, sigma_max: float, steps: int) -> Tensor | None:
     """Sigmas of the files for this model family and so many steps, if they agree."""
 
-    def fits(solver: DyWeight) -> bool:
+    def fits(solver: Solver) -> bool:
         starts_alike = abs(math.log(float(solver.sigmas[0]) / sigma_max)) <= SAME_START
         return _made_for(known, solver) and solver.steps == steps and starts_alike
 
@@ -94,7 +106,7 @@ def base_schedule(known: ModelFacts, sigma_max: float, steps: int) -> Tensor | N
     return None
 
 
-def resampled(solver: DyWeight, steps: int) -> Tensor:
+def resampled(solver: Solver, steps: int) -> Tensor:
     """The solver's sigmas, float32; for another number of steps (KSampler asks for more when denoise is below 1) points
     between them, evenly spread and on the same curve of log sigma."""
     own = solver.sigmas
@@ -108,7 +120,7 @@ def resampled(solver: DyWeight, steps: int) -> Tensor:
     return torch.where(low > 0, curve, torch.lerp(high, low, fraction)).float()
 
 
-def warn_of_differences(solver: DyWeight, known: ModelFacts, own_schedule: bool = True) -> None:
+def warn_of_differences(solver: Solver, known: ModelFacts, own_schedule: bool = True) -> None:
     """Say once in what the model at hand is not what the solver was made for."""
     found = list(known.differences(solver, own_schedule))
     if found:
@@ -119,12 +131,12 @@ def _factor(distance: float) -> str:
     return f"{math.expm1(distance):.0%}" if distance < math.log(2) else f"a factor of {math.exp(distance):.2g}"
 
 
-def _made_for(known: ModelFacts, solver: DyWeight) -> bool:
+def _made_for(known: ModelFacts, solver: Solver) -> bool:
     family, prediction = (solver.provenance.get(name) for name in ("model_family", "prediction_type"))
     same = known.family and family and same_family(known.family, family)
     return bool(same) and prediction in (None, known.prediction_type)
 
 
-def title(solver: DyWeight) -> str:
+def title(solver: Solver) -> str:
     """The name of its file, or what it is."""
     return Path(solver.source).stem if solver.source else f"{solver.family} for {solver.steps} steps"

@@ -9,12 +9,13 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
-from ..dyweight import DyWeight
+from ..dyweight import Solver
 from ..dyweight import sample as run_plan
 from .choose import base_schedule, placed, placed_with_best_match, resampled, warn_of_differences
 from .masks import Denoiser, restore_unmasked
 from .model_facts import ModelFacts, facts, family_of, prediction_type
 from .progress import progress
+from .samples import read_samples
 
 NAME = "dyweight"
 _SOLVER = "dyweight_solver"
@@ -37,12 +38,12 @@ def register() -> None:
             names.append(NAME)
 
 
-def sampler(solver: DyWeight) -> Any:
+def sampler(solver: Solver) -> Any:
     """ComfyUI's SAMPLER that runs this solver."""
     return comfy.samplers.KSAMPLER(sample_dyweight, extra_options={"solver": solver})
 
 
-def with_solver(model: Any, solver: DyWeight) -> Any:
+def with_solver(model: Any, solver: Solver) -> Any:
     """A clone of a MODEL that carries the solver, for the sampler and the scheduler `dyweight`."""
     clone = model.clone()
     clone.model_options[_SOLVER] = solver
@@ -61,7 +62,7 @@ def sample_dyweight(
     extra_args: dict[str, Any] | None = None,
     callback: Any = None,
     disable: bool | None = None,
-    solver: DyWeight | None = None,
+    solver: Solver | None = None,
 ) -> Tensor:
     """What ComfyUI calls for the sampler `dyweight`: its contract for samplers, with the solver as an option.
 
@@ -75,10 +76,14 @@ def sample_dyweight(
     solver = solver or extra_args.get("model_options", {}).get(_SOLVER)
     known = facts(getattr(model, "inner_model", None), x)
     continues = _continues(model)
+
+    def read(solver: Solver) -> dict[str, Tensor | None]:
+        return read_samples(solver, model, x)
+
     if solver is None:
-        placement = placed_with_best_match(sigmas, known, continues)
+        placement = placed_with_best_match(sigmas, known, continues, read)
     else:
-        placement = placed(solver, sigmas, known, continues)
+        placement = placed(solver, sigmas, known, continues, read)
     denoise = Denoiser(model, extra_args, placement.plan)
     with progress(placement.plan, x, sigmas, callback, disable) as report:
         end = run_plan(denoise, x, placement.plan, report)
@@ -98,7 +103,7 @@ def schedule(model_sampling: Any, steps: int) -> Tensor:
     return comfy.samplers.calculate_sigmas(model_sampling, "simple", steps) if found is None else found
 
 
-def partial_schedule(model: Any, solver: DyWeight, denoise: float) -> Tensor:
+def partial_schedule(model: Any, solver: Solver, denoise: float) -> Tensor:
     """The last round(steps * denoise) steps of the solver's own sigmas, float32; empty where that is no step."""
     sampling = model.get_model_object("model_sampling")
     warn_of_differences(solver, ModelFacts(family_of(model.model), prediction_type(sampling)))

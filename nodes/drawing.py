@@ -1,5 +1,6 @@
 """The picture of a solver, drawn with Pillow: ComfyUI does not bring matplotlib."""
 
+import itertools
 import math
 import textwrap
 from collections.abc import Sequence
@@ -10,26 +11,37 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ..dyweight import DyWeight
+from ..dyweight import DyWeight, Indis, InstanceDyWeight, Solver
 
 WIDTH, MARGIN, LABEL, ROW, CURVES = 720, 24, 134, 42, 300
 """Narrow, with large letters: a node shows it at half the size."""
 MOST_ROWS, MOST_LETTERS = 10, 300
+NOISES = 64
 _PAPER, _FIELD, _RULE, _INK, _FAINT = (250, 250, 248), (240, 240, 237), (222, 222, 218), (30, 32, 36), (112, 114, 120)
 _SCHEDULE, _RAISED, _LOWERED = (170, 172, 176), (200, 78, 60), (52, 104, 180)
 _Point = tuple[float, float]
 
 
-def coefficients(solver: DyWeight) -> Tensor:
+def picture(solver: Solver) -> Tensor:
     """[1, height, width, 3] in 0..1: for what the solver was made, its numbers step by step, its schedule."""
+    rows = solver.network_calls
+    sheet = _Sheet(1200 + ROW * min(solver.order, rows, MOST_ROWS), solver.steps if not solver.reads_samples else rows)
+    sheet.text(Path(solver.source).stem if solver.source else f"{solver.family} solver", size=32)
+    for line in _facts(solver):
+        sheet.text(line, size=20, ink=_FAINT)
+    if isinstance(solver, DyWeight):
+        _coefficients(solver, sheet)
+    else:
+        _spread(solver, sheet)
+    return torch.from_numpy(np.asarray(sheet.cut(), dtype=np.float32) / 255)[None]
+
+
+def _coefficients(solver: DyWeight, sheet: "_Sheet") -> None:
+    """The weights and time scales beside the untrained ones, and the schedule they make."""
     plan, steps = solver.plan(), solver.steps
     weights = solver.weights.detach()
     untrained = DyWeight(solver.sigmas, solver.order).weights.detach()
     rows = min(solver.order, steps, MOST_ROWS)
-    sheet = _Sheet(1200 + ROW * rows, steps)
-    sheet.text(Path(solver.source).stem if solver.source else f"{solver.family} solver", size=32)
-    for line in _facts(solver):
-        sheet.text(line, size=20, ink=_FAINT)
     sheet.heading("weights: red above, blue below the untrained")
     for i in range(rows):
         used = [n >= i for n in range(steps)]
@@ -40,14 +52,32 @@ def coefficients(solver: DyWeight) -> Tensor:
     sheet.numbers("time scale", solver.time_scale.detach(), torch.ones(steps), asked)
     sheet.heading("noise: grey schedule, black states, red network calls")
     queries = [(n, float(query)) for n, query in enumerate(plan.query_sigmas) if asked[n]]
-    sheet.curves(list(enumerate(solver.sigmas.tolist())), list(enumerate(plan.sigmas.tolist())), queries)
-    return torch.from_numpy(np.asarray(sheet.cut(), dtype=np.float32) / 255)[None]
+    sheet.curves(list(enumerate(solver.sigmas.tolist())), [list(enumerate(plan.sigmas.tolist()))], queries)
 
 
-def _facts(solver: DyWeight) -> list[str]:
+def _spread(solver: Indis | InstanceDyWeight, sheet: "_Sheet") -> None:
+    """The schedules of NOISES noises without a prompt, and by how much they differ."""
+    channels, grid = solver.phi.channels, solver.phi.grid
+    noise = torch.randn(NOISES, max(1, channels), *grid, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        plan = solver.plan(noise=(noise.squeeze(1) if channels == len(grid) == 1 else noise) * float(solver.sigmas[0]))
+    states, asked = (value.reshape(-1, value.shape[-1]) for value in (plan.sigmas, plan.query_sigmas))
+    sheet.heading(f"network calls of {len(asked)} noises, no prompt")
+    everywhere = [True] * asked.shape[1]
+    spread = 100 * (asked.std(0) / asked.mean(0) if len(asked) > 1 else torch.zeros(asked.shape[1]))
+    sheet.numbers("mean sigma", asked.mean(0), asked.mean(0), everywhere)
+    sheet.numbers("spread in %", spread, torch.zeros(asked.shape[1]), everywhere)
+    sheet.heading("noise: grey schedule, black states, red mean call")
+    schedule = solver.sigmas.tolist() if states.shape[1] == len(solver.sigmas) else states.mean(0).tolist()
+    lines = [list(enumerate(row)) for row in states.tolist()]
+    sheet.curves(list(enumerate(schedule)), lines, list(enumerate(asked.mean(0).tolist())))
+
+
+def _facts(solver: Solver) -> list[str]:
     made_for = solver.provenance
     calls = f", {solver.network_calls} network calls" if solver.network_calls != solver.steps else ""
-    about = [f"{solver.steps} step{'s' if solver.steps > 1 else ''}{calls}, order {solver.order}"]
+    family = "" if isinstance(solver, DyWeight) else f"{solver.family}, "
+    about = [f"{family}{solver.steps} step{'s' if solver.steps > 1 else ''}{calls}, order {solver.order}"]
     if isinstance(made_for.get("shape"), list):
         about.append(f"latent {'x'.join(str(n) for n in made_for['shape'])}")
     about += [f"{name} {made_for[name]}" for name in ("cfg", "guidance", "shift") if made_for.get(name) is not None]
@@ -105,9 +135,9 @@ class _Sheet:
             self._centred(n, text, size, _INK, drop=(ROW - size) // 2 - 2)
         self._top += ROW
 
-    def curves(self, schedule: Sequence[_Point], states: Sequence[_Point], queries: Sequence[_Point]) -> None:
+    def curves(self, schedule: Sequence[_Point], states: Sequence[Sequence[_Point]], queries: Sequence[_Point]) -> None:
         """Noise levels over the steps; on a log axis where they go above 2."""
-        levels = [level for _, level in (*schedule, *states, *queries)]
+        levels = [level for _, level in (*schedule, *itertools.chain(*states), *queries)]
         logarithmic = max(levels) > 2
         shown = [level for level in levels if level > 0 or not logarithmic]
         low, high = min(shown), max(*shown, min(shown) * 1.01)
@@ -121,7 +151,8 @@ class _Sheet:
             _, y = place((0, level))
             self._draw.line((self._x(0), y, WIDTH - MARGIN, y), fill=_RULE)
             self._draw.text((MARGIN, y - 12), f"{level:.3g}", fill=_FAINT, font=ImageFont.load_default(20))
-        for line, ink, width in ((schedule, _SCHEDULE, 7), (states, _INK, 3)):
+        thin = 3 if len(states) == 1 else 1
+        for line, ink, width in ((schedule, _SCHEDULE, 7), *((state, _INK, thin) for state in states)):
             points = [place(point) for point in line if point[1] in shown]
             self._draw.line(points, fill=ink, width=width, joint="curve")
         radius = 6 if self._steps <= 30 else 3

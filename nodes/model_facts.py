@@ -7,7 +7,7 @@ from typing import Any, TypeGuard
 
 import comfy.model_sampling as kinds
 
-from ..dyweight import DyWeight
+from ..dyweight import Solver
 
 _PREDICTIONS = (
     (kinds.CONST, "flow"),
@@ -33,7 +33,7 @@ class ModelFacts:
     shape: tuple[int, ...] | None = None
     """Of one latent, without the batch."""
 
-    def differences(self, solver: DyWeight, own_schedule: bool = True) -> Iterator[str]:
+    def differences(self, solver: Solver, own_schedule: bool = True) -> Iterator[str]:
         """Name, value here and value there of each fact in which the solver's file differs.
 
         own_schedule: the solver's own sigmas are used; then the shift of the model changes nothing.

@@ -2,8 +2,8 @@
 
 from comfy_api.v0_0_2 import io, ui
 
-from ..dyweight import DyWeight
-from .drawing import coefficients
+from ..dyweight import Solver
+from .drawing import picture
 from .types import CATEGORY, SolverType
 
 
@@ -23,6 +23,6 @@ class DyWeightPlot(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, solver: DyWeight) -> io.NodeOutput:
-        image = coefficients(solver)
+    def execute(cls, solver: Solver) -> io.NodeOutput:
+        image = picture(solver)
         return io.NodeOutput(image, ui=ui.PreviewImage(image, cls=cls))

@@ -2,7 +2,7 @@
 
 from comfy_api.v0_0_2 import io
 
-from ..dyweight import DyWeight
+from ..dyweight import Solver
 from .comfy_sampling import sampler
 from .types import CATEGORY, SolverType
 
@@ -26,5 +26,5 @@ class DyWeightSampler(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, solver: DyWeight) -> io.NodeOutput:
+    def execute(cls, solver: Solver) -> io.NodeOutput:
         return io.NodeOutput(sampler(solver))

@@ -4,7 +4,7 @@ from typing import Any
 
 from comfy_api.v0_0_2 import io
 
-from ..dyweight import DyWeight
+from ..dyweight import Solver
 from .comfy_sampling import partial_schedule
 from .types import CATEGORY, SolverType
 
@@ -38,5 +38,5 @@ class DyWeightScheduler(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model: Any, solver: DyWeight, denoise: float) -> io.NodeOutput:
+    def execute(cls, model: Any, solver: Solver, denoise: float) -> io.NodeOutput:
         return io.NodeOutput(partial_schedule(model, solver, denoise))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import folder_paths
 
-from ..dyweight import DyWeight, SolverFileError, load_solver
+from ..dyweight import Solver, SolverFileError, load_solver
 from ..dyweight.names import did_you_mean
 
 FOLDER = "dyweight"
@@ -63,7 +63,7 @@ def path_of(name: str) -> str:
     return str(path)
 
 
-def load(name: str) -> DyWeight:
+def load(name: str) -> Solver:
     """The solver of a name in the list; a file that changed is read again. Raises SolverFileError."""
     path = path_of(name)
     try:
@@ -74,7 +74,7 @@ def load(name: str) -> DyWeight:
 
 
 @functools.lru_cache(maxsize=64)
-def _load(path: str, modified: int, size: int) -> DyWeight:
+def _load(path: str, modified: int, size: int) -> Solver:
     return load_solver(path)
 
 
@@ -87,7 +87,7 @@ def content_digest(name: str) -> str:
         return f"unreadable: {error}"
 
 
-def matching(fits: Callable[[DyWeight], bool]) -> tuple[str | None, list[str]]:
+def matching(fits: Callable[[Solver], bool]) -> tuple[str | None, list[str]]:
     """(the one name that fits or None, all names that fit), among the user's files or else among the presets."""
     for listed in (user_names(), preset_names()):
         found = [name for name, solver in _readable(listed) if fits(solver)]
@@ -96,7 +96,7 @@ def matching(fits: Callable[[DyWeight], bool]) -> tuple[str | None, list[str]]:
     return None, []
 
 
-def _readable(listed: list[str]) -> Iterator[tuple[str, DyWeight]]:
+def _readable(listed: list[str]) -> Iterator[tuple[str, Solver]]:
     for name in listed:
         try:
             yield name, load(name)

@@ -38,6 +38,8 @@ class DyWeight(nn.Module):
     """
 
     family: ClassVar[str] = "dyweight"
+    reads_samples: ClassVar[bool] = False
+    """Whether `plan` reads noise and condition."""
 
     weights: nn.Parameter
     """[steps, order] float64, newest slope first; entries without history are unused and 0."""

@@ -39,6 +39,8 @@ class Indis(nn.Module):
     """
 
     family: ClassVar[str] = "indis"
+    reads_samples: ClassVar[bool] = True
+    """Whether `plan` reads noise and condition."""
     analytic_first_step: ClassVar[bool] = False
     slope: ClassVar[str] = "query"
 

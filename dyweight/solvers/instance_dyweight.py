@@ -25,6 +25,8 @@ class InstanceDyWeight(nn.Module):
     """
 
     family: ClassVar[str] = "instance-dyweight"
+    reads_samples: ClassVar[bool] = True
+    """Whether `plan` reads noise and condition."""
 
     def __init__(
         self,

@@ -1,0 +1,30 @@
+"""What a solver with a table for each sample reads of the samples at hand."""
+
+from typing import Any
+
+from torch import Tensor
+
+from ..dyweight import Solver, conditions
+
+
+def read_samples(solver: Solver, model: Any, x: Tensor) -> dict[str, Tensor | None]:
+    """noise [B, *shape] of unit variance and condition [B, width], each None where it is not known or not read.
+
+    model: what ComfyUI hands a sampler, with the noise and the guider. Noise is not known where the latent comes from
+    an earlier sampler.
+    """
+    if not solver.reads_samples:
+        return {"noise": None, "condition": None}
+    noise = getattr(model, "noise", None)
+    known = noise is not None and noise.shape == x.shape and bool(noise.any())
+    return {"noise": noise if known else None, "condition": _condition(getattr(model, "inner_model", None), len(x))}
+
+
+def _condition(guider: Any, batch: int) -> Tensor | None:
+    """[batch, width] of the first positive conditioning; fewer rows are repeated, as ComfyUI does."""
+    positive = (getattr(guider, "conds", None) or {}).get("positive") or []
+    cross_attention = positive[0].get("cross_attn") if positive else None
+    if cross_attention is None:
+        return None
+    rows = conditions.of_text(cross_attention, positive[0].get("pooled_output"))
+    return rows.repeat(-(-batch // len(rows)), 1)[:batch]
