@@ -31,7 +31,7 @@ VALIDATIONS = 20
 """How many times a run measures the validation error."""
 
 
-PHI_LEARNING_RATE = 4e-3
+PHI_LEARNING_RATE = 2e-3
 
 
 def default_learning_rate(solver: Solver) -> float:
