@@ -23,6 +23,7 @@ RUNS = {
     "gauss-newton": GAUSS_NEWTON,
     "gauss-newton, huber": (*GAUSS_NEWTON, "--loss", "huber", "--validation-pairs", 8),
     "adam": ADAM,
+    "indis": (*ADAM, "--family", "indis"),
     "adam, more processes than pairs": (*ADAM, "--batch", 2, "--no-keep-targets"),
 }
 HOST = socket.gethostname()

@@ -23,6 +23,7 @@ RUNS = {
     "gauss-newton, until it stalls": ("--steps", 1, *GAUSS_NEWTON, "--initial", "euler", "--iterations", 20),
     "adam": ("--steps", 3, *ADAM, "--iterations", 23),
     "adam, huber": ("--steps", 2, *ADAM, "--loss", "huber", "--iterations", 40),
+    "indis": ("--steps", 2, *ADAM, "--family", "indis", "--iterations", 23),
 }
 
 
