@@ -106,7 +106,7 @@ def distance(one: Path, other: Path) -> float:
     return max(float((ours[name] - theirs[name]).abs().max()) for name in ours)
 
 
-@pytest.mark.parametrize(("kind", "count"), [*zip(RUNS, (2, 3, 2, 3), strict=True)])
+@pytest.mark.parametrize(("kind", "count"), [*zip(RUNS, (2, 3, 2, 2, 3), strict=True)])
 def test_the_file_is_that_of_one_process(kind: str, count: int, machines: Machines) -> None:
     options = ("--ckpt", "digits", *RUNS[kind])
     alone, done = machines.alone(*options), machines.torchrun(count, *options)

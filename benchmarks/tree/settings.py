@@ -1,0 +1,53 @@
+"""How the oracle's gain depends on the tree and on the range of sigma: one thing changed at a time."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from .data import Tree
+from .schedules import STEPS, errors
+from .study import Case
+
+CHANGES: dict[str, tuple[float, ...]] = {
+    "sigma_max": (1.0, 1.5, 3.0, 5.0, 10.0, 80.0),
+    "growth": (1.0, 2.0, 4.0),
+    "generations": (3, 4, 6),
+    "ratio": (0.3, 0.4, 0.6, 0.7),
+    "angle": (30.0, 60.0, 90.0),
+    "trunks": (1, 2, 4),
+    "width": (0.15, 0.6, 1.0),
+}
+SAMPLES, LEVELS = 1024, 12
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What three Euler steps reach on one tree."""
+
+    changed: str
+    """What differs from the default tree."""
+    deviation: float
+    """Of the tree, per coordinate."""
+    uniform: float
+    shared: float
+    oracle: float
+    """Mean squared errors."""
+    gain: float
+    """Of the oracle over the best shared schedule."""
+
+
+def settings(seed: int) -> Iterator[Setting]:
+    """The default tree, then every change."""
+    yield measure("none", {}, seed)
+    for name, values in CHANGES.items():
+        for value in values:
+            yield measure(f"{name} {value:g}", {name: value}, seed)
+
+
+def measure(changed: str, options: dict[str, Any], seed: int) -> Setting:
+    """One row."""
+    case = Case(Tree(**options), seed, SAMPLES)
+    best = case.best_of_three(LEVELS)
+    uniform = float(errors(case.network, case.unseen, case.uniform(STEPS)).mean())
+    oracle = float(best.own_errors.mean())
+    return Setting(changed, case.tree.deviation, uniform, best.shared_error, oracle, best.gain)
