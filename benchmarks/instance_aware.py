@@ -44,9 +44,10 @@ def main() -> None:
     parser.add_argument("--ckpt", default="digits")
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--pairs", type=int, default=100_000, help="of the variants with a network")
+    parser.add_argument("--pairs", type=int, default=60_000, help="of the variants with a network")
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--iterations", type=int, default=6000)
+    parser.add_argument("--iterations", type=int, default=4500)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--teacher", default="ipndm:20", help="that endpoints are learned from")
     parser.add_argument("--samples", type=int, default=2000, help="unseen ones, measured against ipndm:100")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="NAME")
@@ -97,6 +98,7 @@ class Study:
         if variant:
             variant |= {"pairs": options.pairs, "batch": options.batch, "iterations": options.iterations}
             variant |= {"teacher": options.teacher, "recompute": False, "validation_pairs": 512}
+            variant |= {"learning_rate": options.learning_rate}
         made = DistillOptions(
             ckpt=options.ckpt,
             steps=options.steps,
