@@ -1,7 +1,7 @@
 """Which rows of a learned solver run on the sigmas that arrive; docs/schedules.md has what was measured."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -21,6 +21,7 @@ SAME_VALUE = 0.05
 FAR = 0.1
 """A distance from the solver's schedule that deserves a warning."""
 _STEADY_TIMES, _STEADY_RATIO = 0.05, 2.0
+_ROUNDED = 1e-6
 _TENSORS = ("sigmas", "query_sigmas", "gains")
 
 
@@ -65,7 +66,7 @@ def place(
     sigmas: [steps + 1] decreasing, the whole schedule or a part of it. continues: the latent comes from an earlier part
     of the same solver's run without new noise, so its noise level is the one that time shifting has reached.
     noise: [B, *shape] of unit variance, condition: [B, width], for solvers with a table for each sample; what is
-    missing counts as zero.
+    missing counts as zero. A batch gets the tables that its samples get alone.
 
     Raises ScheduleError where the sigmas start where the solver starts but have another number of steps.
     """
@@ -74,13 +75,17 @@ def place(
         raise ScheduleError(f"sigmas must decrease to 0 or above, got {[round(float(s), 4) for s in sigmas]}")
     own = solver.sigmas
     starts_alike = float(sigmas[0]) >= float(own[0]) * math.exp(-SAME_START)
-    read = {"noise": None if noise is None else noise * float(own[0]), "condition": condition}
+
+    def table(base: Tensor) -> Plan:
+        return solver.plan(base, None if noise is None else noise * float(base[0]), condition)
+
     if len(sigmas) == len(own) and starts_alike:
-        return _whole(solver, sigmas, read)
+        return _whole(solver, sigmas, table)
     part = _find_part(own, sigmas)
     if part is not None:
         first, distance = part
-        plans = [_part(solver, one, sigmas, first, continues) for one in _each(solver.plan(**read))]
+        passed_on = solver.plan().sigmas
+        plans = [_part(solver, one, passed_on, sigmas, first, continues) for one in _each(table(own))]
         return Placement(_together(plans), "part", first, distance)
     if starts_alike:
         raise ScheduleError(
@@ -91,23 +96,25 @@ def place(
     return Placement(untrained_plan(sigmas), "untrained", 0, 0.0)
 
 
-def _whole(solver: Solver, sigmas: Tensor, read: dict[str, Tensor | None]) -> Placement:
+def _whole(solver: Solver, sigmas: Tensor, table: Callable[[Tensor], Plan]) -> Placement:
     """The learned weights, unless they carry time much farther than the sigmas moved: then the learned times."""
     distance = schedule_distance(sigmas, solver.sigmas)
-    own = solver.plan(**read)
-    if distance == 0:
-        return Placement(solver.plan(sigmas, **read), "whole", 0, distance)
+    own = table(solver.sigmas)
+    if torch.allclose(sigmas, solver.sigmas, rtol=_ROUNDED, atol=0):
+        return Placement(own, "whole", 0, distance)
+    steady, base, asked = max(_STEADY_TIMES, _STEADY_RATIO * distance), solver.sigmas.tolist(), sigmas.tolist()
     try:
-        plan = solver.plan(sigmas, **read)
-        moved = schedule_distance(plan.sigmas[..., :-1].flatten(), own.sigmas[..., :-1].flatten())
-        if moved <= max(_STEADY_TIMES, _STEADY_RATIO * distance):
-            return Placement(plan, "whole", 0, distance)
+        literal = _each(table(sigmas))
     except ValueError:
-        pass
-    base, asked = solver.sigmas.tolist(), sigmas.tolist()
-    times = [[_carried_over(time, base, asked) for time in one.sigmas.tolist()] for one in _each(own)]
-    plans = [_retimed(solver, one, 0, at) for one, at in zip(_each(own), times, strict=True)]
-    return Placement(_together(plans), "carried", 0, distance)
+        literal = []
+    plans: list[Plan] = []
+    for i, one in enumerate(_each(own)):
+        if literal and schedule_distance(literal[i].sigmas[:-1], one.sigmas[:-1]) <= steady:
+            plans.append(literal[i])
+        else:
+            plans.append(_retimed(solver, one, 0, [_carried_over(time, base, asked) for time in one.sigmas.tolist()]))
+    rule: Rule = "whole" if all(any(plan is one for one in literal) for plan in plans) else "carried"
+    return Placement(_together(plans), rule, 0, distance)
 
 
 def _each(plan: Plan) -> list[Plan]:
@@ -136,15 +143,26 @@ def _find_part(own: Tensor, sigmas: Tensor) -> tuple[int, float] | None:
     return (first, distance) if distance <= SAME_VALUE else None
 
 
-def _part(solver: Solver, own: Plan, sigmas: Tensor, first: int, continues: bool) -> Plan:
-    """Rows from `first`, on their learned times, or with fresh noise those times scaled to the noise level at hand."""
-    learned = own.sigmas[first : first + len(sigmas)]
-    scale = 1.0 if continues else float(sigmas[0] / learned[0])
-    times = [float(time) * scale for time in learned]
-    forced_end = float(sigmas[-1]) == 0 and first + len(sigmas) < len(solver.sigmas)
+def _part(solver: Solver, own: Plan, passed_on: Tensor, sigmas: Tensor, first: int, continues: bool) -> Plan:
+    """Rows from step `first`, on their learned times, or with fresh noise those times scaled to the level at hand.
+
+    passed_on: [rows + 1], the noise levels at which one part hands the latent to the next. The next part knows the
+    latent but not the noise it came from, so they are those of a solver that knows no sample.
+    """
+    steps, calls = len(sigmas) - 1, -(-own.rows // solver.steps)
+    forced_end = float(sigmas[-1]) == 0 and first + steps < solver.steps
+    begin, end = first * calls, min((first + steps) * calls, own.rows)
+    if forced_end:
+        end -= calls - 1
+    start = float(passed_on[begin]) if continues else float(sigmas[0])
+    times = [float(time) * (start / float(own.sigmas[begin])) for time in own.sigmas[begin : end + 1]]
+    goal = float(passed_on[end]) * (start / float(passed_on[begin]))
     if forced_end:
         times[-1] = 0.0
-    return _retimed(solver, own, first, times, forced_end)
+    elif times[-1] != goal:
+        stretch = (start - goal) / (start - times[-1])
+        times = [start - stretch * (start - time) for time in times[:-1]] + [goal]
+    return _retimed(solver, own, begin, times, forced_end)
 
 
 def _retimed(solver: Solver, own: Plan, first: int, times: Sequence[float], forced_end: bool = False) -> Plan:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..dyweight import Solver
+from ..dyweight import DyWeight, Solver
 from ..dyweight.placement import FAR, SAME_START, Placement, ScheduleError, place, schedule_distance, untrained_plan
 from . import solver_library
 from .model_facts import ModelFacts, same_family
@@ -27,11 +27,10 @@ def placed(solver: Solver, sigmas: Tensor, known: ModelFacts, continues: bool, r
         placement = place(solver, sigmas.cpu(), continues, **samples)
     except ValueError as error:
         raise ScheduleError(f"DyWeight solver {title(solver)}: {error}") from error
-    if solver.reads_samples and samples["noise"] is None and placement.rule != "untrained":
-        _log.warning(
-            "%s gives each noise a schedule of its own, but the noise is not known here: the latent comes from an "
-            "earlier sampler. The schedule of the mean noise runs",
-            title(solver),
+    if _reads_noise(solver) and samples["noise"] is None and placement.rule != "untrained":
+        solver_library.say_once(
+            f"{title(solver)} gives each noise a schedule of its own, but the noise is not known here: the latent "
+            "comes from an earlier sampler. The schedule of the mean noise runs"
         )
     if placement.rule == "untrained":
         _log.warning(
@@ -125,6 +124,10 @@ def warn_of_differences(solver: Solver, known: ModelFacts, own_schedule: bool = 
     found = list(known.differences(solver, own_schedule))
     if found:
         solver_library.say_once(f"the solver {title(solver)} was made for something else: {'; '.join(found)}")
+
+
+def _reads_noise(solver: Solver) -> bool:
+    return not isinstance(solver, DyWeight) and solver.phi.channels > 0
 
 
 def _factor(distance: float) -> str:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ..dyweight import DyWeight, Indis, InstanceDyWeight, Solver
+from ..dyweight import DyWeight, Indis, InstanceDyWeight, Plan, Solver
 
 WIDTH, MARGIN, LABEL, ROW, CURVES = 720, 24, 134, 42, 300
 """Narrow, with large letters: a node shows it at half the size."""
@@ -20,12 +20,14 @@ NOISES = 64
 _PAPER, _FIELD, _RULE, _INK, _FAINT = (250, 250, 248), (240, 240, 237), (222, 222, 218), (30, 32, 36), (112, 114, 120)
 _SCHEDULE, _RAISED, _LOWERED = (170, 172, 176), (200, 78, 60), (52, 104, 180)
 _Point = tuple[float, float]
+_Line = Sequence[_Point]
 
 
 def picture(solver: Solver) -> Tensor:
     """[1, height, width, 3] in 0..1: for what the solver was made, its numbers step by step, its schedule."""
-    rows = solver.network_calls
-    sheet = _Sheet(1200 + ROW * min(solver.order, rows, MOST_ROWS), solver.steps if not solver.reads_samples else rows)
+    columns = solver.rows if isinstance(solver, Indis) else solver.steps
+    weights = min(solver.order, solver.steps, MOST_ROWS)
+    sheet = _Sheet(1300 + 2 * ROW * weights, columns, "step" if columns == solver.steps else "call")
     sheet.text(Path(solver.source).stem if solver.source else f"{solver.family} solver", size=32)
     for line in _facts(solver):
         sheet.text(line, size=20, ink=_FAINT)
@@ -38,39 +40,73 @@ def picture(solver: Solver) -> Tensor:
 
 def _coefficients(solver: DyWeight, sheet: "_Sheet") -> None:
     """The weights and time scales beside the untrained ones, and the schedule they make."""
-    plan, steps = solver.plan(), solver.steps
-    weights = solver.weights.detach()
-    untrained = DyWeight(solver.sigmas, solver.order).weights.detach()
-    rows = min(solver.order, steps, MOST_ROWS)
+    plan, steps, weights, asked = solver.plan(), solver.steps, solver.weights.detach(), _asked(solver)
     sheet.heading("weights: red above, blue below the untrained")
-    for i in range(rows):
-        used = [n >= i for n in range(steps)]
-        sheet.numbers("newest slope" if i == 0 else f"{i} before", weights[:, i], untrained[:, i], used)
+    _weights(solver, weights, sheet)
     sheet.heading("sum of weights (1: time not shifted), time scale")
-    asked = [not (n == 0 and solver.analytic_first_step) for n in range(steps)]
     sheet.numbers("sum", weights.sum(1), torch.ones(steps), [True] * steps)
     sheet.numbers("time scale", solver.time_scale.detach(), torch.ones(steps), asked)
     sheet.heading("noise: grey schedule, black states, red network calls")
-    queries = [(n, float(query)) for n, query in enumerate(plan.query_sigmas) if asked[n]]
-    sheet.curves(list(enumerate(solver.sigmas.tolist())), [list(enumerate(plan.sigmas.tolist()))], queries)
+    _curves(solver, plan, sheet)
+
+
+def _weights(solver: DyWeight, weights: Tensor, sheet: "_Sheet") -> None:
+    untrained = DyWeight(solver.sigmas, solver.order).weights.detach()
+    for i in range(min(solver.order, solver.steps, MOST_ROWS)):
+        used = [n >= i for n in range(solver.steps)]
+        sheet.numbers("newest slope" if i == 0 else f"{i} before", weights[:, i], untrained[:, i], used)
 
 
 def _spread(solver: Indis | InstanceDyWeight, sheet: "_Sheet") -> None:
-    """The schedules of NOISES noises without a prompt, and by how much they differ."""
+    """The tables of NOISES noises without a prompt, and by how much they differ."""
     channels, grid = solver.phi.channels, solver.phi.grid
     noise = torch.randn(NOISES, max(1, channels), *grid, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         plan = solver.plan(noise=(noise.squeeze(1) if channels == len(grid) == 1 else noise) * float(solver.sigmas[0]))
-    states, asked = (value.reshape(-1, value.shape[-1]) for value in (plan.sigmas, plan.query_sigmas))
-    sheet.heading(f"network calls of {len(asked)} noises, no prompt")
-    everywhere = [True] * asked.shape[1]
-    spread = 100 * (asked.std(0) / asked.mean(0) if len(asked) > 1 else torch.zeros(asked.shape[1]))
-    sheet.numbers("mean sigma", asked.mean(0), asked.mean(0), everywhere)
-    sheet.numbers("spread in %", spread, torch.zeros(asked.shape[1]), everywhere)
-    sheet.heading("noise: grey schedule, black states, red mean call")
-    schedule = solver.sigmas.tolist() if states.shape[1] == len(solver.sigmas) else states.mean(0).tolist()
-    lines = [list(enumerate(row)) for row in states.tolist()]
-    sheet.curves(list(enumerate(schedule)), lines, list(enumerate(asked.mean(0).tolist())))
+    queries = torch.atleast_2d(plan.query_sigmas)
+    alike, asked = len(queries) == 1, _asked(solver)
+    of = "the same for every noise, no prompt" if alike else f"{len(queries)} noises, no prompt"
+    if isinstance(solver, InstanceDyWeight):
+        weights = _weights_of(solver, plan)
+        sheet.heading("mean weights: red above, blue below the untrained")
+        _weights(solver.dyweight, weights.mean(0), sheet)
+        if not alike:
+            spread = weights.std(0).amax(1)
+            sheet.numbers("largest spread", spread, spread, [True] * solver.steps)
+    sheet.heading(f"network calls: {of}")
+    mean = queries.mean(0)
+    sheet.numbers("mean sigma", mean, mean, asked)
+    if not alike:
+        spread = 100 * queries.std(0) / mean
+        sheet.numbers("spread in %", spread, spread, asked, digits=1)
+    sheet.heading("noise: grey schedule, black states, red network calls")
+    _curves(solver, plan, sheet)
+
+
+def _weights_of(solver: InstanceDyWeight, plan: Plan) -> Tensor:
+    """[samples, steps, order] newest first: the inverse of how a DyWeight makes its table."""
+    divisors = plan.sigmas[..., :-1] if solver.slope == "state" else plan.query_sigmas
+    moves = plan.gains * divisors.unsqueeze(-2) / (solver.sigmas[1:] - plan.sigmas[..., :-1]).unsqueeze(-1)
+    rows = [moves[..., n, : n + 1].flip(-1)[..., : solver.order] for n in range(solver.steps)]
+    padded = [torch.nn.functional.pad(row, (0, solver.order - row.shape[-1])) for row in rows]
+    return torch.stack(padded, -2).reshape(-1, solver.steps, solver.order)
+
+
+def _curves(solver: Solver, plan: Plan, sheet: "_Sheet") -> None:
+    calls, asked = -(-plan.rows // solver.steps), _asked(solver)
+    schedule = [(min(n * calls, plan.rows), level) for n, level in enumerate(solver.sigmas.tolist())]
+    states = [list(enumerate(levels)) for levels in torch.atleast_2d(plan.sigmas).unique(dim=0).tolist()]
+    queries = [
+        [(n, level) for n, level in enumerate(levels) if asked[n]]
+        for levels in torch.atleast_2d(plan.query_sigmas).tolist()
+    ]
+    sheet.curves(schedule, states, queries)
+
+
+def _asked(solver: Solver) -> list[bool]:
+    """For each row of the table whether it asks the network."""
+    rows = solver.rows if isinstance(solver, Indis) else solver.steps
+    return [not (n == 0 and solver.analytic_first_step) for n in range(rows)]
 
 
 def _facts(solver: Solver) -> list[str]:
@@ -92,10 +128,10 @@ def _facts(solver: Solver) -> list[str]:
 class _Sheet:
     """Paper that is filled from top to bottom, with a column for each step."""
 
-    def __init__(self, height: int, steps: int) -> None:
+    def __init__(self, height: int, steps: int, column: str) -> None:
         self._image = Image.new("RGB", (WIDTH, height), _PAPER)
         self._draw = ImageDraw.Draw(self._image)
-        self._top, self._steps = MARGIN, steps
+        self._top, self._steps, self._column = MARGIN, steps, column
 
     def cut(self) -> Image.Image:
         """The part that is filled."""
@@ -120,13 +156,13 @@ class _Sheet:
         widest = ImageFont.load_default(18).getlength(f"{self._steps}") + 8
         every = math.ceil(widest / (self._x(1) - self._x(0)))
         for n in range(0, self._steps, every):
-            self._centred(n, f"step {n + 1}" if self._steps <= 6 else f"{n + 1}", 18, _FAINT)
+            self._centred(n, f"{self._column} {n + 1}" if self._steps <= 6 else f"{n + 1}", 18, _FAINT)
         self._top += 26
 
-    def numbers(self, label: str, values: Tensor, usual: Tensor, used: Sequence[bool]) -> None:
+    def numbers(self, label: str, values: Tensor, usual: Tensor, used: Sequence[bool], digits: int = 3) -> None:
         """One row: each value on a field, the redder the farther it is above its usual value."""
         self._draw.text((MARGIN, self._top + 9), label, fill=_INK, font=ImageFont.load_default(20))
-        texts, size = self._fitting([float(value) for value, shown in zip(values, used, strict=True) if shown])
+        texts, size = self._fitting([float(value) for value, shown in zip(values, used, strict=True) if shown], digits)
         columns = [n for n, shown in enumerate(used) if shown]
         for n, text in zip(columns, texts, strict=True):
             left, right = self._x(n), self._x(n + 1)
@@ -135,9 +171,9 @@ class _Sheet:
             self._centred(n, text, size, _INK, drop=(ROW - size) // 2 - 2)
         self._top += ROW
 
-    def curves(self, schedule: Sequence[_Point], states: Sequence[Sequence[_Point]], queries: Sequence[_Point]) -> None:
-        """Noise levels over the steps; on a log axis where they go above 2."""
-        levels = [level for _, level in (*schedule, *itertools.chain(*states), *queries)]
+    def curves(self, schedule: Sequence[_Point], states: Sequence[_Line], queries: Sequence[_Line]) -> None:
+        """Noise levels over the steps, on a log axis where they go above 2; a line of each for every sample."""
+        levels = [level for _, level in (*schedule, *itertools.chain(*states, *queries))]
         logarithmic = max(levels) > 2
         shown = [level for level in levels if level > 0 or not logarithmic]
         low, high = min(shown), max(*shown, min(shown) * 1.01)
@@ -156,7 +192,10 @@ class _Sheet:
             points = [place(point) for point in line if point[1] in shown]
             self._draw.line(points, fill=ink, width=width, joint="curve")
         radius = 6 if self._steps <= 30 else 3
-        for x, y in map(place, queries):
+        for x, y in map(place, itertools.chain(*queries)):
+            self._draw.ellipse((x - 1, y - 1, x + 1, y + 1), fill=_RAISED)
+        for at in zip(*queries, strict=True):
+            x, y = place((at[0][0], sum(level for _, level in at) / len(at)))
             self._draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=_RAISED, outline=_PAPER)
         self._top += CURVES
 
@@ -168,11 +207,12 @@ class _Sheet:
         x = (self._x(n) + self._x(n + 1) - font.getlength(text)) / 2
         self._draw.text((x, self._top + drop), text, fill=ink, font=font)
 
-    def _fitting(self, values: Sequence[float]) -> tuple[list[str], int]:
-        """Texts and their size, as many digits and as large as fit a column; none where nothing readable does."""
+    def _fitting(self, values: Sequence[float], most: int) -> tuple[list[str], int]:
+        """Texts and their size, as many digits (at most so many) and as large as fit a column; none where nothing
+        readable does."""
         room = self._x(1) - self._x(0) - 8
         for digits, size in ((3, 22), (2, 22), (2, 20), (2, 18), (2, 16), (1, 16)):
-            texts = [f"{value:.{digits}f}" for value in values]
+            texts = [f"{value:.{min(digits, most)}f}" for value in values]
             if all(ImageFont.load_default(size).getlength(text) <= room for text in texts):
                 return texts, size
         return [""] * len(values), 16

@@ -16,11 +16,17 @@ def progress(
 ) -> Iterator[Callable[[Call], None]]:
     """A callback for `dyweight.sample` that tells ComfyUI of each step, the analytic first one too.
 
-    ComfyUI raises its interrupt from the callback; it passes through.
+    A step of two network calls is told of after the first. ComfyUI raises its interrupt from the callback; it passes
+    through.
     """
-    with tqdm(total=plan.rows, disable=disable) as bar:
+    steps = len(sigmas) - 1
+    calls = -(-plan.rows // steps)
+    with tqdm(total=steps, disable=disable) as bar:
 
-        def step(i: int, state: Tensor, denoised: Tensor) -> None:
+        def step(row: int, state: Tensor, denoised: Tensor) -> None:
+            i, later = divmod(row, calls)
+            if later:
+                return
             if callback is not None:
                 callback({"x": state, "i": i, "sigma": sigmas[i], "sigma_hat": sigmas[i], "denoised": denoised})
             bar.update(1)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..dyweight import Solver, conditions
@@ -17,7 +18,21 @@ def read_samples(solver: Solver, model: Any, x: Tensor) -> dict[str, Tensor | No
         return {"noise": None, "condition": None}
     noise = getattr(model, "noise", None)
     known = noise is not None and noise.shape == x.shape and bool(noise.any())
-    return {"noise": noise if known else None, "condition": _condition(getattr(model, "inner_model", None), len(x))}
+    guider = getattr(model, "inner_model", None)
+    return {
+        "noise": _as_drawn(noise, solver, guider) if known else None,
+        "condition": _condition(guider, len(x)),
+    }
+
+
+def _as_drawn(noise: Tensor, solver: Solver, guider: Any) -> Tensor:
+    """The noise as the trainer draws it: ComfyUI scales that of an eps model a little above the first sigma."""
+    sampling = getattr(getattr(guider, "inner_model", None), "model_sampling", None)
+    if not hasattr(sampling, "noise_scaling"):
+        return noise
+    first = solver.sigmas[0].to(noise.dtype).to(noise.device)
+    scaled: Tensor = sampling.noise_scaling(first, noise, torch.zeros_like(noise), True)
+    return scaled / first
 
 
 def _condition(guider: Any, batch: int) -> Tensor | None:

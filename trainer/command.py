@@ -55,6 +55,10 @@ class CallBar:
         self._cluster.check()
         self._bar.update(calls)
 
+    def expect(self, calls: int) -> None:
+        """So many calls are left."""
+        self._bar.total = self._bar.n + calls
+
     def line(self, text: str) -> None:
         """Print a line above the bar."""
         if not self._cluster.first:

@@ -31,7 +31,7 @@ from .new_solver import new_solver
 from .report import Distillation, distillation_report
 from .resume import ResumeFile, comparable
 from .targets import Pairs, Targets, Teacher, default_cache
-from .timing import expected_time
+from .timing import call_count, expected_time
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,15 +58,17 @@ def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
     file = ResumeFile(options.out, {**asdict(options), "fingerprint of the model": pairs.targets.fingerprint})
     earlier = _resume(file, fit, network, cluster) if options.resume else {}
 
-    expected = pairs.expected_calls() + fit.expected_calls()
+    judging = pairs.validation_pairs * solver.network_calls
+    fewest, most = (calls + (judging if "before" in earlier else 2 * judging) for calls in fit.expected_calls())
     if cluster.first:
         print(
             f"{options.ckpt}: {options.steps} steps, {solver.network_calls} network calls a sample; {options.method} "
-            f"on {pairs.training_pairs} pairs, {pairs.validation_pairs} to validate; about {expected:,} network calls"
+            f"on {pairs.training_pairs} pairs, {pairs.validation_pairs} to validate; {call_count(fewest, most)}"
+            + (" left" if earlier else "")
             + (f" by {cluster.size} processes" if cluster.size > 1 else "")
-            + expected_time(network, expected // cluster.size, options.batch_size)
+            + expected_time(network, (fewest // cluster.size, most // cluster.size), options.batch_size)
         )
-    with CallBar(network, expected // cluster.size, cluster) as bar:
+    with CallBar(network, most // cluster.size, cluster) as bar:
         device = pairs.targets.draw("validation", 0).noise.device
         reset_peak(device)
 
@@ -76,9 +78,12 @@ def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
         before = earlier["before"] if "before" in earlier else error()
         date = earlier.get("date", _today())
         for line in fit.run():
+            _, left = fit.expected_calls()
+            bar.expect((left + judging) // cluster.size)
             bar.line(
-                f"iteration {line.iteration:4d}  training error {line.training_error:.5f}  "
-                f"validation error {line.validation_error:.5f}  network calls {line.network_calls:,}"
+                f"iteration {line.iteration:4d}  training error {line.training_error:.5f}  validation error "
+                f"{line.validation_error:.5f}  network calls {line.network_calls:,} of about "
+                f"{line.network_calls + left + judging:,}"
             )
             seconds = earlier.get("seconds", 0.0) + time.monotonic() - started
             calls = _calls(network, cluster)

@@ -1,5 +1,6 @@
 """Pictures of a run as PNG files. matplotlib's object API on Agg only: no screen, no global state, safe in threads."""
 
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
@@ -11,6 +12,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 from matplotlib.text import Text
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator
 from torch import Tensor
@@ -26,10 +28,10 @@ HANDCRAFTED = ("#5b6b9e", "#3f8f86", "#8a7f3a", "#8b5f8f", "#4f8fb5", "#6b8f4e",
 MARKERS = "os^DvPXd"
 DIVERGING = LinearSegmentedColormap.from_list("dyweight", ["#3b93c8", "#f7f7f7", "#e57f33"])
 FONT, TITLE, TEXT, SMALL = "DejaVu Sans", 11, 9, 8
+EAST_ASIAN = ("Noto Sans CJK JP", "Noto Sans CJK SC", "Microsoft YaHei", "Yu Gothic", "PingFang SC", "Hiragino Sans")
+"""Fonts for what the first one lacks, if they are installed."""
 WIDTH, DPI = 7.2, 150
 """Inches and dots per inch: 1080 pixels, a little above the width of a README."""
-CELL, GAP = 112, 6
-"""Pixels: the longest side of a sample, and the white between two."""
 LOG_RATIO, MOST_NUMBERS = 50, 15
 """Above this largest to smallest noise level the axis is logarithmic; above so many steps no values are written."""
 
@@ -70,11 +72,6 @@ def convergence(history: Sequence[Progress], path: PathLike, title: str = "") ->
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 0.98), **_LEGEND)
     write(figure, path)
-
-
-def coefficients(solver: DyWeight, path: PathLike) -> None:
-    """`coefficients_figure` as a file."""
-    write(coefficients_figure(solver), path)
 
 
 def coefficients_figure(solver: DyWeight) -> Figure:
@@ -188,55 +185,6 @@ def error_over_steps(
     write(figure, path)
 
 
-def samples(grid: Mapping[str, Tensor], path: PathLike, title: str = "") -> None:
-    """A row per sampler, a column per noise.
-
-    grid: label -> [count, height, width] or [count, height, width, 3] in 0..1; the first is the teacher.
-    """
-    rows = [_strip(images) for images in grid.values()]
-    page = torch.ones(sum(len(row) + GAP for row in rows), max(row.shape[1] for row in rows), 3)
-    figure = Figure((page.shape[1] / DPI, page.shape[0] / DPI), DPI, facecolor="white")
-    axes, top = figure.add_axes((0, 0, 1, 1), frame_on=False, xticks=[], yticks=[]), 0
-    for label, row in zip(grid, rows, strict=True):
-        page[top : top + len(row), : row.shape[1]] = row
-        style: dict[str, Any] = {"fontsize": TEXT, "color": INK, "weight": "normal" if top else "bold"}
-        axes.text(-2 * GAP, top + len(row) / 2, label, ha="right", va="center", **style)
-        top += len(row) + GAP
-    axes.imshow(page.numpy(), interpolation="nearest")
-    axes.set_title(title, loc="left", fontsize=TITLE, color=INK, weight="bold")
-    write(figure, path)
-
-
-def _strip(images: Tensor) -> Tensor:
-    """images [count, height, width] or [.., 3] side by side: [h, w, 3]; small ones grow by a whole factor."""
-    images = images.detach().float().cpu().nan_to_num().clamp(0, 1)
-    images = images[:, None].expand(-1, 3, -1, -1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
-    side = max(images.shape[2:])
-    scale, mode = (CELL / side, "area") if side > CELL else (CELL // side, "nearest")
-    images = functional.interpolate(images, scale_factor=scale, mode=mode)
-    return functional.pad(images, (0, GAP), value=1.0).permute(2, 0, 3, 1).flatten(1, 2)[:, :-GAP]
-
-
-def as_images(latents: Tensor, checkpoint: object) -> Tensor | None:
-    """latents [B, *shape] -> [B, H, W] or [B, H, W, 3] in 0..1 on the CPU; None where they are no pictures.
-
-    By the checkpoint's own `images`; else the first three channels or the first one (of a video's middle frame) between
-    the 1 % and 99 % quantiles of this batch: give all samplers as one batch, and they share one scale.
-    """
-    with torch.no_grad():
-        if hasattr(checkpoint, "images"):
-            decoded: Tensor | None = checkpoint.images(latents)
-            if decoded is not None:
-                return decoded.float().cpu().clamp(0, 1)
-        latents = latents[:, :, latents.shape[2] // 2] if latents.ndim == 5 else latents
-        if latents.ndim != 4:
-            return None
-        images: Tensor = latents[:, : 3 if latents.shape[1] >= 3 else 1].float().cpu().nan_to_num()
-        low, high = np.quantile(images.numpy(), [0.01, 0.99])
-        images = ((images - low) / max(high - low, 1e-12)).clamp(0, 1)
-        return images.permute(0, 2, 3, 1) if images.shape[1] == 3 else images[:, 0]
-
-
 def scatter(points: Mapping[str, Tensor], path: PathLike, title: str = "") -> None:
     """The first two coordinates of endpoints, a panel per sampler above the teacher's in grey.
 
@@ -292,10 +240,17 @@ def _drawable(points: Iterable[tuple[int, float]]) -> dict[int, float]:
     return dict(sorted((at, error) for at, error in points if 0 < error < math.inf))
 
 
+@functools.cache
+def fonts() -> list[str]:
+    """What texts are set in: FONT, and those of EAST_ASIAN that are installed."""
+    installed = set(fontManager.get_font_names())
+    return [FONT, *(name for name in EAST_ASIAN if name in installed)]
+
+
 def write(figure: Figure, path: PathLike) -> None:
     """A figure as a PNG file."""
     for text in figure.findobj(Text):
-        text.set(fontfamily=FONT, parse_math=False)
+        text.set(fontfamily=fonts(), parse_math=False)
     content, box = BytesIO(), None if figure.get_layout_engine() else "tight"
     figure.savefig(content, format="png", dpi=DPI, bbox_inches=box, pad_inches=0.12)
     write_whole(Path(path), content.getvalue())

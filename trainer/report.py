@@ -12,7 +12,7 @@ import torch
 from dyweight import DyWeight, Solver
 from dyweight.solver_file import write_whole
 
-from . import pictures, schedule_pictures
+from . import pictures, sample_pictures, schedule_pictures
 from .config import DistillOptions
 from .fit import Progress
 from .measure import Sampler, endpoint, errors_at_equal_calls, errors_over_calls, handcrafted, plan_for
@@ -60,6 +60,7 @@ def distillation_report(options: DistillOptions, done: Distillation, network: Ne
         "history": [asdict(line) for line in done.history],
         "error_over_steps": curves,
         "options": {name: _plain(value) for name, value in asdict(options).items()},
+        "prompts": shown_prompts(network, blocks[0]),
         "solver": _solver_facts(solver),
     }
     write_json(folder, content)
@@ -96,21 +97,27 @@ def draw(
     for name, error in errors.items():
         if error < 1:
             ends[name] = others[name] if name in others else endpoint(network, blocks[0], samplers[name])
-    images = pictures.as_images(torch.cat([end[:SHOWN] for end in ends.values()]), network.checkpoint)
+    images = sample_pictures.as_images(torch.cat([end[:SHOWN] for end in ends.values()]), network.checkpoint)
     title = f"{title}, {calls} network calls"
     if images is not None:
         rows = dict(zip(ends, images.chunk(len(ends)), strict=True))
-        pictures.samples(rows, folder / "samples.png", title)
+        sample_pictures.samples(rows, folder / "samples.png", title, shown_prompts(network, blocks[0]))
     elif blocks[0].target.ndim == 2:
         merged = [torch.cat([block.target for block in blocks])]
         merged += [torch.cat([endpoint(network, b, samplers[name]) for b in blocks]) for name in list(ends)[1:]]
         pictures.scatter(dict(zip(ends, merged, strict=True)), folder / "scatter.png", title)
 
 
+def shown_prompts(network: Network, block: Block) -> list[str] | None:
+    """The whole captions of the columns of samples.png, None where the checkpoint tells none."""
+    captions = sample_pictures.captions_of(network.checkpoint, block.cond)
+    return None if captions is None else captions[:SHOWN]
+
+
 def draw_solver(folder: Path, network: Network, solver: Solver, blocks: list[Block]) -> None:
     """coefficients.png of a solver that is the same for all samples, else schedules.png of these samples."""
     if isinstance(solver, DyWeight):
-        pictures.coefficients(solver, folder / "coefficients.png")
+        pictures.write(pictures.coefficients_figure(solver), folder / "coefficients.png")
     else:
         with torch.no_grad():
             plans = [plan_for(solver, network, block) for block in blocks]

@@ -214,9 +214,14 @@ class Pairs:
         return {i: self.training[i // size] if mine(i) else self.targets.draw("train", i) for i in blocks}
 
     def expected_calls(self) -> int:
-        """Network calls that the teacher still has to make, in all processes."""
-        missing = self.targets.missing("train", self.training_blocks)
-        return self.targets.teacher_calls * (missing + self.targets.missing("validation", self.validation_blocks))
+        """Network calls that the teacher still has to make for both, in all processes."""
+        missing = 0 if "training" in vars(self) else self.targets.missing("train", self.training_blocks)
+        return self.targets.teacher_calls * missing + self.expected_validation_calls()
+
+    def expected_validation_calls(self) -> int:
+        """The same for the held-out pairs alone."""
+        missing = 0 if "validation" in vars(self) else self.targets.missing("validation", self.validation_blocks)
+        return self.targets.teacher_calls * missing
 
 
 def deviation(blocks: Sequence[Block], cluster: Cluster = ALONE) -> float:

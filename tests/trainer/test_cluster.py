@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -113,6 +114,16 @@ def test_the_file_is_that_of_one_process(kind: str, count: int, machines: Machin
     assert done.returncode == 0, done.stderr
     assert distance(machines.folder / "together.safetensors", alone) < 1e-5
     assert done.stdout.count("wrote") == 1 and done.stdout.count("iteration    1 ") == 1
+
+
+def test_the_printed_number_of_calls_is_that_of_all_processes(machines: Machines) -> None:
+    """Rollouts that each process repeats included."""
+    done = machines.torchrun(3, "--ckpt", "digits", *GAUSS_NEWTON)
+    assert done.returncode == 0, done.stderr
+    fewest, most = re.findall(r"about ([\d,]+) to ([\d,]+) network calls by 3 processes", done.stdout)[0]
+    made, total = re.findall(r"network calls ([\d,]+) of about ([\d,]+)", done.stdout)[-1]
+    made, total, fewest, most = (int(number.replace(",", "")) for number in (made, total, fewest, most))
+    assert made <= total and 0.9 * fewest <= total <= 1.1 * fewest < most
 
 
 def test_two_machines_that_share_no_folder(machines: Machines, peaks_file: Callable[..., str]) -> None:

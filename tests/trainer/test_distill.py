@@ -1,6 +1,7 @@
 """`python -m trainer.distill`: its contract, that it can be repeated, and that it writes a whole file or none."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 import dyweight
+from benchmarks.models import DigitsFlow, DigitsRounded
 from trainer.config import DistillOptions
 from trainer.distill import distill
 
@@ -141,6 +143,70 @@ def test_progress_is_printed_line_by_line(commands: Any, peaks: Any) -> None:
     lines = [line for line in outcome.printed.splitlines() if line.startswith("iteration")]
     assert lines and all("validation error" in line and "network calls" in line for line in lines)
     assert outcome.errors == ""
+
+
+ESTIMATED = {
+    "differences to one side": (DigitsFlow, ("--pairs", 48)),
+    "differences to both": (DigitsRounded, ("--pairs", 48)),
+    "few pairs": (DigitsRounded, ("--pairs", 8, "--no-keep-targets")),
+    "a given step": (DigitsFlow, ("--pairs", 48, "--difference-step", 0.05)),
+    "one start": (DigitsFlow, ("--pairs", 48, "--initial", "euler")),
+    "adam": (DigitsFlow, ("--method", "adam", "--pairs", 160)),
+    "adam, nothing kept": (DigitsFlow, ("--method", "adam", "--pairs", 32, "--iterations", 9, "--no-keep-targets")),
+    "adam, no recomputing": (DigitsFlow, ("--method", "adam", "--pairs", 48, "--no-recompute")),
+}
+
+
+def number(text: str) -> int:
+    return int(text.replace(",", ""))
+
+
+def printed_calls(printed: str) -> tuple[int, int]:
+    """Fewest and most network calls, as the line before the fit has them."""
+    found = re.search(r"about ([\d,]+)(?: to ([\d,]+))? network calls", printed)
+    assert found is not None, printed
+    return number(found[1]), number(found[2] or found[1])
+
+
+@pytest.mark.usefixtures("quick_pictures")
+@pytest.mark.parametrize("kind", ESTIMATED)
+def test_the_printed_number_of_calls_is_about_what_is_made(kind: str, commands: Any, tmp_path: Path) -> None:
+    """Before the fit a range, as noise may ask for differences to both sides; on its lines one number."""
+    model, options = ESTIMATED[kind]
+    arguments = ("--steps", 4, "--teacher", "ipndm:20", *options, "--report", tmp_path / "report", "--report-pairs", 8)
+    outcome = commands.distill(model(), *arguments)
+    made = outcome.report(tmp_path / "report")["network_calls"]["total"]
+    fewest, most = printed_calls(outcome.printed)
+    assert 0.85 * fewest <= made <= 1.15 * most and most <= 1.8 * fewest
+    assert (fewest == most) == ("adam" in kind or "given" in kind)
+    totals = [number(line.split()[-1]) for line in outcome.printed.splitlines() if line.startswith("iteration")]
+    assert all(0.85 * total <= made <= 1.15 * total for total in totals)
+    assert "differences" not in kind or abs(made - (most if "both" in kind else fewest)) < 0.1 * made
+
+
+@pytest.mark.usefixtures("quick_pictures")
+@pytest.mark.parametrize("kind", ["differences to both", "adam"])
+def test_a_resumed_run_tells_how_many_calls_are_left(kind: str, commands: Any, tmp_path: Path) -> None:
+    make, options = ESTIMATED[kind]
+    arguments = ("--steps", 4, "--teacher", "ipndm:20", *options, "--report", tmp_path / "report", "--report-pairs", 8)
+    model = make()
+    whole, calls = model.denoise, 0
+
+    def until_interrupted(x: torch.Tensor, sigma: torch.Tensor, cond: Any) -> torch.Tensor:
+        nonlocal calls
+        calls += len(x)
+        if calls > 6000:
+            raise KeyboardInterrupt
+        return whole(x, sigma, cond)
+
+    model.denoise = until_interrupted  # type: ignore[method-assign]
+    interrupted = commands.distill(model, *arguments)
+    assert interrupted.status == 130
+    spent = number(re.findall(r"network calls ([\d,]+) of", interrupted.printed)[-1])
+    outcome = commands.distill(make(), *arguments, "--resume")
+    left, same = printed_calls(outcome.printed)
+    assert left == same and "network calls left" in outcome.printed
+    assert left == pytest.approx(outcome.report(tmp_path / "report")["network_calls"]["total"] - spent, rel=0.1)
 
 
 def test_an_interrupt_from_the_keyboard_is_no_traceback(commands: Any, peaks: Any) -> None:

@@ -86,7 +86,8 @@ def test_convergence_joins_what_was_measured_and_marks_the_best(drawn: list[Figu
 @pytest.mark.parametrize("steps, order", [(1, 1), (3, 3), (5, 2), (10, 4), (30, 8), (2, 8)])
 @pytest.mark.parametrize("analytic", [False, True])
 def test_coefficients_writes_a_picture(steps: int, order: int, analytic: bool, tmp_path: Path) -> None:
-    pictures.coefficients(trained(steps, order, analytic), tmp_path / "picture.png")
+    solver = trained(steps, order, analytic)
+    pictures.write(pictures.coefficients_figure(solver), tmp_path / "picture.png")
     assert picture(tmp_path / "picture.png").shape[1] == pictures.WIDTH * pictures.DPI
 
 
@@ -127,7 +128,7 @@ def test_noise_levels_are_logarithmic_only_where_they_span_a_wide_range(tmp_path
     with torch.no_grad():
         solver.weights[-1, 0] += 0.5
     assert float(solver.plan().sigmas[-1]) < 0
-    pictures.coefficients(solver, tmp_path / "picture.png")
+    pictures.write(pictures.coefficients_figure(solver), tmp_path / "picture.png")
     picture(tmp_path / "picture.png")
 
 
@@ -260,6 +261,6 @@ def test_pictures_from_threads_leave_no_global_figures(tmp_path: Path) -> None:
     solver = trained(5, 3)
     paths = [tmp_path / f"{i}.png" for i in range(8)]
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda path: pictures.coefficients(solver, path), paths))
+        list(pool.map(lambda path: pictures.write(pictures.coefficients_figure(solver), path), paths))
     assert len({path.read_bytes() for path in paths}) == 1
     assert not _pylab_helpers.Gcf.figs

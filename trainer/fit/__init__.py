@@ -26,8 +26,11 @@ class Fit(Protocol):
 
     history: list[Progress]
 
-    def expected_calls(self) -> int:
-        """Network calls of a whole run in forward-equivalents, without the teacher's; an upper bound or an estimate."""
+    def expected_calls(self) -> tuple[int, int]:
+        """Network calls that `run` still needs in all processes, in forward-equivalents, the teacher's included.
+
+        Two estimates: the smaller and the larger one where it is not yet known which, else the same twice.
+        """
 
     def run(self) -> Iterator[Progress]:
         """Iterate to the end, from the beginning or from what `restore` set; state is consistent at each yield."""

@@ -31,7 +31,7 @@ VALIDATIONS = 20
 """How many times a run measures the validation error."""
 
 
-PHI_LEARNING_RATE = 2e-3
+PHI_LEARNING_RATE = 1e-3
 
 
 def default_learning_rate(solver: Solver) -> float:
@@ -70,26 +70,40 @@ class Adam:
         self._ahead: dict[int, Block] = {}
         self._split: bool | None = None
 
-    def expected_calls(self) -> int:
-        calls = self.solver.network_calls
-        batch, validated = self.pairs.targets.batch, VALIDATIONS * self.pairs.validation_blocks
-        return batch * calls * (self.settings.iterations * (4 if self.settings.recomputed else 3) + validated)
+    def expected_calls(self) -> tuple[int, int]:
+        left = range(self._iteration, self.settings.iterations)
+        validated = sum(self._validated_after(i) for i in left) * self.pairs.validation_blocks
+        rollouts = len(left) * (4 if self.settings.recomputed else 3) + validated
+        calls = self.pairs.targets.batch * self.solver.network_calls * rollouts
+        calls += self.pairs.expected_validation_calls() + self._expected_training_targets(len(left))
+        return calls, calls
+
+    def _expected_training_targets(self, iterations: int) -> int:
+        """Network calls of the teacher; endpoints that are not kept are made in every iteration."""
+        targets = self.pairs.targets
+        if targets.folder is None:
+            return targets.teacher_calls * targets.batch * iterations
+        used = min(self.settings.iterations, self.pairs.training_blocks)
+        return targets.teacher_calls * targets.missing("train", used)
 
     def run(self) -> Iterator[Progress]:
         total, losses = self.settings.iterations, []
-        interval = max(1, total // VALIDATIONS)
         if self._iteration == 0 and self.settings.lowered:
             lower_time(self.solver)
         for i in range(self._iteration, total):
             losses.append(self._step(i))
             self._iteration = i + 1
-            if (i + 1) % interval == 0 or i + 1 == total:
+            if self._validated_after(i):
                 error = self._validation_error()
                 mean = sum(losses) / len(losses)
                 losses = []
                 calls = round(self.pairs.cluster.total(self.network.total))
                 self.history.append(Progress(i + 1, mean, error, calls))
                 yield self.history[-1]
+
+    def _validated_after(self, iteration: int) -> bool:
+        total = self.settings.iterations
+        return (iteration + 1) % max(1, total // VALIDATIONS) == 0 or iteration + 1 == total
 
     def _validation_error(self) -> float:
         return endpoint_error(self.network, self.pairs.validation, self.solver, self.loss.features, self.pairs.cluster)

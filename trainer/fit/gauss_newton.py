@@ -15,7 +15,7 @@ from ..measure import endpoint, error_or_infinity
 from ..network import Network
 from ..targets import Pairs
 from . import Progress, history_from, history_tensor
-from .normal_equations import choose_difference_step, normal_equations
+from .normal_equations import CHOICE_ROLLOUTS, choose_difference_step, normal_equations, sides_moved
 from .parameters import Parameters
 from .starts import Start, as_it_is, worth_exploring
 
@@ -67,11 +67,22 @@ class GaussNewton:
         self._iteration = 0
         self._stalled = 0
 
-    def expected_calls(self) -> int:
-        batch, calls = self.pairs.targets.batch, self.solver.network_calls
-        jacobian = self._starts[0].parameters.jacobian_calls() + calls
-        blocks = sum(self._training_blocks(i) for i in range(self._iterations))
-        return batch * (jacobian * blocks + self._iterations * calls * self.pairs.validation_blocks)
+    def expected_calls(self) -> tuple[int, int]:
+        if self._difference_step:
+            calls = self.pairs.expected_calls() + self._calls_left(sides_moved(self._difference_step))
+            return calls, calls
+        before = self.pairs.expected_calls() + CHOICE_ROLLOUTS * self.solver.network_calls * self.pairs.targets.batch
+        return before + self._calls_left(1), before + self._calls_left(2)
+
+    def _calls_left(self, sides: int) -> int:
+        """Of the iterations to come, with one trial step each, as most take; a fit that stalls ends earlier."""
+        rollout, jacobian = self.solver.network_calls, self._starts[0].parameters.jacobian_calls(sides)
+        left = 0
+        for iteration in range(self._iterations if self._over else self._iteration, self._iterations):
+            blocks = self._training_blocks(iteration)
+            repeated = (blocks - self._dealt_whole(blocks, sides)) * (self.pairs.cluster.size - 1)
+            left += blocks * jacobian + rollout * (blocks + repeated + self.pairs.validation_blocks)
+        return self.pairs.targets.batch * left
 
     def run(self) -> Iterator[Progress]:
         if not self._difference_step:
@@ -81,7 +92,7 @@ class GaussNewton:
                     self.network, self.pairs.training[0], first.parameters, first.vector, self._generator
                 )
             )
-        while self._iteration < self._iterations and self._stalled < PATIENCE:
+        while not self._over:
             current = self._current()
             blocks = self._training_blocks(self._iteration)
             training_error = self._iterate(current, blocks)
@@ -97,6 +108,10 @@ class GaussNewton:
     @property
     def _iterations(self) -> int:
         return len(self._starts) * EXPLORING_ITERATIONS + self.settings.iterations
+
+    @property
+    def _over(self) -> bool:
+        return self._iteration >= self._iterations or self._stalled >= PATIENCE
 
     @property
     def _exploring(self) -> bool:
@@ -122,7 +137,7 @@ class GaussNewton:
     def _iterate(self, current: int, blocks: int) -> float:
         """One step of one start on the first so many blocks; returns the training loss after it."""
         parameters, vector = self._starts[current].parameters, self._vectors[current]
-        alone = self._dealt_whole(parameters, blocks)
+        alone = self._dealt_whole(blocks, sides_moved(self._difference_step))
         equations = normal_equations(
             self.network,
             self.pairs.training_among(alone),
@@ -148,9 +163,10 @@ class GaussNewton:
         self._dampings[current] = damping
         return loss
 
-    def _dealt_whole(self, parameters: Parameters, blocks: int) -> int:
+    def _dealt_whole(self, blocks: int, sides: int) -> int:
         """How many blocks are one process's each: all, or all but a rest whose columns are sooner done together."""
-        size, rollout, jacobian = self.pairs.cluster.size, self.solver.network_calls, parameters.jacobian_calls()
+        size, rollout = self.pairs.cluster.size, self.solver.network_calls
+        jacobian = self._starts[0].parameters.jacobian_calls(sides)
         rest = blocks % size
         together = rest * (rollout + (jacobian - rollout) / size)
         return blocks - rest if together < jacobian else blocks

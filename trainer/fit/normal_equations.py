@@ -20,6 +20,10 @@ from .parameters import Parameters
 
 NOISY_STEP = 0.02
 """A difference step that only a network with much rounding noise needs."""
+TRIED_STEPS = tuple(1e-3 * 2.0**k for k in range(8))
+"""Difference steps to choose from."""
+CHOICE_ROLLOUTS = 1 + len(TRIED_STEPS)
+"""Rollouts of one block that the choice takes."""
 CHUNK = 1 << 16
 """Residuals that are turned to float64 at a time."""
 
@@ -92,7 +96,8 @@ def normal_equations(
         sums.add(residual(end, block.target), columns)
     for index, drawn in together.items():
         owner = index % cluster.size
-        end, columns = columns_of(drawn, _dealt(parameters, cluster.size, owner)[cluster.rank])
+        dealt = _dealt(parameters, sides_moved(difference_step), cluster.size, owner)
+        end, columns = columns_of(drawn, dealt[cluster.rank])
         for others in cluster.gather(columns, to=owner):
             columns |= others
         if isinstance(drawn, Block):
@@ -100,11 +105,11 @@ def normal_equations(
     return sums.over_all(cluster)
 
 
-def _dealt(parameters: Parameters, size: int, owner: int) -> list[list[int]]:
+def _dealt(parameters: Parameters, sides: int, size: int, owner: int) -> list[list[int]]:
     """Which columns each process makes: about as many calls for each; the owner has the trial of the step to come."""
     busy, columns = [0] * size, [list[int]() for _ in range(size)]
     busy[owner] = parameters.solver.network_calls
-    for p, calls in sorted(enumerate(parameters.column_calls()), key=lambda item: -item[1]):
+    for p, calls in sorted(enumerate(parameters.column_calls(sides)), key=lambda item: -item[1]):
         process = busy.index(min(busy))
         busy[process] += calls
         columns[process].append(p)
@@ -148,23 +153,27 @@ def choose_difference_step(
     """The step at which a finite difference is least wrong, found along one random direction.
 
     Rounding in the network adds an error of noise / step, curvature one of step * second derivative; the second
-    difference over the step shows their sum. Steps from 1e-3 to 6.4e-2 are tried; where noise asks for a large one,
-    it is doubled, as moving both sides leaves no error of first order.
+    difference over the step shows their sum. TRIED_STEPS up to 6.4e-2 can win; where noise asks for a large one, it is
+    doubled, as moving both sides leaves no error of first order.
     """
     signs = torch.randint(0, 2, (len(parameters),), generator=generator, dtype=torch.float64) * 2 - 1
-    steps = [1e-3 * 2.0**k for k in range(8)]
     here = _end(network, block, parameters.plan(vector))
     ends: list[Tensor] = []
     with contextlib.suppress(ValueError, NonFiniteError):
-        ends += (_end(network, block, parameters.plan(vector + step * signs)) for step in steps)
+        ends += (_end(network, block, parameters.plan(vector + step * signs)) for step in TRIED_STEPS)
     if len(ends) < 2:
-        return steps[0]
+        return TRIED_STEPS[0]
     wrong = [
         float((here - 2 * near + far).double().norm()) / step
-        for step, near, far in zip(steps, ends, ends[1:], strict=False)
+        for step, near, far in zip(TRIED_STEPS, ends, ends[1:], strict=False)
     ]
-    best = steps[min(range(len(wrong)), key=wrong.__getitem__)]
+    best = TRIED_STEPS[min(range(len(wrong)), key=wrong.__getitem__)]
     return best if best < NOISY_STEP else 2 * best
+
+
+def sides_moved(difference_step: float) -> int:
+    """To how many sides a number is moved: both where noise asked for a large step."""
+    return 1 if difference_step < NOISY_STEP else 2
 
 
 def _moved(parameters: Parameters, vector: Tensor, index: int, step: float) -> dict[float, Plan]:
@@ -175,7 +184,7 @@ def _moved(parameters: Parameters, vector: Tensor, index: int, step: float) -> d
         direction[index] = distance
         with contextlib.suppress(ValueError):
             plans[distance] = parameters.plan(vector + direction)
-        if plans and step < NOISY_STEP:
+        if plans and sides_moved(step) == 1:
             break
     return plans
 

@@ -40,13 +40,16 @@ class Parameters:
     def __len__(self) -> int:
         return len(self.first_touched)
 
-    def jacobian_calls(self) -> int:
-        """Network calls of one pair's Jacobian by finite differences, with the rollout it starts from."""
-        return self.solver.network_calls + sum(self.column_calls())
+    def jacobian_calls(self, sides: int = 1) -> int:
+        """Network calls of one pair's Jacobian by finite differences, with the rollout it starts from.
 
-    def column_calls(self) -> list[int]:
+        sides: 1 where numbers are moved to one side, 2 to both.
+        """
+        return self.solver.network_calls + sum(self.column_calls(sides))
+
+    def column_calls(self, sides: int = 1) -> list[int]:
         """Network calls of each column, for one pair."""
-        return [self.solver.steps - row - int(not changes_call) for row, changes_call in self.first_touched]
+        return [sides * (self.solver.steps - row - int(not changes_call)) for row, changes_call in self.first_touched]
 
     def read(self, solver: DyWeight) -> Tensor:
         """The numbers of a solver of this shape."""
