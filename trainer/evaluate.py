@@ -19,7 +19,7 @@ from .errors import TrainerError
 from .measure import errors_at_equal_calls, errors_over_calls
 from .memory import peak_bytes, reset_peak
 from .network import Network
-from .report import draw, table, write_json
+from .report import draw, shown_prompts, table, write_json
 from .targets import Targets, Teacher, default_cache, deviation, fingerprint
 
 
@@ -69,6 +69,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
         "samples": count * options.batch,
         "teacher": options.teacher,
         "error_over_steps": curves,
+        "prompts": shown_prompts(network, blocks[0]),
         "solver": str(options.solver),
         "provenance": solver.provenance,
     }

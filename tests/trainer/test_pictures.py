@@ -2,7 +2,6 @@ import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -182,63 +181,6 @@ def test_a_line_leads_to_the_calls_the_best_handcrafted_solver_needs(drawn: list
     ]
     assert [list(line) for line in reading] == [[4, 9, 9], [5, 10.4, 10.4]]
     assert [text.get_text() for text in axes.texts] == ["same error\nat 9 calls"]
-
-
-@pytest.mark.parametrize(
-    "shape", [(9, 8, 8), (4, 16, 24, 3), (2, 512, 384, 3), (1, 8, 8)], ids=["grey", "colour", "large", "one"]
-)
-def test_samples_writes_a_picture(shape: tuple[int, ...], tmp_path: Path) -> None:
-    images = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    grid = {"teacher: ipndm\n60 calls": images, "DyWeight, 5 calls": images, "broken $x_": images * math.nan}
-    pictures.samples(grid, tmp_path / "picture.png", "the same noise in each column")
-    picture(tmp_path / "picture.png")
-
-
-def test_small_samples_keep_their_pixels(drawn: list[Figure]) -> None:
-    images = torch.zeros(2, 8, 8)
-    images[1, 0, 0] = 1
-    pictures.samples({"teacher": images, "DyWeight": images}, "unused")
-    page = drawn[0].axes[0].images[0].get_array()
-    side, start = pictures.CELL // 8 * 8, pictures.CELL // 8 * 8 + pictures.GAP
-    assert page.shape == (2 * start, 2 * side + pictures.GAP, 3)
-    assert set(np.unique(page)) == {0.0, 1.0}
-    assert (page[: side // 8, start : start + side // 8] == 1).all() and (page[:side, :side] == 0).all()
-    assert [text.get_text() for text in drawn[0].axes[0].texts] == ["teacher", "DyWeight"]
-
-
-def test_as_images_asks_the_checkpoint_first() -> None:
-    latents = torch.full((2, 1, 4, 4), 3.0, requires_grad=True)
-    images = pictures.as_images(latents, SimpleNamespace(images=lambda x: x[:, 0]))
-    assert images is not None and images.shape == (2, 4, 4) and float(images.max()) == 1 and not images.requires_grad
-
-
-@pytest.mark.parametrize(
-    "shape, expected",
-    [
-        ((2, 1, 6, 5), (2, 6, 5)),
-        ((2, 2, 6, 5), (2, 6, 5)),
-        ((2, 3, 6, 5), (2, 6, 5, 3)),
-        ((2, 16, 6, 5), (2, 6, 5, 3)),
-        ((2, 16, 7, 6, 5), (2, 6, 5, 3)),
-        ((2, 16), None),
-        ((2, 24, 64), None),
-    ],
-)
-def test_as_images_without_a_decoder(shape: tuple[int, ...], expected: tuple[int, ...] | None) -> None:
-    latents = 10 * torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    images = pictures.as_images(latents.to(torch.bfloat16), object())
-    assert (None if images is None else tuple(images.shape)) == expected
-    if images is not None:
-        assert float(images.min()) == 0 and float(images.max()) == 1 and float(images.std()) > 0.1
-
-
-def test_as_images_takes_the_middle_frame_and_bears_constant_latents() -> None:
-    video = torch.zeros(1, 3, 5, 2, 2)
-    video[:, :, 2] = torch.arange(4.0).reshape(2, 2)
-    images = pictures.as_images(video, object())
-    assert images is not None and float(images[0, 1, 1].min()) == 1 and float(images[0, 0, 0].max()) == 0
-    constant = pictures.as_images(torch.ones(2, 1, 4, 4), object())
-    assert constant is not None and bool(torch.isfinite(constant).all())
 
 
 @pytest.mark.parametrize("samplers, dimension", [(0, 2), (1, 1), (2, 16), (5, 2), (8, 2)])

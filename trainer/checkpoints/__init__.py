@@ -30,7 +30,8 @@ class Checkpoint(Protocol):
     hashed), `model_family`, `prediction_type` (str), `shift`, `guidance` (numbers), `schedule_recipe` (dict of JSON
     values: how `schedule` makes its sigmas), all kept in the file; `condition(cond)` (-> [batch, width], what a solver
     with a network may read of the condition; see `dyweight.conditions`); `images(x)` (a latent batch -> [B, height,
-    width] or [B, height, width, 3] in 0..1, for pictures).
+    width] or [B, height, width, 3] in 0..1, for pictures; None where it can't); `captions(cond)` (-> a text for each
+    sample, as its prompt, for pictures and report.json; None where there are none).
     """
 
     shape: Sequence[int]
@@ -93,7 +94,15 @@ def checked(made: object, name: str) -> Checkpoint:
         raise CheckpointError(f"--ckpt {name}: draw(generator, 2)[0] must be {expected}, got {_describe(drawn[0])}")
     if not drawn[0].is_floating_point() or not bool(torch.isfinite(drawn[0]).all()):
         raise CheckpointError(f"--ckpt {name}: draw(generator, 2)[0] must be finite floating-point numbers")
+    _check_captions(made, drawn[1], name)
     return checkpoint
+
+
+def _check_captions(made: object, cond: object, name: str) -> None:
+    """Before a fit, not after it."""
+    captions = made.captions(cond) if hasattr(made, "captions") else None
+    if captions is not None and not (len(captions) == 2 and all(isinstance(text, str) for text in captions)):
+        raise CheckpointError(f"--ckpt {name}: captions(cond) must be a text for each of 2 samples, got {captions!r}")
 
 
 def _from_comfyui(name: str, options: ComfyOptions, cache: Path | None) -> object:

@@ -119,6 +119,10 @@ class Digits:
         """Class labels [B] -> what a solver may read of them, [B, 10]."""
         return conditions.of_class(cond, CLASSES)
 
+    def captions(self, cond: Tensor) -> list[str]:
+        """Class labels [B] -> the digits as texts."""
+        return [str(label) for label in cond.tolist()]
+
     def images(self, x: Tensor) -> Tensor:
         """x [B, 1, 8, 8] -> pictures [B, 8, 8] between 0 (paper) and 1 (ink)."""
         return ((x[:, 0] + 1) / 2).clamp(0, 1)

@@ -91,6 +91,11 @@ class ComfyCheckpoint:
         cross, pooled = self._conditions.cross_attn, self._conditions.pooled
         return torch.cat([conditions.of_text(cross[i], pooled[i]) for i in cond.tolist()])
 
+    def captions(self, cond: Tensor) -> list[str] | None:
+        """Prompt numbers [B] -> the prompts, None where a file of conditions does not tell them."""
+        prompts = self._conditions.prompts
+        return None if prompts is None else [prompts[i] for i in cond.tolist()]
+
     def denoise(self, x: Tensor, sigma: Tensor, cond: Tensor) -> Tensor:
         """x [B, *shape], sigma [B], prompt numbers [B] -> clean x; smaller batches where memory does not suffice."""
         positive = self._positive(cond.tolist())
@@ -187,7 +192,7 @@ class ComfyCheckpoint:
         kind = options.clip_type or family_of(self.model_family).clip_type
         key = [*map(file_digest, files), *map(str, self._loaded.text_loras), kind]
         found = encoded([*prompts, options.negative], lambda: self._loaded.clip(files, kind), key, self._cache)
-        positive = Conditions(found.cross_attn[:-1], found.extra[:-1])
+        positive = Conditions(found.cross_attn[:-1], found.extra[:-1], prompts)
         if not positive.tells_apart(prompts):
             names = ", ".join(path.name for path in files)
             raise CheckpointError(f"{names}: no text encoders of {self.model_family}; name them with --clip")

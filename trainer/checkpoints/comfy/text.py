@@ -5,12 +5,12 @@ import hashlib
 import importlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -30,6 +30,8 @@ class Conditions:
     """[1, tokens, width] each"""
     extra: list[dict[str, Tensor]]
     """What else the encoders give, by ComfyUI's names, as pooled_output [1, width], attention_mask [1, tokens]."""
+    prompts: list[str] | None = None
+    """The texts, where they are known."""
 
     @property
     def pooled(self) -> list[Tensor | None]:
@@ -85,11 +87,15 @@ def read_conditions(path: Path) -> tuple[Conditions, Conditions | None, str]:
     """(conditions, the negative one if there is one, digest) of a file.
 
     It has cross_attn [n, tokens, width], perhaps pooled [n, width], negative_cross_attn [1, tokens, width] and
-    negative_pooled [1, width]. Raises CheckpointError.
+    negative_pooled [1, width]; its metadata may have prompts, n texts with "; " between them. Raises CheckpointError.
     """
     try:
-        tensors = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            texts = (file.metadata() or {}).get("prompts", "").split("; ")
         positive, negative = _rows(tensors, ""), None
+        if len(texts) == len(positive) and all(texts):
+            positive = replace(positive, prompts=texts)
         if "negative_cross_attn" in tensors:
             negative = _rows(tensors, "negative_")
     except (OSError, SafetensorError, KeyError, ValueError) as error:

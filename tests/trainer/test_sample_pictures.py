@@ -1,0 +1,120 @@
+"""samples.png: rows, columns, and what stands above them."""
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from matplotlib import font_manager
+from matplotlib.figure import Figure
+from PIL import Image
+
+from trainer import pictures, sample_pictures
+from trainer.sample_pictures import shortened
+
+LONG = (
+    "A photograph of an elderly fisherman mending a green net on a stone quay, soft morning light, shallow depth of "
+    "field, incomprehensibilitiesofaverylongword"
+)
+
+
+def picture(path: Path) -> np.ndarray:
+    """The decoded PNG, of sensible size."""
+    assert path.read_bytes().startswith(b"\x89PNG")
+    pixels = np.asarray(Image.open(path).convert("RGB"))
+    assert 60 <= pixels.shape[0] <= 2400 and 150 <= pixels.shape[1] <= 2400
+    assert (pixels[0, 0] == 255).all() and pixels.std() > 1
+    return pixels
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that would have been written."""
+    figures: list[Figure] = []
+    monkeypatch.setattr(pictures, "write", lambda figure, path: figures.append(figure))
+    return figures
+
+
+@pytest.mark.parametrize(
+    "shape", [(9, 8, 8), (4, 16, 24, 3), (2, 512, 384, 3), (1, 8, 8)], ids=["grey", "colour", "large", "one"]
+)
+def test_samples_writes_a_picture(shape: tuple[int, ...], tmp_path: Path) -> None:
+    images = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    grid = {"teacher: ipndm\n60 calls": images, "DyWeight, 5 calls": images, "broken $x_": images * math.nan}
+    sample_pictures.samples(grid, tmp_path / "picture.png", "the same noise in each column")
+    picture(tmp_path / "picture.png")
+
+
+def test_small_samples_keep_their_pixels(drawn: list[Figure]) -> None:
+    images = torch.zeros(2, 8, 8)
+    images[1, 0, 0] = 1
+    sample_pictures.samples({"teacher": images, "DyWeight": images}, "unused")
+    page = drawn[0].axes[0].images[0].get_array()
+    side, start = sample_pictures.CELL // 8 * 8, sample_pictures.CELL // 8 * 8 + sample_pictures.GAP
+    assert page.shape == (2 * start, 2 * side + sample_pictures.GAP, 3)
+    assert set(np.unique(page)) == {0.0, 1.0}
+    assert (page[: side // 8, start : start + side // 8] == 1).all() and (page[:side, :side] == 0).all()
+    assert [text.get_text() for text in drawn[0].axes[0].texts] == ["teacher", "DyWeight"]
+
+
+def test_as_images_asks_the_checkpoint_first() -> None:
+    latents = torch.full((2, 1, 4, 4), 3.0, requires_grad=True)
+    images = sample_pictures.as_images(latents, SimpleNamespace(images=lambda x: x[:, 0]))
+    assert images is not None and images.shape == (2, 4, 4) and float(images.max()) == 1 and not images.requires_grad
+
+
+@pytest.mark.parametrize(
+    "shape, expected",
+    [
+        ((2, 1, 6, 5), (2, 6, 5)),
+        ((2, 2, 6, 5), (2, 6, 5)),
+        ((2, 3, 6, 5), (2, 6, 5, 3)),
+        ((2, 16, 6, 5), (2, 6, 5, 3)),
+        ((2, 16, 7, 6, 5), (2, 6, 5, 3)),
+        ((2, 16), None),
+        ((2, 24, 64), None),
+    ],
+)
+def test_as_images_without_a_decoder(shape: tuple[int, ...], expected: tuple[int, ...] | None) -> None:
+    latents = 10 * torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    images = sample_pictures.as_images(latents.to(torch.bfloat16), object())
+    assert (None if images is None else tuple(images.shape)) == expected
+    if images is not None:
+        assert float(images.min()) == 0 and float(images.max()) == 1 and float(images.std()) > 0.1
+
+
+def test_as_images_takes_the_middle_frame_and_bears_constant_latents() -> None:
+    video = torch.zeros(1, 3, 5, 2, 2)
+    video[:, :, 2] = torch.arange(4.0).reshape(2, 2)
+    images = sample_pictures.as_images(video, object())
+    assert images is not None and float(images[0, 1, 1].min()) == 1 and float(images[0, 0, 0].max()) == 0
+    constant = sample_pictures.as_images(torch.ones(2, 1, 4, 4), object())
+    assert constant is not None and bool(torch.isfinite(constant).all())
+
+
+@pytest.mark.parametrize("width", [112, 75, 30])
+@pytest.mark.parametrize("captions", [[LONG] * 3, ["7", LONG, ""], ["雪の中の赤い鳥居、静かな朝、遠くに山" * 2] * 3])
+@pytest.mark.parametrize("count", [3, 10])
+def test_captions_stand_above_their_own_column_and_below_the_title(
+    count: int, captions: list[str], width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(pictures, "write", lambda figure, path, write=pictures.write: figures.append(figure) or write(figure, path))
+    images = torch.zeros(count, 112, width)
+    captions = (captions * 4)[:count]
+    sample_pictures.samples({"teacher": images, "a": images}, tmp_path / "picture.png", "a title", captions)
+    picture(tmp_path / "picture.png")
+    (axes,) = figures[0].axes
+    column = width + sample_pictures.GAP
+    texts = [text for text in axes.texts if text.get_text() not in ("teacher", "a")]
+    assert len(texts) == count
+    title = axes.title.get_window_extent() if axes.title.get_text() else axes._left_title.get_window_extent()
+    for i, text in enumerate(texts):
+        if not text.get_text():
+            continue
+        box = text.get_window_extent().transformed(axes.transData.inverted())
+        assert i * column - 1 <= box.x0 and box.x1 <= (i + 1) * column and max(box.y0, box.y1) <= 0
+        assert text.get_window_extent().y1 <= title.y0 + 1
