@@ -1,7 +1,7 @@
 """What a table for each sample costs: time of phi and of the whole plan against sampling with 5 calls in ComfyUI.
 
-`python -m benchmarks.phi_cost [--comfyui PATH] [--width 64 512] [--batch 1 8]` samples the small FLUX of the tests, which is small
-enough that everything beside the network shows: its own latent of 8 x 8 and one of 64 x 64 (512 pixels). A real model
+`python -m benchmarks.phi_cost [--comfyui PATH] [--width 64 512] [--batch 1 8]` samples the small FLUX of the tests, so
+small that everything beside the network shows: its own latent of 8 x 8, and one of 64 x 64 (512 pixels). A real model
 takes longer in the network and the same in phi.
 """
 
@@ -55,7 +55,7 @@ def runs_of(kind: str, flux: ComfyCheckpoint, batch: int) -> Mapping[str, Callab
     unit, asked = noise.cpu() / first, solver.sigmas.float()
 
     def in_the_node() -> object:
-        """Another batch of the same size would be read from the guider, as here from the checkpoint."""
+        """All that the node does before the first call; the condition comes from the guider there."""
         given: Tensor = noise / first
         return place(solver, asked, noise=given, condition=flux.condition(prompts))
 
@@ -74,7 +74,7 @@ def main() -> int:
     parser.add_argument("--comfyui", type=Path, help="by default as for the trainer")
     parser.add_argument("--width", type=int, nargs="+", default=[64, 512], help="of the picture, in pixels")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
-    parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--repeats", type=int, default=10)
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(f"{STEPS} calls of the small FLUX, one thread; in % of the sampling time, median of {options.repeats} turns")

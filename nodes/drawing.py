@@ -63,7 +63,7 @@ def _spread(solver: Indis | InstanceDyWeight, sheet: "_Sheet") -> None:
     noise = torch.randn(NOISES, max(1, channels), *grid, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         plan = solver.plan(noise=(noise.squeeze(1) if channels == len(grid) == 1 else noise) * float(solver.sigmas[0]))
-    queries = torch.atleast_2d(plan.query_sigmas)
+    queries = _by_sample(plan.query_sigmas)
     alike, asked = len(queries) == 1, _asked(solver)
     of = "the same for every noise, no prompt" if alike else f"{len(queries)} noises, no prompt"
     if isinstance(solver, InstanceDyWeight):
@@ -92,13 +92,17 @@ def _weights_of(solver: InstanceDyWeight, plan: Plan) -> Tensor:
     return torch.stack(padded, -2).reshape(-1, solver.steps, solver.order)
 
 
+def _by_sample(values: Tensor) -> Tensor:
+    """[n] or [B, n] -> [B, n]."""
+    return values.reshape(-1, values.shape[-1])
+
+
 def _curves(solver: Solver, plan: Plan, sheet: "_Sheet") -> None:
     calls, asked = -(-plan.rows // solver.steps), _asked(solver)
     schedule = [(min(n * calls, plan.rows), level) for n, level in enumerate(solver.sigmas.tolist())]
-    states = [list(enumerate(levels)) for levels in torch.atleast_2d(plan.sigmas).unique(dim=0).tolist()]
+    states = [list(enumerate(levels)) for levels in torch.unique(_by_sample(plan.sigmas), dim=0).tolist()]
     queries = [
-        [(n, level) for n, level in enumerate(levels) if asked[n]]
-        for levels in torch.atleast_2d(plan.query_sigmas).tolist()
+        [(n, level) for n, level in enumerate(levels) if asked[n]] for levels in _by_sample(plan.query_sigmas).tolist()
     ]
     sheet.curves(schedule, states, queries)
 

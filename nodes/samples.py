@@ -17,18 +17,17 @@ def read_samples(solver: Solver, model: Any, x: Tensor) -> dict[str, Tensor | No
     if not solver.reads_samples:
         return {"noise": None, "condition": None}
     noise = getattr(model, "noise", None)
-    known = noise is not None and noise.shape == x.shape and bool(noise.any())
     guider = getattr(model, "inner_model", None)
-    return {
-        "noise": _as_drawn(noise, solver, guider) if known else None,
-        "condition": _condition(guider, len(x)),
-    }
+    if noise is not None:
+        known = noise.shape == x.shape and bool(noise.any())
+        noise = _as_drawn(noise, solver, guider) if known else None
+    return {"noise": noise, "condition": _condition(guider, len(x))}
 
 
 def _as_drawn(noise: Tensor, solver: Solver, guider: Any) -> Tensor:
     """The noise as the trainer draws it: ComfyUI scales that of an eps model a little above the first sigma."""
     sampling = getattr(getattr(guider, "inner_model", None), "model_sampling", None)
-    if not hasattr(sampling, "noise_scaling"):
+    if sampling is None or not hasattr(sampling, "noise_scaling"):
         return noise
     first = solver.sigmas[0].to(noise.dtype).to(noise.device)
     scaled: Tensor = sampling.noise_scaling(first, noise, torch.zeros_like(noise), True)

@@ -55,7 +55,9 @@ def test_three_steps_end_at_most_half_as_far_as_the_best_of_comfyuis_samplers(ch
     samples = ["--samples", 64, "--batch", 32, "--teacher", "ipndm:50", "--max-calls", 4, "--cache", tmp_path / "cache"]
     done = trainer(checkout, "evaluate", "--solver", distilled[0], "--out", tmp_path / "out", *samples)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    errors = json.loads((tmp_path / "out" / "report.json").read_text())["endpoint_error"]
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    errors = report["endpoint_error"]
+    assert len(report["prompts"]) == 10 and all(text.endswith((", dark", ", bright")) for text in report["prompts"])
     rivals = {name: error for name, error in errors.items() if name != "dyweight"}
     assert {name.split("/")[0] for name in rivals} >= {"euler", "dpmpp_2m", "uni_pc", "res_multistep"}
     assert errors["dyweight"] <= 0.5 * min(error for error in rivals.values() if error is not None)

@@ -40,6 +40,21 @@ def test_every_kind_of_latent_has_a_report(shape: tuple[int, ...], commands: Any
     assert outcome.report(tmp_path / "report")["endpoint_error"]["dyweight"] > 0
 
 
+def test_the_report_has_the_whole_captions_of_the_samples_shown(commands: Any, peaks: Any, tmp_path: Path) -> None:
+    texts = [f"a very long prompt of several lines, {i} " + "and so on " * 30 for i in range(16)]
+    model = peaks((1, 4, 4))
+    model.captions = lambda cond: None
+    assert commands.distill(model, "--steps", 2, *QUICK, "--report", tmp_path).report(tmp_path)["prompts"] is None
+    draw = model.draw
+    model.draw = lambda generator, batch: (draw(generator, batch)[0], torch.arange(batch))
+    model.captions = lambda cond: [texts[i] for i in cond.tolist()]
+    arguments = ("--steps", 2, *QUICK, "--batch", 16, "--report", tmp_path)
+    outcome = commands.distill(model, *arguments)
+    assert outcome.status == 0, outcome.errors
+    assert outcome.report(tmp_path)["prompts"] == texts[:10]
+    assert (tmp_path / "samples.png").exists()
+
+
 def test_errors_are_measured_on_unseen_pairs_and_mean_what_they_say(
     commands: Any, peaks: Any, quick_pictures: None, tmp_path: Path
 ) -> None:

@@ -3,18 +3,18 @@
 import math
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from matplotlib import font_manager
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from trainer import pictures, sample_pictures
 from trainer.sample_pictures import shortened
 
+WRITE = pictures.write
 LONG = (
     "A photograph of an elderly fisherman mending a green net on a stone quay, soft morning light, shallow depth of "
     "field, incomprehensibilitiesofaverylongword"
@@ -95,26 +95,49 @@ def test_as_images_takes_the_middle_frame_and_bears_constant_latents() -> None:
     assert constant is not None and bool(torch.isfinite(constant).all())
 
 
+JAPANESE = "雪の中の赤い鳥居、静かな朝、遠くに山" * 2
+
+
 @pytest.mark.parametrize("width", [112, 75, 30])
-@pytest.mark.parametrize("captions", [[LONG] * 3, ["7", LONG, ""], ["雪の中の赤い鳥居、静かな朝、遠くに山" * 2] * 3])
-@pytest.mark.parametrize("count", [3, 10])
+@pytest.mark.parametrize("captions", [[LONG] * 10, ["7", LONG, "", JAPANESE, "two\nlines"]], ids=["long", "mixed"])
 def test_captions_stand_above_their_own_column_and_below_the_title(
-    count: int, captions: list[str], width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    captions: list[str], width: int, drawn: list[Figure], tmp_path: Path
 ) -> None:
-    figures: list[Figure] = []
-    monkeypatch.setattr(pictures, "write", lambda figure, path, write=pictures.write: figures.append(figure) or write(figure, path))
-    images = torch.zeros(count, 112, width)
-    captions = (captions * 4)[:count]
-    sample_pictures.samples({"teacher": images, "a": images}, tmp_path / "picture.png", "a title", captions)
-    picture(tmp_path / "picture.png")
-    (axes,) = figures[0].axes
-    column = width + sample_pictures.GAP
-    texts = [text for text in axes.texts if text.get_text() not in ("teacher", "a")]
-    assert len(texts) == count
-    title = axes.title.get_window_extent() if axes.title.get_text() else axes._left_title.get_window_extent()
-    for i, text in enumerate(texts):
-        if not text.get_text():
-            continue
-        box = text.get_window_extent().transformed(axes.transData.inverted())
-        assert i * column - 1 <= box.x0 and box.x1 <= (i + 1) * column and max(box.y0, box.y1) <= 0
-        assert text.get_window_extent().y1 <= title.y0 + 1
+    images = torch.zeros(len(captions), 112, width)
+    sample_pictures.samples({"teacher": images, "DyWeight": images}, "unused", "a title", captions)
+    WRITE(drawn[0], tmp_path / "picture.png")
+    (axes,) = drawn[0].axes
+    shown = [text for text in axes.texts if text.get_text() not in ("teacher", "DyWeight")]
+    (title,) = (text for text in drawn[0].findobj(Text) if text.get_text() == "a title")
+    top = axes.transData.transform((0, 0))[1]
+    assert len(shown) == len(captions)
+    for i, text in enumerate(shown):
+        box, column = text.get_window_extent(), width + sample_pictures.GAP
+        if text.get_text():
+            left, right = (axes.transData.inverted().transform((x, 0))[0] for x in (box.x0, box.x1))
+            assert i * column - 2 <= left and right <= (i + 1) * column
+            assert top < box.y0 and box.y1 <= title.get_window_extent().y0
+
+
+def test_a_picture_with_captions_is_written(tmp_path: Path) -> None:
+    images = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0))
+    sample_pictures.samples({"teacher": images}, tmp_path / "without.png", "a title")
+    sample_pictures.samples({"teacher": images}, tmp_path / "with.png", "a title", [LONG, "$x_1", JAPANESE])
+    assert len(picture(tmp_path / "with.png")) > len(picture(tmp_path / "without.png"))
+
+
+@pytest.mark.parametrize("width", [20, 112, 1000])
+def test_a_shortened_caption_is_its_beginning_in_at_most_three_lines(width: int) -> None:
+    lines = shortened(LONG, width).splitlines()
+    whole = "".join(lines).rstrip("…").replace(" ", "")
+    assert 1 <= len(lines) <= 3 and LONG.replace(" ", "").startswith(whole)
+    assert lines[-1].endswith("…") == (whole != LONG.replace(" ", ""))
+    assert shortened("red disc", 112) == "red disc"
+
+
+@pytest.mark.filterwarnings("error")
+def test_letters_that_no_font_has_are_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "fonts", lambda: [pictures.FONT])
+    assert shortened("Blüte 花", 112) == "Blüte " + sample_pictures.MISSING
+    sample_pictures.samples({"teacher": torch.zeros(1, 8, 8)}, tmp_path / "picture.png", "a title", ["花"])
+    assert (tmp_path / "picture.png").exists()

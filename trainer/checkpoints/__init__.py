@@ -101,7 +101,7 @@ def checked(made: object, name: str) -> Checkpoint:
 def _check_captions(made: object, cond: object, name: str) -> None:
     """Before a fit, not after it."""
     captions = made.captions(cond) if hasattr(made, "captions") else None
-    if captions is not None and not (len(captions) == 2 and all(isinstance(text, str) for text in captions)):
+    if captions is not None and (isinstance(captions, str) or [type(text) for text in captions] != [str, str]):
         raise CheckpointError(f"--ckpt {name}: captions(cond) must be a text for each of 2 samples, got {captions!r}")
 
 

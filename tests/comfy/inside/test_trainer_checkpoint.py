@@ -88,6 +88,10 @@ def test_a_batch_of_prompts_is_its_members_one_by_one(trainer, files, family):
     assert torch.allclose(whole, torch.cat(single), rtol=1e-4, atol=1e-4)
 
 
+def test_conditions_without_texts_have_no_captions(trainer, files, family):
+    assert checkpoint(trainer, files, family).captions(torch.tensor([1])) is None
+
+
 def test_noise_and_schedule_are_comfyuis(trainer, files, family):
     made = checkpoint(trainer, files, family)
     noise, _ = drawn(made, 64)

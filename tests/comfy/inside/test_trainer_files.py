@@ -173,6 +173,7 @@ def test_prompts_are_encoded_once_and_the_encoder_is_gone_before_the_first_step(
     assert len(encoder.seen) == 4
     assert again.fingerprint == first.fingerprint
     assert torch.equal(answer(again), answer(first))
+    assert first.captions(torch.tensor([2, 0])) == [PROMPTS[2], PROMPTS[0]]
     assert first.made_for["prompts"] == 3 and first.made_for["prompts_file"] == "prompts.txt"
     assert first.made_for["text_encoders"] == ["clip.safetensors"] and first.made_for["negative"] == "blurry"
 

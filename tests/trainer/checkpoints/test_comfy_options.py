@@ -93,6 +93,15 @@ def test_conditions_of_a_file_make_batches_row_by_row(tmp_path):
     assert len(digest) == 16
 
 
+@pytest.mark.parametrize(
+    ("told", "found"),
+    [("red disc, dark; a fox; snow", ["red disc, dark", "a fox", "snow"]), ("a fox; snow", None), ("; ; ", None)],
+)
+def test_a_file_of_conditions_may_tell_their_prompts(tmp_path, told, found):
+    save_file({"cross_attn": torch.randn(3, 4, 5)}, tmp_path / "c.safetensors", {"prompts": told})
+    assert read_conditions(tmp_path / "c.safetensors")[0].prompts == found
+
+
 @pytest.mark.parametrize("tensors", [{}, {"cross_attn": torch.zeros(2, 3)}, {"pooled": torch.zeros(2, 3)}])
 def test_a_file_without_conditions_is_named(tmp_path, tensors):
     save_file(tensors or {"x": torch.zeros(1)}, tmp_path / "c.safetensors")

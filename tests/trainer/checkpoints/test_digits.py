@@ -118,6 +118,10 @@ def test_a_batch_equals_its_members(digits: Digits) -> None:
     torch.testing.assert_close(together, torch.cat(members), atol=1e-5, rtol=1e-5)
 
 
+def test_captions_are_the_classes(digits: Digits) -> None:
+    assert digits.captions(torch.tensor([3, 0, 9])) == ["3", "0", "9"]
+
+
 def test_images_are_pictures(digits: Digits) -> None:
     x = torch.tensor([-3.0, -1.0, 0.0, 1.0, 2.0]).reshape(5, 1, 1, 1).expand(5, *digits.shape)
     images = digits.images(x)

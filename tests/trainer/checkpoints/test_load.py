@@ -134,6 +134,14 @@ def test_a_wrong_draw_is_a_clear_error(draw: Callable[..., Any]) -> None:
         checked(changed(draw=draw), "mine")
 
 
+@pytest.mark.parametrize("captions", [["one"], "ab", [1, 2], []], ids=str)
+def test_captions_that_do_not_fit_are_a_clear_error_before_a_fit(captions: Any) -> None:
+    with pytest.raises(CheckpointError, match=r"--ckpt mine: captions\(cond\)"):
+        checked(changed(captions=lambda cond: captions), "mine")
+    for right in (None, ["a", "b"]):
+        checked(changed(captions=lambda cond, right=right: right), "mine")
+
+
 @pytest.mark.parametrize("shape", [3, None, (2.5,), ("a",)])
 def test_a_shape_that_is_none_is_a_clear_error(shape: Any) -> None:
     wrong = changed()
