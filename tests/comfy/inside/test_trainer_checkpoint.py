@@ -115,7 +115,7 @@ def test_a_rival_is_comfyuis_own_run(trainer, files, sampler):
     assert calls == 6
 
 
-def test_the_endpoint_of_the_trainer_is_that_of_the_node(trainer, files, family, tmp_path):
+def test_the_endpoint_of_the_trainer_is_that_of_the_node(pack, trainer, files, family, tmp_path):
     """The file that the trainer writes gives in KSamplerAdvanced, from the same noise, what it gave in the trainer."""
     import dyweight
 
@@ -131,10 +131,7 @@ def test_the_endpoint_of_the_trainer_is_that_of_the_node(trainer, files, family,
         trained = dyweight.sample(lambda x, s: made.denoise(x, s, torch.zeros(1).long()), scaled, solver.plan())
     path = tmp_path / "solver.safetensors"
     dyweight.save_solver(solver, path, {})
-    import nodes
-
-    pack_solver = sys.modules[nodes.NODE_CLASS_MAPPINGS["DyWeightSampler"].__module__].DyWeight
-    loaded = sys.modules[pack_solver.__module__.rpartition(".solvers")[0]].load_solver(path)
+    loaded = pack.dyweight.load_solver(path)
     applied = tools.call("DyWeightApply", model=tools.model(family), solver=loaded)
     sampled = tools.guided(applied, family, tools.select("dyweight"), solver.sigmas.float(), unit)
     sampled = tools.model(family).model.process_latent_in(sampled)
