@@ -1,0 +1,78 @@
+"""`python -m benchmarks` lists the studies and measurements; `python -m benchmarks NAME ...` runs one."""
+
+import ast
+import importlib.util
+import runpy
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+
+from dyweight.names import did_you_mean
+
+STUDIES = {
+    name: f"benchmarks.studies.{name.replace('-', '_')}"
+    for name in (
+        "numerical",
+        "time-shifting",
+        "ablations",
+        "initialisation",
+        "supervision",
+        "teachers",
+        "transfer",
+        "rivals",
+    )
+}
+"""Of the DyWeight paper: each seeded, with a table, a figure and `--quick`."""
+MEASUREMENTS = {
+    "fit-methods": "benchmarks.fit_methods",
+    "tree": "benchmarks.tree.__main__",
+    "instance-aware": "benchmarks.instance_aware",
+    "phi-cost": "benchmarks.phi_cost",
+    "overhead": "benchmarks.overhead",
+    "comfy-overhead": "benchmarks.comfy_overhead",
+    "schedule-rules": "benchmarks.schedule_rules",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if not given or given[0] in ("-h", "--help"):
+        print(listing())
+        return 0
+    known = STUDIES | MEASUREMENTS
+    if given[0] not in known:
+        print(f"{given[0]}: {did_you_mean(given[0], list(known))}`python -m benchmarks` lists them", file=sys.stderr)
+        return 2
+    sys.argv = [f"python -m benchmarks {given[0]}", *given[1:]]
+    runpy.run_module(known[given[0]], run_name="__main__")
+    return 0
+
+
+def listing() -> str:
+    """What there is, each with the first line of its docstring."""
+    parts = ["python -m benchmarks NAME [--help]; studies take --quick, --seeds and --out FOLDER"]
+    for title, names in (("Studies of the DyWeight paper", STUDIES), ("Measurements", MEASUREMENTS)):
+        parts += ["", title, *_lines(names)]
+    return "\n".join(parts)
+
+
+def _lines(modules: Mapping[str, str]) -> list[str]:
+    width = max(map(len, STUDIES | MEASUREMENTS)) + 4
+    return [
+        textwrap.fill(_summary(module), 100, initial_indent=f"  {name:<{width - 2}}", subsequent_indent=" " * width)
+        for name, module in modules.items()
+    ]
+
+
+def _summary(module: str) -> str:
+    """The first paragraph of a module's docstring, without importing it."""
+    spec = importlib.util.find_spec(module)
+    assert spec is not None and spec.origin is not None
+    with open(spec.origin, encoding="utf-8") as file:
+        text = ast.get_docstring(ast.parse(file.read())) or ""
+    return " ".join(text.partition("\n\n")[0].split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
