@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange, repeat
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from torch import Tensor
@@ -58,12 +59,17 @@ def shortened(caption: str, width: int) -> str:
     """A caption in at most LINES lines of so many pixels; a letter that no font has becomes MISSING."""
     letters = max(4, int(width * 72 / DPI / TINY / LETTER_WIDTH))
     known = "".join(letter if letter.isspace() or _drawable(letter) else MISSING for letter in caption)
-    # East Asian letters are twice as wide: a mark that takes a place beside each, and goes again.
-    wide = "".join(letter + "\0" * (unicodedata.east_asian_width(letter) in "WF") for letter in known)
+    # A mark that takes a place beside each wide letter, and goes again.
+    wide = "".join(letter + "\0" * _is_wide(letter) for letter in known)
     lines = textwrap.wrap(wide, letters)
     if len(lines) > LINES:
         lines[LINES - 1 :] = [lines[LINES - 1][: letters - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"]
     return "\n".join(lines).replace("\0", "")
+
+
+def _is_wide(letter: str) -> bool:
+    """East Asian letters, and what stands for a missing one, are about twice as wide as the others."""
+    return letter == MISSING or unicodedata.east_asian_width(letter) in "WF"
 
 
 def _drawable(letter: str) -> bool:
@@ -73,11 +79,11 @@ def _drawable(letter: str) -> bool:
 def _strip(images: Tensor) -> Tensor:
     """images [count, height, width] or [.., 3] side by side: [h, w, 3]; small ones grow by a whole factor."""
     images = images.detach().float().cpu().nan_to_num().clamp(0, 1)
-    images = images[:, None].expand(-1, 3, -1, -1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
+    images = repeat(images, "n h w -> n c h w", c=3) if images.ndim == 3 else rearrange(images, "n h w c -> n c h w")
     side = max(images.shape[2:])
     scale, mode = (CELL / side, "area") if side > CELL else (CELL // side, "nearest")
     images = functional.interpolate(images, scale_factor=scale, mode=mode)
-    return functional.pad(images, (0, GAP), value=1.0).permute(2, 0, 3, 1).flatten(1, 2)[:, :-GAP]
+    return rearrange(functional.pad(images, (0, GAP), value=1.0), "n c h w -> h (n w) c")[:, :-GAP]
 
 
 def as_images(latents: Tensor, checkpoint: object) -> Tensor | None:
@@ -97,7 +103,7 @@ def as_images(latents: Tensor, checkpoint: object) -> Tensor | None:
         images: Tensor = latents[:, : 3 if latents.shape[1] >= 3 else 1].float().cpu().nan_to_num()
         low, high = np.quantile(images.numpy(), [0.01, 0.99])
         images = ((images - low) / max(high - low, 1e-12)).clamp(0, 1)
-        return images.permute(0, 2, 3, 1) if images.shape[1] == 3 else images[:, 0]
+        return rearrange(images, "n c h w -> n h w c") if images.shape[1] == 3 else images[:, 0]
 
 
 def captions_of(checkpoint: object, cond: Any) -> list[str] | None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 import torch
+from einops import rearrange
 from matplotlib.figure import Figure
 from safetensors.torch import save_file
 from sklearn.datasets import load_digits
@@ -149,8 +150,7 @@ def report(samples: Tensor, cond: Tensor, train_split: Split, held_out: Split) -
 
 def sheet(pictures: Tensor) -> Tensor:
     """pictures [10 * 10, 8, 8], ten of each class in order -> one picture with a row for each class."""
-    tiles = functional.pad(pictures, (1, 1, 1, 1)).reshape(CLASSES, -1, 10, 10)
-    return tiles.permute(0, 2, 1, 3).flatten(2).flatten(0, 1)
+    return rearrange(functional.pad(pictures, (1, 1, 1, 1)), "(row column) h w -> (row h) (column w)", row=CLASSES)
 
 
 def draw_picture(digits: Digits, samples: Tensor, real: Split, path: Path) -> None:
