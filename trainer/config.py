@@ -175,6 +175,7 @@ class DistillOptions(ComfyOptions):
             "--analytic-first-step": self.analytic_first_step,
             "--no-time-shifting": not self.time_shifting,
             "--slope query": self.slope != "state",
+            f"--initial {self.initial}": self.initial != "auto",
             "--no-time-scaling": self.family == "free-table" and not self.time_scaling,
         }
         for option, is_given in given.items():
