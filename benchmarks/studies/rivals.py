@@ -18,7 +18,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dyweight import Plan, baselines
+from dyweight import Plan, baselines, schedules
 from trainer import pictures
 from trainer.checkpoints.comfy.checkpoint import ComfyCheckpoint
 from trainer.measure import error_or_infinity
@@ -35,6 +35,8 @@ SLOW: Mapping[str, tuple[int, tuple[int, ...]]] = {"shapes": (200, FITTED), "tin
 """Samples and fitted step counts where a call is dear."""
 SCHEDULERS = ("beta", "karras")
 """Of ComfyUI, beside the model's own, where the model is one of ComfyUI's."""
+ON_LOG_SNR = ("dpmpp_2m", "dpmpp_3m", "unipc")
+"""Where the paper runs these on noise levels even in log sigma; the model's own schedule is the other."""
 COLORS = {"dyweight": pictures.WARM, "learned-schedule": "#e69f00", "free-table": "#8a3b12"}
 SHOWN = ("euler", "ipndm", "dpmpp_2m", "dpmpp_3m", "unipc", "deis", "res_multistep", "er_sde")
 
@@ -93,17 +95,19 @@ def measured(model: str, options: Options, with_comfyui: bool) -> dict[str, Any]
 
 
 def rivals(bench: Bench, with_comfyui: bool) -> dict[str, Maker]:
-    """Handcrafted solvers on the model's schedule, and ComfyUI's own on that and, in ComfyUI, on others."""
+    """Handcrafted solvers on the model's schedule and the one made for them, and ComfyUI's own on ComfyUI's too."""
     checkpoint = bench.checkpoint
-    flow = getattr(checkpoint, "prediction_type", None) == "flow"
-
-    def handcrafted(name: str, steps: int) -> Plan:
-        return baselines.plan(name, checkpoint.schedule(steps))
+    flow = str(getattr(checkpoint, "prediction_type", "")).startswith("flow")
 
     def of_comfyui(name: str, schedule: Callable[[int], Tensor], steps: int) -> Plan:
         return comfy_samplers.plan(name, schedule(steps), flow)
 
-    found: dict[str, Maker] = {name: partial(handcrafted, name) for name in baselines.NAMES}
+    found: dict[str, Maker] = {name: partial(_on, name, checkpoint.schedule) for name in baselines.NAMES}
+    recipe = getattr(checkpoint, "schedule_recipe", {})
+    if recipe.get("kind") == "polynomial":
+        even = partial(schedules.log_snr, sigma_min=recipe["sigma_min"], sigma_max=recipe["sigma_max"])
+        for name in ON_LOG_SNR:
+            found[f"{name}/log-SNR"] = partial(_on, name, even)
     for name in comfy_samplers.OWN if with_comfyui else ():
         found[f"comfyui {name}"] = partial(of_comfyui, name, checkpoint.schedule)
     if isinstance(checkpoint, ComfyCheckpoint):
@@ -130,6 +134,10 @@ def calls_to_equal(make: Maker, error: Callable[[int], float], target: float) ->
         middle = (low + high) // 2
         low, high = (low, middle) if error(middle) <= target else (middle, high)
     return make(high).network_calls
+
+
+def _on(name: str, schedule: Callable[[int], Tensor], steps: int) -> Plan:
+    return baselines.plan(name, schedule(steps))
 
 
 def _steps_of(make: Maker, calls: range) -> dict[int, int]:
