@@ -27,17 +27,23 @@ from . import comfy_samplers
 from .common import SAMPLES, Bench, Options, parse, print_table, spread, timed, write_numbers
 
 MODELS = ("digits", "gmm", "shapes", "tiny-flux")
-FAMILIES = ("dyweight", "learned-schedule", "free-table")
+FAMILIES: Mapping[str, Mapping[str, str]] = {
+    "dyweight": {"family": "dyweight"},
+    "learned-schedule": {"family": "learned-schedule"},
+    "learned-schedule of dpmpp_2m": {"family": "learned-schedule", "base": "dpmpp_2m"},
+    "free-table": {"family": "free-table"},
+}
+"""Options of the trainer for what is learned; where no base is given, it is ipndm."""
 CALLS, FITTED = range(3, 11), (3, 5, 7, 10)
 REFERENCE, MOST_CALLS = 5, 40
 """How many calls of DyWeight a rival must equal, and up to how many calls that is looked for."""
-SLOW: Mapping[str, tuple[int, tuple[int, ...]]] = {"shapes": (200, FITTED), "tiny-flux": (100, (3, 5, 7))}
+SLOW: Mapping[str, tuple[int, tuple[int, ...]]] = {"shapes": (100, (3, 5, 7)), "tiny-flux": (50, (3, 5))}
 """Samples and fitted step counts where a call is dear."""
 SCHEDULERS = ("beta", "karras")
 """Of ComfyUI, beside the model's own, where the model is one of ComfyUI's."""
 ON_LOG_SNR = ("dpmpp_2m", "dpmpp_3m", "unipc")
 """Where the paper runs these on noise levels even in log sigma; the model's own schedule is the other."""
-COLORS = {"dyweight": pictures.WARM, "learned-schedule": "#e69f00", "free-table": "#8a3b12"}
+COLORS = (pictures.WARM, "#e69f00", "#f0c987", "#8a3b12")
 SHOWN = ("euler", "ipndm", "dpmpp_2m", "dpmpp_3m", "unipc", "deis", "res_multistep", "er_sde")
 
 Maker = Callable[[int], Plan]
@@ -71,9 +77,9 @@ def measured(model: str, options: Options, with_comfyui: bool) -> dict[str, Any]
         fitted, calls, budget = (3, REFERENCE), range(3, 6), {"pairs": 16, "validation_pairs": 16, "iterations": 1}
     bench = Bench(model, options.quick, samples=samples)
     learned: dict[str, dict[int, list[float]]] = {family: {} for family in FAMILIES}
-    for family in FAMILIES:
+    for family, given in FAMILIES.items():
         for steps in fitted:
-            fits = (bench.fit(steps, seed, family=family, method="gauss-newton", **budget) for seed in options.seeds)
+            fits = (bench.fit(steps, seed, method="gauss-newton", **given, **budget) for seed in options.seeds)
             learned[family][steps] = [bench.error(fit.solver) for fit in fits]
     target = statistics.mean(learned["dyweight"][REFERENCE])
     errors, equal = {}, {}
@@ -81,9 +87,8 @@ def measured(model: str, options: Options, with_comfyui: bool) -> dict[str, Any]
         error = cache(partial(_error, bench, make))
         errors[name] = {n: error(steps) for steps, n in _steps_of(make, calls).items()}
         equal[name] = calls_to_equal(make, error, target)
-    for family in FAMILIES[1:]:
-        as_good = [steps for steps, found in learned[family].items() if statistics.mean(found) <= target]
-        equal[family] = min(as_good, default=None)
+    for family, by_steps in learned.items():
+        equal[family] = min((n for n, found in by_steps.items() if statistics.mean(found) <= target), default=None)
     return {
         "samples": sum(len(block.noise) for block in bench.blocks),
         "seeds": options.seeds,
@@ -169,8 +174,6 @@ def _print(model: str, found: Mapping[str, Any]) -> None:
 
 
 def _calls(equal: Mapping[str, int | None], name: str) -> str:
-    if name == FAMILIES[0]:
-        return f"{REFERENCE}"
     if equal[name] is None:
         return "none of these" if name in FAMILIES else f"more than {MOST_CALLS}"
     return f"{equal[name]}"
@@ -190,7 +193,7 @@ def draw(numbers: Mapping[str, Any], path: Path) -> None:
             line = _numbered(found["errors"].get(name, found["errors"].get(f"comfyui {name}", {})))
             style = {"color": pictures.HANDCRAFTED[i], "marker": pictures.MARKERS[i]}
             axes.plot([*line], [*line.values()], lw=0.9, ms=3, label=name, **style)
-        for family, color in COLORS.items():
+        for family, color in zip(FAMILIES, COLORS, strict=True):
             line = {n: statistics.mean(errors) for n, errors in _numbered(found["learned"][family]).items()}
             axes.plot([*line], [*line.values()], "-o", color=color, lw=1.8, ms=6, mec="white", label=family, zorder=4)
         axes.set(yscale="log", xlim=(2.6, 10.4), xticks=list(CALLS))
