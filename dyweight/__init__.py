@@ -10,8 +10,10 @@ from .solver_file import SolverFileError as SolverFileError
 from .solver_file import load_solver as load_solver
 from .solver_file import save_solver as save_solver
 from .solvers import DyWeight as DyWeight
+from .solvers import FreeTable as FreeTable
 from .solvers import Indis as Indis
 from .solvers import InstanceDyWeight as InstanceDyWeight
+from .solvers import LearnedSchedule as LearnedSchedule
 from .solvers import Solver as Solver
 
 __version__ = "0.1.0"

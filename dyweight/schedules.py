@@ -79,6 +79,24 @@ def flux(steps: int, image_tokens: int = 1024) -> Tensor:
     return flow(steps, shift=math.exp(mu))
 
 
+LARGEST_LOGIT = 4.0
+"""Bound of the log of a step's length, so that no step vanishes."""
+
+
+def stretched(base: Tensor, logits: Tensor) -> Tensor:
+    """A schedule with its steps stretched and its ends kept: the cumulative softmax of LD3 (arXiv 2405.15506).
+
+    base: [steps + 1]. logits: [*batch, steps], any numbers; they are brought softly within LARGEST_LOGIT. Returns
+    [*batch, steps + 1], decreasing, with gradients to the logits; the base schedule where they are 0.
+    """
+    bounded = LARGEST_LOGIT * torch.tanh(logits / LARGEST_LOGIT)
+    fractions = torch.softmax((base[:-1] - base[1:]).log() + bounded, -1)
+    left = fractions.flip(-1).cumsum(-1).flip(-1)[..., 1:]
+    inner = base[-1] + (base[0] - base[-1]) * left
+    ends = [end.expand(*inner.shape[:-1], 1) for end in (base[0], base[-1])]
+    return torch.cat([ends[0], inner, ends[1]], -1)
+
+
 def _fractions(steps: int) -> Tensor:
     """[steps + 1] even from 0 to 1."""
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..dyweight import DyWeight, Solver
+from ..dyweight import Indis, InstanceDyWeight, Solver
 from ..dyweight.placement import FAR, SAME_START, Placement, ScheduleError, place, schedule_distance, untrained_plan
 from . import solver_library
 from .model_facts import ModelFacts, same_family
@@ -127,7 +127,7 @@ def warn_of_differences(solver: Solver, known: ModelFacts, own_schedule: bool = 
 
 
 def _reads_noise(solver: Solver) -> bool:
-    return not isinstance(solver, DyWeight) and solver.phi.channels > 0
+    return isinstance(solver, Indis | InstanceDyWeight) and solver.phi.channels > 0
 
 
 def _factor(distance: float) -> str:

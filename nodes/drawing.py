@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ..dyweight import DyWeight, Indis, InstanceDyWeight, Plan, Solver
+from ..dyweight import DyWeight, FreeTable, Indis, InstanceDyWeight, LearnedSchedule, Plan, Solver
 
 WIDTH, MARGIN, LABEL, ROW, CURVES = 720, 24, 134, 42, 300
 """Narrow, with large letters: a node shows it at half the size."""
@@ -25,33 +25,48 @@ _Line = Sequence[_Point]
 
 def picture(solver: Solver) -> Tensor:
     """[1, height, width, 3] in 0..1: for what the solver was made, its numbers step by step, its schedule."""
-    columns = solver.rows if isinstance(solver, Indis) else solver.steps
+    columns = len(_asked(solver))
     weights = min(solver.order, solver.steps, MOST_ROWS)
     sheet = _Sheet(1300 + 2 * ROW * weights, columns, "step" if columns == solver.steps else "call")
     sheet.text(Path(solver.source).stem if solver.source else f"{solver.family} solver", size=32)
     for line in _facts(solver):
         sheet.text(line, size=20, ink=_FAINT)
-    if isinstance(solver, DyWeight):
+    if isinstance(solver, DyWeight | FreeTable):
         _coefficients(solver, sheet)
+    elif isinstance(solver, LearnedSchedule):
+        _schedule(solver, sheet)
     else:
         _spread(solver, sheet)
     return torch.from_numpy(np.asarray(sheet.cut(), dtype=np.float32) / 255)[None]
 
 
-def _coefficients(solver: DyWeight, sheet: "_Sheet") -> None:
+def _coefficients(solver: DyWeight | FreeTable, sheet: "_Sheet") -> None:
     """The weights and time scales beside the untrained ones, and the schedule they make."""
     plan, steps, weights, asked = solver.plan(), solver.steps, solver.weights.detach(), _asked(solver)
     sheet.heading("weights: red above, blue below the untrained")
     _weights(solver, weights, sheet)
-    sheet.heading("sum of weights (1: time not shifted), time scale")
+    shifted = " (1: time not shifted)" if isinstance(solver, DyWeight) else ""
+    sheet.heading(f"sum of weights{shifted}, time scale")
     sheet.numbers("sum", weights.sum(1), torch.ones(steps), [True] * steps)
     sheet.numbers("time scale", solver.time_scale.detach(), torch.ones(steps), asked)
     sheet.heading("noise: grey schedule, black states, red network calls")
     _curves(solver, plan, sheet)
 
 
-def _weights(solver: DyWeight, weights: Tensor, sheet: "_Sheet") -> None:
-    untrained = DyWeight(solver.sigmas, solver.order).weights.detach()
+def _schedule(solver: LearnedSchedule, sheet: "_Sheet") -> None:
+    """Where the network is asked, and the learned times beside those of the base schedule."""
+    plan, asked = solver.plan(), _asked(solver)
+    untrained = LearnedSchedule(solver.sigmas, solver.base, solver.settings()["order"] or None).plan().detach()
+    sheet.heading(f"network calls of {solver.base}: red above, blue below the untrained")
+    sheet.numbers("sigma", plan.query_sigmas, untrained.query_sigmas, asked)
+    sheet.numbers("time scale", solver.time_scale, torch.ones(solver.rows), asked)
+    sheet.heading("noise: grey schedule, black states, red network calls")
+    _curves(solver, plan, sheet)
+
+
+def _weights(solver: DyWeight | FreeTable, weights: Tensor, sheet: "_Sheet") -> None:
+    begun = DyWeight(solver.sigmas, solver.order) if isinstance(solver, DyWeight) else FreeTable(solver.sigmas)
+    untrained = begun.weights.detach()
     for i in range(min(solver.order, solver.steps, MOST_ROWS)):
         used = [n >= i for n in range(solver.steps)]
         sheet.numbers("newest slope" if i == 0 else f"{i} before", weights[:, i], untrained[:, i], used)
@@ -109,8 +124,8 @@ def _curves(solver: Solver, plan: Plan, sheet: "_Sheet") -> None:
 
 def _asked(solver: Solver) -> list[bool]:
     """For each row of the table whether it asks the network."""
-    rows = solver.rows if isinstance(solver, Indis) else solver.steps
-    return [not (n == 0 and solver.analytic_first_step) for n in range(rows)]
+    first = int(solver.analytic_first_step)
+    return [n >= first for n in range(solver.network_calls + first)]
 
 
 def _facts(solver: Solver) -> list[str]:

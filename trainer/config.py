@@ -34,22 +34,23 @@ class DistillOptions(ComfyOptions):
     """Distil a few-step solver for a frozen model into a coefficient file."""
 
     ckpt: str
-    """the model: digits, gmm, gmm:DIMENSION, module:callable, path/file.py:callable, or a ComfyUI checkpoint by name
-    or path, as flux1-dev"""
+    """the model: digits, shapes, gmm, gmm:DIMENSION, module:callable, path/file.py:callable, or a ComfyUI checkpoint by
+    name or path, as flux1-dev"""
     steps: int
     """steps of the solver, each one network call"""
     out: Path
     """the coefficient file to write, FILE.safetensors"""
     order: int | None = None
     """most slopes a step uses; by default 3, or as many as there are steps"""
-    family: Literal["dyweight", "indis"] = "dyweight"
-    """the kind of solver: learned weights for all samples, or a network that gives each sample its own schedule"""
+    family: Literal["dyweight", "indis", "learned-schedule", "free-table"] = "dyweight"
+    """the kind of solver: learned weights; indis, a network that gives each sample its own schedule; a learned schedule
+    for all samples; or a table in which every number is free"""
     instance_aware: bool = False
     """dyweight: a network corrects weights and time scales of --start for each sample"""
     start: Path | None = None
     """the distilled DyWeight that --instance-aware corrects"""
     base: str = "ipndm"
-    """indis: the handcrafted solver whose schedule is learned"""
+    """indis and learned-schedule: the handcrafted solver whose schedule is learned; free-table: the one it begins as"""
     instance: bool = True
     """let the network of indis and of --instance-aware read the noise"""
     condition: bool = True
@@ -158,6 +159,8 @@ class DistillOptions(ComfyOptions):
     def _check_family(self) -> None:
         if self.family == "indis" and self.instance_aware:
             raise TrainerError("--instance-aware is for --family dyweight: indis reads each sample as it is")
+        if self.family in ("learned-schedule", "free-table"):
+            self._check_belongs_to_dyweight()
         if self.has_phi and self.method == "gauss-newton":
             raise TrainerError("--method gauss-newton fits a few dozen numbers; a network needs --method adam")
         if self.start is not None and not self.instance_aware:
@@ -166,14 +169,27 @@ class DistillOptions(ComfyOptions):
             names = dyweight.baselines.NAMES
             raise TrainerError(f"--base {self.base}: {did_you_mean(self.base, names)}The names are {', '.join(names)}")
 
+    def _check_belongs_to_dyweight(self) -> None:
+        given = {
+            "--instance-aware": self.instance_aware,
+            "--analytic-first-step": self.analytic_first_step,
+            "--no-time-shifting": not self.time_shifting,
+            "--slope query": self.slope != "state",
+            f"--initial {self.initial}": self.initial != "auto",
+            "--no-time-scaling": self.family == "free-table" and not self.time_scaling,
+        }
+        for option, is_given in given.items():
+            if is_given:
+                raise TrainerError(f"{option} is for --family dyweight: {self.family} has no such choice; leave it out")
+
 
 @dataclass(frozen=True)
 class EvaluateOptions(ComfyOptions):
     """Compare a coefficient file with handcrafted solvers at the same number of network calls."""
 
     ckpt: str
-    """the model: digits, gmm, gmm:DIMENSION, module:callable, path/file.py:callable, or a ComfyUI checkpoint by name
-    or path, as flux1-dev"""
+    """the model: digits, shapes, gmm, gmm:DIMENSION, module:callable, path/file.py:callable, or a ComfyUI checkpoint by
+    name or path, as flux1-dev"""
     solver: Path
     """the coefficient file"""
     out: Path

@@ -3,7 +3,7 @@
 import torch
 
 import dyweight
-from dyweight import DyWeight, Indis, InstanceDyWeight, Solver
+from dyweight import DyWeight, FreeTable, Indis, InstanceDyWeight, LearnedSchedule, Solver
 
 from .config import DistillOptions
 from .errors import TrainerError
@@ -15,6 +15,10 @@ def new_solver(options: DistillOptions, network: Network) -> Solver:
     try:
         if options.family == "indis":
             return _indis(options, network)
+        if options.family == "learned-schedule":
+            return _learned_schedule(options, network)
+        if options.family == "free-table":
+            return _free_table(options, network)
         return _instance_dyweight(options, network) if options.instance_aware else _dyweight(options, network)
     except ValueError as error:
         raise TrainerError(f"--ckpt {options.ckpt}, --steps {options.steps}: {error}") from error
@@ -44,6 +48,25 @@ def _indis(options: DistillOptions, network: Network) -> Indis:
         shift_factors=options.shift_factors,
         schedule=getattr(network.checkpoint, "schedule_recipe", None),
         seed=options.seed,
+    )
+
+
+def _learned_schedule(options: DistillOptions, network: Network) -> LearnedSchedule:
+    return LearnedSchedule(
+        network.checkpoint.schedule(options.steps),
+        options.base,
+        options.order,
+        time_scaling=options.time_scaling,
+        schedule=getattr(network.checkpoint, "schedule_recipe", None),
+    )
+
+
+def _free_table(options: DistillOptions, network: Network) -> FreeTable:
+    return FreeTable(
+        network.checkpoint.schedule(options.steps),
+        options.base,
+        options.order,
+        schedule=getattr(network.checkpoint, "schedule_recipe", None),
     )
 
 

@@ -18,7 +18,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator
 from torch import Tensor
 from torch.nn import functional
 
-from dyweight import DyWeight
+from dyweight import DyWeight, FreeTable
 from dyweight.solver_file import write_whole
 
 INK, MUTED, PALE, FAINT = "#24292f", "#6e7781", "#b8bfc7", "#e8ebee"
@@ -74,15 +74,17 @@ def convergence(history: Sequence[Progress], path: PathLike, title: str = "") ->
     write(figure, path)
 
 
-def coefficients_figure(solver: DyWeight) -> Figure:
+def coefficients_figure(solver: DyWeight | FreeTable) -> Figure:
     """A column per step: the weights, their sum, the time scale, and the noise levels they lead through."""
     steps, first = solver.steps, int(solver.analytic_first_step)
     title = f"{solver.family}: {steps} step{'s' * (steps > 1)}, order {solver.order}, {solver.slope} slope"
-    heights = [0.32 * max(solver.order, 2), 0.85, 0.85, 1.7]
+    heights = [0.32 * min(max(solver.order, 2), MOST_NUMBERS), 0.85, 0.85, 1.7]
     figure, axes = new_figure(sum(heights) + 1.9, title + ", analytic first step" * first, heights)
     weights, time_scale = (value.detach().cpu().double() for value in (solver.weights, solver.time_scale))
-    sums = f"sum of weights ({'above 1: further than scheduled' if solver.time_shifting else 'time shifting is off'})"
-    scales = f"time scale ({'below 1: asked at a lower noise level' if solver.time_scaling else 'switched off'})"
+    sums, scales = "sum of weights", "time scale (below 1: asked at a lower noise level)"
+    if isinstance(solver, DyWeight):
+        sums += f" ({'above 1: further than scheduled' if solver.time_shifting else 'time shifting is off'})"
+        scales = scales if solver.time_scaling else "time scale (switched off)"
     _draw_weights(axes[0], weights)
     _draw_against_one(axes[1], weights.sum(1), sums)
     _draw_against_one(axes[2], time_scale, scales, unused=first)
@@ -134,7 +136,7 @@ def _draw_against_one(axes: Any, values: Tensor, title: str, unused: int = 0) ->
     axes.set_title(title, **_PANEL)
 
 
-def _draw_schedule(axes: Any, solver: DyWeight) -> None:
+def _draw_schedule(axes: Any, solver: DyWeight | FreeTable) -> None:
     """The noise level of each state as scheduled and as shifted, and the level each network call is asked at."""
     plan, base, states = solver.plan().detach(), solver.sigmas.cpu(), range(solver.steps + 1)
     asked = states[int(solver.analytic_first_step) : -1]

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from dyweight import DyWeight, Solver
+from dyweight import DyWeight, FreeTable, Solver
 from dyweight.solver_file import write_whole
 
 from . import pictures, sample_pictures, schedule_pictures
@@ -115,12 +115,12 @@ def shown_prompts(network: Network, block: Block) -> list[str] | None:
 
 
 def draw_solver(folder: Path, network: Network, solver: Solver, blocks: list[Block]) -> None:
-    """coefficients.png of a solver that is the same for all samples, else schedules.png of these samples."""
-    if isinstance(solver, DyWeight):
+    """coefficients.png of a solver whose weights are the same for all samples, else schedules.png of these samples."""
+    if isinstance(solver, DyWeight | FreeTable):
         pictures.write(pictures.coefficients_figure(solver), folder / "coefficients.png")
     else:
         with torch.no_grad():
-            plans = [plan_for(solver, network, block) for block in blocks]
+            plans = [plan_for(solver, network, block) for block in blocks] if solver.reads_samples else [solver.plan()]
         schedule_pictures.schedules(solver, plans, folder / "schedules.png")
 
 

@@ -1,7 +1,8 @@
-"""The picture of a solver that gives each sample its own table."""
+"""The picture of a solver that learns a schedule: one for all samples, or one for each."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,22 +23,25 @@ def schedules(solver: Solver, plans: Sequence[Plan], path: Path) -> None:
     """
     states = _rows([plan.sigmas for plan in plans])
     asked = _rows([plan.query_sigmas for plan in plans]) / _rows([plan.sigmas[..., :-1] for plan in plans])
-    figure, axes = pictures.new_figure(
-        5.4, f"{solver.family}: {len(states)} samples, {solver.network_calls} calls", [2.2, 1]
-    )
+    several = len(states) > 1
+    of = f"{len(states)} samples, " if several else ""
+    figure, axes = pictures.new_figure(5.4, f"{solver.family}: {of}{solver.network_calls} calls", [2.2, 1])
+    line: dict[str, Any] = {"color": WARM} | ({"lw": 0.6, "alpha": 0.25} if several else {"lw": 1.8, "marker": "o"})
     base, steps = solver.sigmas, range(states.shape[1])
     smallest = float(base[base > 0].min())
     if float(base[0]) / smallest > LOG_RATIO:
         axes[0].set_yscale("symlog", linthresh=smallest)
-    axes[0].plot(steps, states[:MOST_LINES].T.numpy(), "-", color=WARM, lw=0.6, alpha=0.25)
+    axes[0].plot(steps, states[:MOST_LINES].T.numpy(), "-", label=None if several else "learned", **line)
     if states.shape[1] == len(base):
         axes[0].plot(steps, base, "-o", color=COOL, lw=1.2, ms=3.5, label="base schedule")
-    axes[0].plot(steps, states.mean(0), "--", color=INK, lw=1.2, label="mean of the samples")
+    if several:
+        axes[0].plot(steps, states.mean(0), "--", color=INK, lw=1.2, label="mean of the samples")
     axes[0].legend(ncols=2, loc="lower right", bbox_to_anchor=(1, 0.98), frameon=False, fontsize=8)
-    spread = (states.std(0) / base[0] * 100).max() if len(states) > 1 else torch.zeros(())
-    title = f"noise level of the states; they spread by {float(spread):.1f} %"
+    title = "noise level of the states"
+    if several:
+        title += f"; they spread by {float((states.std(0) / base[0] * 100).max()):.1f} %"
     axes[0].set_title(title, loc="left", fontsize=9, color=INK)
-    axes[1].plot(steps[:-1], asked[:MOST_LINES].T.numpy(), "-", color=WARM, lw=0.6, alpha=0.25)
+    axes[1].plot(steps[:-1], asked[:MOST_LINES].T.numpy(), "-", **line)
     axes[1].axhline(1, color=PALE, lw=1)
     axes[1].set_title("asked at, of the state's noise level", loc="left", fontsize=9, color=INK)
     axes[1].set(xlabel="network call", xticks=range(0, states.shape[1], -(-states.shape[1] // 15)))

@@ -8,11 +8,12 @@ from torch import Tensor, nn
 
 from .. import baselines
 from ..plan import Plan
+from ..schedules import stretched
 from .phi import LARGEST_SIZE, SETTINGS, Phi
 from .settings import check_same_steps, check_settings, check_sizes, checked_schedule
 
-LARGEST_LOGIT, LARGEST_SHIFT, LARGEST_SCALE = 4.0, 0.3, 0.3
-"""Bounds of what phi says: the log of a step's length, the time shift as a part of the time, the scale."""
+LARGEST_SHIFT, LARGEST_SCALE = 0.3, 0.3
+"""Bounds of what phi says: the time shift as a part of the time, the scale."""
 MOST_STEPS = 100
 _SETTINGS: dict[str, type] = {
     "base": str,
@@ -106,7 +107,7 @@ class Indis(nn.Module):
         said = said[0] if len(said) == 1 else said
         said = said if self.shift_factors else nn.functional.pad(said, (0, 2 * self.rows))
         logits, shifts, scales = torch.split(said, [self.steps, self.rows, self.rows], -1)
-        plan = baselines.plan(self.base, _times(base, LARGEST_LOGIT * torch.tanh(logits / LARGEST_LOGIT)), self._order)
+        plan = baselines.plan(self.base, stretched(base, logits), self._order)
         ratio = 1 + LARGEST_SHIFT * torch.tanh(shifts / 2)
         gamma = 1 + LARGEST_SCALE * torch.tanh(scales / 2)
         gains = plan.gains * (gamma / ratio).unsqueeze(-2)
@@ -162,12 +163,3 @@ def _schedule(settings: dict[str, Any]) -> Tensor:
 def _unit(noise: Tensor | None, sigmas: Tensor) -> Tensor | None:
     """Noise of unit variance on the CPU: the same schedule whatever the device."""
     return None if noise is None else noise.detach().cpu().float() / float(sigmas[0])
-
-
-def _times(base: Tensor, logits: Tensor) -> Tensor:
-    """[*batch, steps + 1]: the base schedule with its steps stretched, ends kept."""
-    fractions = torch.softmax((base[:-1] - base[1:]).log() + logits, -1)
-    left = fractions.flip(-1).cumsum(-1).flip(-1)[..., 1:]
-    inner = base[-1] + (base[0] - base[-1]) * left
-    ends = [end.expand(*inner.shape[:-1], 1) for end in (base[0], base[-1])]
-    return torch.cat([ends[0], inner, ends[1]], -1)

@@ -40,7 +40,9 @@ def load(read):
     def load(content: bytes) -> DyWeight | None:
         solver = read(content)
         if solver is not None:
-            assert solver.plan().rows == solver.steps and isinstance(solver.provenance, dict)
+            assert solver.plan().rows == solver.network_calls + solver.analytic_first_step and isinstance(
+                solver.provenance, dict
+            )
             x = torch.ones(1, 2, dtype=torch.float64)
             assert sample(lambda x, sigma: x / 2, x, solver.plan()).shape == (1, 2)
         return solver
@@ -138,6 +140,47 @@ def test_tensors_of_the_shape_that_the_settings_ask_for(data, sigmas, order, pre
     load(parts.content())
 
 
+OTHER_SETTINGS = {
+    "base": st.sampled_from(["euler", "heun", "unipc", "nothing"]) | values,
+    "order": st.integers(0, 5) | values,
+    "time_scaling": st.booleans() | values,
+    "sigmas": decreasing | values,
+    "schedule": st.just({}) | values,
+    "self": values,
+}
+FAMILIES = {
+    "learned-schedule": {"base": "ipndm", "order": 0, "time_scaling": True, "sigmas": [1.0, 0.5, 0.0], "schedule": {}},
+    "free-table": {"sigmas": [1.0, 0.5, 0.0], "schedule": {}},
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@fuzz
+@given(
+    data=st.data(),
+    sigmas=decreasing,
+    changed=st.lists(st.sampled_from(list(OTHER_SETTINGS)), max_size=2, unique=True),
+)
+def test_schedules_and_tables_of_any_numbers(family, data, sigmas, changed, parts, load):
+    """With tensors of the right shape, so that they get past the checks of shapes."""
+    parts = type(parts)()
+    parts.metadata["family"], parts.settings = family, FAMILIES[family] | {"sigmas": sigmas}
+    for field in changed:
+        parts.settings[field] = data.draw(OTHER_SETTINGS[field], field)
+    number, steps = st.floats(-2, 2) | st.floats(), len(sigmas) - 1
+
+    def drawn(*shape):
+        count = torch.Size(shape).numel()
+        return torch.tensor(data.draw(st.lists(number, min_size=count, max_size=count))).double().reshape(shape)
+
+    if family == "learned-schedule":
+        parts.set_tensors(logits=drawn(steps), log_time_scale=drawn(steps))
+    else:
+        gains = drawn(steps, steps)
+        parts.set_tensors(gains=gains if data.draw(st.booleans()) else gains.tril(), log_time_scale=drawn(steps))
+    load(parts.content())
+
+
 @fuzz
 @given(
     name=st.sampled_from(["weights", "time_scale", "__metadata__", "other"]),
@@ -209,3 +252,19 @@ def test_many_steps_take_little_time_and_memory(steps, order, parts, read_in_lit
     parts.set_tensors(weights=euler, time_scale=torch.ones(steps))
     parts.settings |= {"order": order, "sigmas": list(range(steps, -1, -1))}
     read_in_little_memory(parts.content())
+
+
+def test_many_steps_of_other_families_take_little_time_and_memory(parts, read_in_little_memory):
+    """A free table brings its steps^2 numbers with it; a learned schedule has 100 steps at most."""
+    for family, settings_of in FAMILIES.items():
+        for steps in (100, 300, 4000):
+            parts.metadata["family"], parts.settings = family, settings_of | {"sigmas": list(range(steps, -1, -1))}
+            if family == "learned-schedule":
+                parts.settings["base"] = "unipc"
+                parts.set_tensors(logits=torch.zeros(steps), log_time_scale=torch.zeros(steps))
+            else:
+                parts.set_tensors(
+                    gains=torch.zeros(min(steps, 300), min(steps, 300)), log_time_scale=torch.zeros(steps)
+                )
+            solver = read_in_little_memory(parts.content())
+            assert (solver is None) == (steps > (100 if family == "learned-schedule" else 300))

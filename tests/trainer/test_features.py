@@ -15,7 +15,7 @@ from trainer.distill import main
 from trainer.errors import TrainerError
 from trainer.features import picture_features
 from trainer.fit.normal_equations import normal_equations
-from trainer.fit.parameters import Parameters
+from trainer.fit.parameters import DyWeightParameters
 from trainer.losses import EndpointLoss
 from trainer.network import Network
 from trainer.targets import Targets, Teacher
@@ -122,7 +122,7 @@ def test_normal_equations_of_features_hold_the_gradient_of_the_loss() -> None:
     block = Targets(network, Teacher("ipndm", 20), 0, 2, None).block("train", 0)
     loss = EndpointLoss("lpips", features=picture_features("lpips", model))
     solver = dyweight.DyWeight(model.schedule(3), 2)
-    parameters = Parameters(solver, False)
+    parameters = DyWeightParameters(solver, False)
     vector = parameters.read(solver)
     found = normal_equations(network, [block], parameters, vector, 1e-3, loss)
     end = dyweight.sample(network.bound(block.cond), block.noise.clone(), solver.plan())

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import dyweight
-from dyweight import DyWeight, Solver
+from dyweight import Solver
 
 from ..errors import NonFiniteError, TrainerError
 from ..losses import EndpointLoss
@@ -36,7 +36,7 @@ PHI_LEARNING_RATE = 1e-3
 
 def default_learning_rate(solver: Solver) -> float:
     """By step count, lower for more steps (DyWeight, D.2: between 1e-3 and 5e-2); for phi the same for all."""
-    return float(min(5e-2, max(1e-3, 0.09 / solver.steps))) if isinstance(solver, DyWeight) else PHI_LEARNING_RATE
+    return float(min(5e-2, max(1e-3, 0.09 / solver.steps))) if not solver.reads_samples else PHI_LEARNING_RATE
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import math
 
-from dyweight import DyWeight, Solver
+from dyweight import Indis, InstanceDyWeight, Solver
 
 from ..config import DistillOptions
 from ..features import Latent, picture_features
@@ -25,6 +25,6 @@ def make_fit(options: DistillOptions, solver: Solver, network: Network, pairs: P
         return Adam(
             solver, network, pairs, loss, AdamSettings(iterations, rate, options.recompute, options.initial == "auto")
         )
-    assert isinstance(solver, DyWeight)  # the options see to it
+    assert not isinstance(solver, Indis | InstanceDyWeight)  # the options see to it
     settings = GaussNewtonSettings(iterations, options.difference_step, options.initial == "auto")
     return GaussNewton(solver, network, pairs, loss, settings, options.seed)

@@ -3,11 +3,10 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
-
-from dyweight import DyWeight
 
 from ..errors import NonFiniteError
 from ..losses import EndpointLoss
@@ -16,7 +15,7 @@ from ..network import Network
 from ..targets import Pairs
 from . import Progress, history_from, history_tensor
 from .normal_equations import CHOICE_ROLLOUTS, choose_difference_step, normal_equations, sides_moved
-from .parameters import Parameters
+from .parameters import FewNumbers, Parameters
 from .starts import Start, as_it_is, worth_exploring
 
 EXPLORING_ITERATIONS = 3
@@ -48,7 +47,7 @@ class GaussNewton:
 
     def __init__(
         self,
-        solver: DyWeight,
+        solver: FewNumbers,
         network: Network,
         pairs: Pairs,
         loss: EndpointLoss,
@@ -184,7 +183,7 @@ class GaussNewton:
             self._best_vectors[current] = vector
         return error
 
-    def _loss(self, parameters: Parameters, vector: Tensor, blocks: int) -> float:
+    def _loss(self, parameters: Parameters[Any], vector: Tensor, blocks: int) -> float:
         """The training loss, infinite where the numbers make no table or drive the network out of range."""
         try:
             plan = parameters.solver_of(vector).plan()

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,7 +57,7 @@ class NormalEquations:
 def normal_equations(
     network: Network,
     blocks: Iterable[Block],
-    parameters: Parameters,
+    parameters: Parameters[Any],
     vector: Tensor,
     difference_step: float,
     loss: EndpointLoss,
@@ -105,7 +106,7 @@ def normal_equations(
     return sums.over_all(cluster)
 
 
-def _dealt(parameters: Parameters, sides: int, size: int, owner: int) -> list[list[int]]:
+def _dealt(parameters: Parameters[Any], sides: int, size: int, owner: int) -> list[list[int]]:
     """Which columns each process makes: about as many calls for each; the owner has the trial of the step to come."""
     busy, columns = [0] * size, [list[int]() for _ in range(size)]
     busy[owner] = parameters.solver.network_calls
@@ -148,7 +149,7 @@ class _Sums:
 
 @torch.inference_mode()
 def choose_difference_step(
-    network: Network, block: Block, parameters: Parameters, vector: Tensor, generator: torch.Generator
+    network: Network, block: Block, parameters: Parameters[Any], vector: Tensor, generator: torch.Generator
 ) -> float:
     """The step at which a finite difference is least wrong, found along one random direction.
 
@@ -176,7 +177,7 @@ def sides_moved(difference_step: float) -> int:
     return 1 if difference_step < NOISY_STEP else 2
 
 
-def _moved(parameters: Parameters, vector: Tensor, index: int, step: float) -> dict[float, Plan]:
+def _moved(parameters: Parameters[Any], vector: Tensor, index: int, step: float) -> dict[float, Plan]:
     """Tables with one parameter moved, by the distance moved: both ways from NOISY_STEP on, else to one side."""
     plans = {}
     for distance in (step, -step):

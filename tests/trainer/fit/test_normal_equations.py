@@ -11,7 +11,7 @@ import dyweight
 from dyweight import DyWeight
 from trainer.features import Latent
 from trainer.fit.normal_equations import NOISY_STEP, NormalEquations, choose_difference_step, normal_equations
-from trainer.fit.parameters import Parameters
+from trainer.fit.parameters import DyWeightParameters
 from trainer.losses import EndpointLoss
 from trainer.network import Network
 from trainer.targets import Block, Targets, Teacher
@@ -93,7 +93,7 @@ def test_they_are_those_of_autograd(
     settings: dict[str, Any], free: bool, step: float, tolerance: float, model: Any, blocks: list[Block]
 ) -> None:
     solver = a_solver(model, settings)
-    parameters = Parameters(solver, free)
+    parameters = DyWeightParameters(solver, free)
     vector, residuals = autograd_problem(model, solver, free, blocks)
     torch.testing.assert_close(parameters.read(solver), vector, rtol=1e-9, atol=1e-10)
     jacobian, residual = torch.autograd.functional.jacobian(residuals, vector), residuals(vector).detach()
@@ -115,7 +115,7 @@ def test_reweighted_squares_give_the_gradient_of_the_loss(
     vector.requires_grad_()
     value = loss.value(residuals(vector))
     (gradient,) = torch.autograd.grad(value, vector)
-    found = normal_equations(Network(model), blocks, Parameters(solver, True), vector.detach(), 1e-6, loss)
+    found = normal_equations(Network(model), blocks, DyWeightParameters(solver, True), vector.detach(), 1e-6, loss)
     assert float((2 * found.gradient - gradient).norm() / gradient.norm()) < 1e-3
     assert found.loss == pytest.approx(float(value.detach()))
 
@@ -126,7 +126,7 @@ def test_the_network_calls_are_those_promised(
     settings: dict[str, Any], free: bool, model: Any, blocks: list[Block]
 ) -> None:
     solver = a_solver(model, settings)
-    parameters, network = Parameters(solver, free), Network(model)
+    parameters, network = DyWeightParameters(solver, free), Network(model)
     vector = parameters.read(solver)
     normal_equations(network, blocks, parameters, vector, 1e-3, EndpointLoss(features=Latent(DEVIATION)))
     assert network.forward == 8 * parameters.jacobian_calls()
@@ -139,7 +139,7 @@ def test_the_network_calls_are_those_promised(
 
 def test_sums_do_not_depend_on_how_the_pairs_are_grouped(peaks: Any, model: Any) -> None:
     solver = a_solver(model, {})
-    parameters = Parameters(solver, True)
+    parameters = DyWeightParameters(solver, True)
     block = Targets(Network(model), Teacher("euler", 9), 0, 6, None).block("train", 0)
     parts = [Block(i, block.noise[i : i + 2], None, block.target[i : i + 2]) for i in (0, 2, 4)]
     found = [
@@ -178,7 +178,7 @@ def test_a_network_that_rounds_asks_for_a_larger_step(peaks: Any) -> None:
             model.denoise = lambda x, sigma, cond, model=model: peaks.denoise(model, x, sigma, cond).bfloat16().float()
         block = Targets(Network(model), Teacher("ipndm", 20), 0, 8, None).block("train", 0)
         solver = a_solver(model, {})
-        parameters = Parameters(solver, True)
+        parameters = DyWeightParameters(solver, True)
         for seed in range(4):
             generator = torch.Generator().manual_seed(seed)
             vector = parameters.read(solver)
@@ -192,7 +192,7 @@ def test_all_calls_are_made_under_inference_mode(step: float, model: Any, blocks
     seen: list[bool] = []
     model.before_call = lambda calls, x, sigma: seen.append(torch.is_inference_mode_enabled())
     solver = a_solver(model, {})
-    parameters = Parameters(solver, True)
+    parameters = DyWeightParameters(solver, True)
     normal_equations(
         Network(model), blocks, parameters, parameters.read(solver), step, EndpointLoss(features=Latent(DEVIATION))
     )

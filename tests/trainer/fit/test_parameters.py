@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dyweight import DyWeight, Plan, schedules
-from trainer.fit.parameters import Parameters
+from trainer.fit.parameters import DyWeightParameters
 from trainer.fit.starts import as_it_is, worth_exploring
 
 SETTINGS: list[dict[str, Any]] = [
@@ -53,7 +53,7 @@ def assert_same_table(found: Plan, expected: Plan) -> None:
 @pytest.mark.parametrize(("name", "settings", "free"), CASES)
 def test_what_is_read_makes_the_same_table_and_is_written_back(name: str, settings: dict[str, Any], free: bool) -> None:
     solver = shaken(name, settings)
-    parameters = Parameters(shaken(name, settings, seed=1), free)
+    parameters = DyWeightParameters(shaken(name, settings, seed=1), free)
     vector = parameters.read(solver)
     assert vector.dtype == torch.float64 and vector.shape == (len(parameters),)
     assert_same_table(parameters.plan(vector), solver.plan())
@@ -70,14 +70,14 @@ def test_there_are_as_many_as_the_solver_uses(name: str, settings: dict[str, Any
     solver = shaken(name, settings)
     weights = sum(min(n + 1, solver.order) for n in range(solver.steps))
     scales = (solver.steps - int(solver.analytic_first_step)) * solver.time_scaling
-    parameters = Parameters(solver, free)
+    parameters = DyWeightParameters(solver, free)
     assert len(parameters) == len(parameters.first_touched) == weights + scales
 
 
 @pytest.mark.parametrize(("name", "settings", "free"), CASES)
 def test_a_parameter_changes_nothing_before_the_row_it_names(name: str, settings: dict[str, Any], free: bool) -> None:
     solver = shaken(name, settings)
-    parameters = Parameters(solver, free)
+    parameters = DyWeightParameters(solver, free)
     vector = parameters.read(solver)
     base = parameters.plan(vector)
     for index, (row, changes_call) in enumerate(parameters.first_touched):
@@ -94,7 +94,7 @@ def test_a_parameter_changes_nothing_before_the_row_it_names(name: str, settings
 def test_free_and_coupled_reach_the_same_table(settings: dict[str, Any]) -> None:
     """Any table that one vector makes, the other makes too."""
     solver = shaken("edm", settings)
-    free, coupled = Parameters(solver, True), Parameters(solver, False)
+    free, coupled = DyWeightParameters(solver, True), DyWeightParameters(solver, False)
     for this, other in ((free, coupled), (coupled, free)):
         noise = torch.randn(len(this), generator=torch.Generator().manual_seed(2), dtype=torch.float64)
         plan = this.plan(this.read(solver) + 1e-3 * noise)
@@ -104,7 +104,7 @@ def test_free_and_coupled_reach_the_same_table(settings: dict[str, Any]) -> None
 
 def test_a_free_weight_moves_its_own_row_only() -> None:
     solver = shaken("edm", {})
-    parameters = Parameters(solver, True)
+    parameters = DyWeightParameters(solver, True)
     vector = parameters.read(solver)
     base = parameters.plan(vector)
     for index, (row, changes_call) in enumerate(parameters.first_touched):
@@ -120,7 +120,7 @@ def test_a_free_weight_moves_its_own_row_only() -> None:
 def test_what_is_switched_off_stays_where_it_was(free: bool) -> None:
     for settings in ({"time_scaling": False}, {"time_shifting": False}):
         solver = DyWeight(SCHEDULES["edm"], 3, **settings)  # type: ignore[arg-type]
-        parameters = Parameters(solver, free)
+        parameters = DyWeightParameters(solver, free)
         noise = torch.randn(len(parameters), generator=torch.Generator().manual_seed(3), dtype=torch.float64)
         moved = parameters.solver_of(parameters.read(solver) + 1e-3 * noise)
         plan = moved.plan()
@@ -136,7 +136,7 @@ def test_what_is_switched_off_stays_where_it_was(free: bool) -> None:
 def test_reading_and_planning_leave_the_solver_alone() -> None:
     solver, other = shaken("edm", {}), shaken("edm", {}, seed=1)
     before = {name: tensor.clone() for name, tensor in solver.tensors().items()}
-    parameters = Parameters(solver, True)
+    parameters = DyWeightParameters(solver, True)
     parameters.plan(parameters.read(other))
     parameters.solver_of(parameters.read(other))
     assert all(torch.equal(tensor, before[name]) for name, tensor in solver.tensors().items())

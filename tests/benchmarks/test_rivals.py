@@ -1,0 +1,55 @@
+"""The study of rivals: its quick run keeps its own laws, and the search for as good a rival finds what a scan finds."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from benchmarks.studies import rivals
+from dyweight import baselines, schedules
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a quick run."""
+    out = tmp_path_factory.mktemp("rivals")
+    rivals.main(["--quick", "--models", "digits", "--out", str(out)])
+    return out
+
+
+def test_what_is_learned_beats_what_it_began_as(quick: Path) -> None:
+    found = json.loads((quick / "rivals.json").read_text())["digits"]
+    for family in rivals.FAMILIES:
+        for steps in ("3", "5"):
+            base = rivals.FAMILIES[family].get("base", "ipndm")
+            assert found["learned"][family][steps][0] < found["errors"][base][steps]
+
+
+def test_who_equals_dyweight_early_is_as_good_on_the_curve(quick: Path) -> None:
+    """And who does not, is worse everywhere on it."""
+    found = json.loads((quick / "rivals.json").read_text())["digits"]
+    (target,) = found["learned"]["dyweight"]["5"]
+    assert set(found["equal"]) == {*found["errors"], *rivals.FAMILIES} and len(found["errors"]) >= 8
+    for name, line in found["errors"].items():
+        equal = found["equal"][name] or math.inf
+        assert all((int(n) >= equal) == (error <= target) for n, error in line.items())
+    assert (quick / "rivals.png").stat().st_size > 20_000
+
+
+def test_a_second_run_keeps_the_models_of_the_first(quick: Path) -> None:
+    kept = rivals._earlier(quick)
+    assert set(kept) == {"digits"} and rivals._earlier(quick / "nowhere") == {}
+
+
+@pytest.mark.parametrize("solver", ["euler", "heun"])
+@pytest.mark.parametrize("target", [2.0, 1 / 4, 1 / 9.5, 1 / 40, 1 / 41])
+def test_the_search_finds_the_fewest_steps_that_suffice(solver: str, target: float) -> None:
+    """For an error of 1 / steps; heun makes two calls a step but for the last."""
+
+    def make(steps: int):
+        return baselines.plan(solver, schedules.flow(steps))
+
+    steps = max(2, math.ceil(1 / target))
+    calls = make(steps).network_calls
+    assert rivals.calls_to_equal(make, lambda steps: 1 / steps, target) == (calls if calls <= 40 else None)

@@ -1,0 +1,62 @@
+"""Learned schedules and free tables, fitted and evaluated from the command line as DyWeight is."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dyweight
+from dyweight import FreeTable, LearnedSchedule
+
+FAMILIES = {"learned-schedule": LearnedSchedule, "free-table": FreeTable}
+PICTURES = {"learned-schedule": "schedules.png", "free-table": "coefficients.png"}
+FEW = ("--steps", 3, "--pairs", 16, "--validation-pairs", 16, "--teacher", "ipndm:15", "--report-pairs", 32)
+each_family = pytest.mark.parametrize("family", FAMILIES)
+
+
+@each_family
+def test_gauss_newton_lowers_the_error_and_the_file_is_evaluated(family: str, commands: Any, tmp_path: Path) -> None:
+    report = tmp_path / "report"
+    outcome = commands.distill("digits", *FEW, "--family", family, "--iterations", 1, "--report", report)
+    assert outcome.status == 0, outcome.errors
+    solver = dyweight.load_solver(outcome.out)
+    assert type(solver) is FAMILIES[family] and solver.provenance["method"] == "gauss-newton"
+    found = outcome.report(report)
+    assert found["network_calls"]["backward"] == 0
+    assert found["endpoint_error"][family] < 0.7 * found["endpoint_error"]["ipndm"]
+    assert (report / PICTURES[family]).stat().st_size > 10_000
+    evaluated = commands.evaluate("digits", outcome.out, "--samples", 50, "--teacher", "ipndm:40", "--max-calls", 3)
+    assert evaluated.status == 0, evaluated.errors
+    assert evaluated.report()["endpoint_error"][family] < 0.8 * evaluated.report()["endpoint_error"]["ipndm"]
+
+
+@each_family
+def test_adam_lowers_the_error(family: str, commands: Any) -> None:
+    adam = ("--method", "adam", "--pairs", 160, "--iterations", 30, "--no-recompute")
+    outcome = commands.distill("digits", *FEW, *adam, "--family", family)
+    assert outcome.status == 0, outcome.errors
+    provenance = dyweight.load_solver(outcome.out).provenance
+    assert provenance["method"] == "adam"
+    assert provenance["endpoint_error_after"] < 0.8 * provenance["endpoint_error_before"]
+
+
+def test_another_base_and_no_time_scaling(commands: Any) -> None:
+    options = ("--family", "learned-schedule", "--base", "dpmpp_2m", "--no-time-scaling", "--iterations", 1)
+    solver = dyweight.load_solver(commands.distill("digits", *FEW, *options).out)
+    assert isinstance(solver, LearnedSchedule) and solver.base == "dpmpp_2m" and not solver.time_scaling
+    assert float(solver.log_time_scale.abs().max()) == 0 < float(solver.logits.abs().max())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--family", "learned-schedule", "--instance-aware"), "--instance-aware is for --family dyweight"),
+        (("--family", "free-table", "--analytic-first-step"), "--analytic-first-step is for --family dyweight"),
+        (("--family", "free-table", "--no-time-scaling"), "free-table has no such choice"),
+        (("--family", "learned-schedule", "--slope", "query"), "--slope query is for --family dyweight"),
+        (("--family", "free-table", "--base", "heun"), "heun makes 5 network calls in 3 steps"),
+        (("--family", "learned-schedule", "--base", "euler", "--order", "2"), "order 2 is not one of euler's"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(options: tuple[str, ...], message: str, commands: Any) -> None:
+    assert message in commands.distill("digits", *FEW, *options).message
