@@ -13,7 +13,7 @@ from dataclasses import replace
 from dyweight import DyWeight
 
 from .common import Bench, Options, parse, print_table, read_numbers, timed, write_numbers
-from .variants import QUICK, Cases, Fits, Sizes, figure, print_errors
+from .variants import QUICK, Cases, Fits, Sizes, figure, print_errors, with_handcrafted
 
 STUDY, DEFAULT = "ablations", "order 3"
 MODELS = ("digits", "gmm")
@@ -49,7 +49,7 @@ def study(options: Options) -> None:
         print_table(["method", "network calls", "error", "as it was"], rewritten(fits, options.seeds[0]))
         write_numbers(options.out, STUDY, numbers)
     if options.out is not None:
-        errors = {model: found["errors"] for model, found in numbers.items()}
+        errors = {model: with_handcrafted(found["errors"], found["handcrafted"]) for model, found in numbers.items()}
         figure(
             f"Less than DyWeight; {DEFAULT} = 1", errors, [DEFAULT] * len(errors), options.out / f"study-{STUDY}.png"
         )

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -21,7 +21,7 @@ from trainer.targets import Pairs, Targets, Teacher, default_cache
 
 from .common import Bench, Options, parse, print_table, read_numbers, timed, write_numbers
 from .paths import PathAdam, TeacherPaths, Times, states_of
-from .variants import ANALYTIC_FIRST_STEP, Errors, figure, print_errors, significant, steps_of
+from .variants import ANALYTIC_FIRST_STEP, figure, print_errors, significant, steps_of, with_handcrafted
 
 STUDY = "supervision"
 MODELS = ("digits", "gmm", "shapes")
@@ -59,32 +59,39 @@ def study(options: Options) -> None:
     for model in options.models:
         bench, sizes = Bench(model, options.quick), QUICK if options.quick else SIZES.get(model, Sizes())
         numbers[model] = compare(bench, sizes, options.seeds)
-        print_errors(model, {"adam": numbers[model]["errors"]}, numbers[model]["handcrafted"])
-        print(f"\n{model}: distance from the teacher's states on the way, at the base schedule's points")
-        away = numbers[model]["away"]
+        errors = {"": {"the teacher itself": numbers[model]["teacher"]}, "adam": numbers[model]["errors"]}
+        print_errors(model, errors, numbers[model]["handcrafted"])
+        print(f"\n{model}: distance from the teacher's states on the way")
         calls = [*numbers[model]["handcrafted"]]
-        rows = [[name, *(significant(row[n]) for n in calls)] for name, row in away.items()]
-        print_table(["loss", *(f"{n} calls" for n in calls)], rows)
+        rows = [
+            [name, where, *(significant(row[n]) for n in calls)]
+            for name, places in numbers[model]["away"].items()
+            for where, row in places.items()
+        ]
+        print_table(["loss", "compared at times", *(f"{n} calls" for n in calls)], rows)
         write_numbers(options.out, STUDY, numbers)
     if options.out is not None:
-        errors: dict[str, Errors] = {model: {"adam": found["errors"]} for model, found in numbers.items()}
+        errors = {
+            model: with_handcrafted({"adam": found["errors"]}, found["handcrafted"]) for model, found in numbers.items()
+        }
         title, path = "What a fit is told; endpoint = 1", options.out / f"study-{STUDY}.png"
         figure(title, errors, ["endpoint"] * len(errors), path)
 
 
 def compare(bench: Bench, sizes: Sizes, seeds: Sequence[int]) -> dict[str, Any]:
     """Of each loss the errors at the end and on the way; beside them the teacher's and the best handcrafted one's."""
-    found: dict[str, Any] = {"handcrafted": {}, "errors": {}, "away": {}}
+    found: dict[str, Any] = {"handcrafted": {}, "teacher": {}, "errors": {}, "away": {}}
     for calls in sizes.calls:
         found["handcrafted"][str(calls)] = next(iter(bench.handcrafted_errors(calls).items()))
         for seed in seeds:
             lesson = Lesson(bench, calls, seed, sizes.pairs)
-            teacher = found["errors"].setdefault("the teacher itself", {})
-            teacher[str(calls)] = [bench.error(lesson.teacher.plan(bench.checkpoint))]
+            found["teacher"][str(calls)] = [bench.error(lesson.teacher.plan(bench.checkpoint))]
             for name, times in LOSSES.items():
                 solver = lesson.learn(times)
                 found["errors"].setdefault(name, {}).setdefault(str(calls), []).append(bench.error(solver))
-                found["away"].setdefault(name, {}).setdefault(str(calls), []).append(lesson.away(solver))
+                away = found["away"].setdefault(name, {})
+                for where in get_args(Times):
+                    away.setdefault(where, {}).setdefault(str(calls), []).append(lesson.away(solver, where))
     return found
 
 
@@ -123,14 +130,15 @@ class Lesson:
             pass
         return solver.requires_grad_(False)
 
-    def away(self, solver: DyWeight) -> float:
+    def away(self, solver: DyWeight, times: Times) -> float:
         """Mean relative squared distance from the teacher's states between start and end, on unseen samples."""
-        paths, distances = self._paths(), []
+        paths, plan, distances = self._paths(), solver.plan(), []
+        sigmas = (solver.sigmas if times == "scheduled" else plan.sigmas)[1:-1]
         for block in self.bench.blocks[:PATH_BLOCKS]:
-            path, plan = paths.of(block), solver.plan()
+            path = paths.of(block)
             with torch.no_grad():
                 states = states_of(self.bench.network.bound(block.cond), block.noise, plan)[1:-1]
-                for state, sigma in zip(states, solver.sigmas[1:-1], strict=True):
+                for state, sigma in zip(states, sigmas, strict=True):
                     distances.append(float(self.loss.value(self.loss.residual(state, path.at(sigma)))))
         return statistics.mean(distances)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.ticker import LogLocator, NullLocator
 
-from trainer.pictures import _LEGEND, COOL, INK, TEXT, WARM, new_figure, write
+from trainer.pictures import _LEGEND, COOL, INK, SMALL, TEXT, WARM, new_figure, write
 from trainer.report import Distillation
 
 from .common import Bench, print_table
@@ -20,8 +20,7 @@ Errors = dict[str, dict[str, dict[str, list[float]]]]
 ANALYTIC_FIRST_STEP = ("shapes",)
 """Pixel models, where the paper takes the first slope without a network call."""
 COLOURS = {"3": WARM, "5": COOL, "7": INK}
-LIMITS = 0.4, 30
-"""Of the multiples in a figure; what lies beyond is cut off."""
+HANDCRAFTED = "best handcrafted"
 MARKERS = {"3": "o", "5": "s", "7": "^"}
 
 
@@ -87,11 +86,17 @@ def significant(values: Sequence[float]) -> str:
     return mean if len(values) == 1 else f"{mean} ({min(values):.3g} to {max(values):.3g})"
 
 
+def with_handcrafted(errors: Errors, handcrafted: Mapping[str, tuple[str, float]]) -> Errors:
+    """The same with the best handcrafted solver before each method's variants, for a figure."""
+    best = {calls: [error] for calls, (_, error) in handcrafted.items()}
+    return {method: {HANDCRAFTED: best, **variants} for method, variants in errors.items()}
+
+
 def print_errors(title: str, errors: Errors, handcrafted: Mapping[str, tuple[str, float]]) -> None:
     """A row a variant, a column a number of network calls."""
     print(f"\n{title}")
     calls = list(handcrafted)
-    rows = [["", "best handcrafted", *(f"{name} {error:.3g}" for name, error in handcrafted.values())]]
+    rows = [["", HANDCRAFTED, *(f"{name} {error:.3g}" for name, error in handcrafted.values())]]
     for method, variants in errors.items():
         for name, by_calls in variants.items():
             rows.append([method, name, *(significant(by_calls[n]) if n in by_calls else "" for n in calls)])
@@ -141,8 +146,8 @@ def _draw(
         means = [statistics.mean(values) for values in ratios]
         (handles[f"{calls} calls"],) = axes.plot(at, means, MARKERS[calls], color=COLOURS[calls], ms=4)
     axes.axhline(1, color=INK, lw=0.8)
-    axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
-    axes.set(yscale="log", ylim=LIMITS)
+    axes.set_xticks(range(len(names)), names, rotation=50, ha="right", rotation_mode="anchor", fontsize=SMALL)
+    axes.set(yscale="log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_locator(NullLocator())

@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 
-from benchmarks.studies.initialisation import HERE, SCHEDULES, flow_log_snr, gmm_log_snr, gmm_time_uniform, main
+from benchmarks.studies.initialisation import RESCHEDULED, SCHEDULES, main
+from benchmarks.studies.rescheduled import flow_log_snr, gmm_log_snr, gmm_time_uniform
 from dyweight import DyWeight, schedules
 from trainer.checkpoints import load_checkpoint
 from trainer.network import Network
@@ -65,4 +66,4 @@ def test_every_schedule_names_a_checkpoint():
     for model, named in SCHEDULES.items():
         for other in filter(None, named.values()):
             if model != "shapes":
-                load_checkpoint(f"{HERE}:{model}_{other}")
+                load_checkpoint(f"{RESCHEDULED}:{model}_{other}")
