@@ -18,7 +18,6 @@ from .variants import QUICK, Cases, Fits, Sizes, figure, print_errors, with_hand
 STUDY, DEFAULT = "ablations", "order 3"
 MODELS = ("digits", "gmm")
 SIZES = {
-    "gmm": Sizes(adam_pairs=4000),
     "shapes": Sizes((3, 5), methods=("gauss-newton",)),
     "tiny-flux": Sizes((5,), methods=("gauss-newton",)),
 }

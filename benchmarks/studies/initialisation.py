@@ -16,7 +16,6 @@ from .variants import QUICK, Cases, Fits, Sizes, figure, print_errors, with_hand
 STUDY = "initialisation"
 MODELS = ("digits", "gmm", "shapes")
 SIZES = {"shapes": Sizes((3, 5), adam_pairs=2000)}
-DEFAULT_SIZES = Sizes(adam_pairs=4000)
 RESCHEDULED = "benchmarks.studies.rescheduled"
 EDM: Mapping[str, str | None] = {"EDM": None, "time-uniform": "time_uniform", "log-SNR": "log_snr"}
 SCHEDULES: Mapping[str, Mapping[str, str | None]] = {
@@ -40,7 +39,7 @@ def study(options: Options) -> None:
     """Both parts on each model; tables, figure and numbers. Models of an earlier run stay in the figure."""
     numbers = read_numbers(options.out, STUDY)
     for model in options.models:
-        fits = Fits(Bench(model, options.quick), QUICK if options.quick else SIZES.get(model, DEFAULT_SIZES))
+        fits = Fits(Bench(model, options.quick), QUICK if options.quick else SIZES.get(model, Sizes()))
         numbers[model] = {
             "handcrafted": fits.handcrafted(),
             "weights": fits.errors(weight_cases, options.seeds),

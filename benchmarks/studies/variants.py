@@ -30,7 +30,7 @@ class Sizes:
 
     calls: tuple[int, ...] = (3, 5, 7)
     methods: tuple[str, ...] = ("adam", "gauss-newton")
-    adam_pairs: int = 10_000
+    adam_pairs: int = 4000
     more: Mapping[str, Mapping[str, Any]] | None = None
     """Method -> further options."""
 
