@@ -9,6 +9,7 @@ to the table made the difference, not what can be reached.
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from dyweight import DyWeight
 
@@ -16,9 +17,10 @@ from .common import Bench, Options, parse, print_table, read_numbers, timed, wri
 from .variants import QUICK, Cases, Fits, Sizes, figure, print_errors, with_handcrafted
 
 STUDY, DEFAULT = "ablations", "order 3"
-MODELS = ("digits", "gmm")
+MODELS = ("digits", "gmm", "shapes")
 SIZES = {
-    "shapes": Sizes((3, 5), methods=("gauss-newton",)),
+    "digits": Sizes(adam_pairs=10_000),
+    "shapes": Sizes((3, 5), adam_pairs=1000),
     "tiny-flux": Sizes((5,), methods=("gauss-newton",)),
 }
 TIME: Cases = {
@@ -56,10 +58,14 @@ def study(options: Options) -> None:
 
 def cases(method: str, steps: int) -> Cases:
     """Variants of a solver with so many steps: orders from 1 to N, with Adam 1, 2, 3 and N, then parts off."""
-    orders = {f"order {order}": {"order": order} for order in range(1, steps + 1) if order <= 3 or method != "adam"}
+    orders: dict[str, dict[str, Any]] = {
+        f"order {order}": {"order": order} for order in range(1, steps + 1) if order <= 3 or method != "adam"
+    }
     if steps > 3:
         orders.pop(f"order {steps}", None)
         orders["order N"] = {"order": steps}
+        if method == "adam":
+            orders["order N from Euler"] = {"order": steps, "initial": "euler"}
     return orders | {name: {"order": min(3, steps), **options} for name, options in TIME.items()}
 
 

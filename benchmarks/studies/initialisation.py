@@ -15,7 +15,7 @@ from .variants import QUICK, Cases, Fits, Sizes, figure, print_errors, with_hand
 
 STUDY = "initialisation"
 MODELS = ("digits", "gmm", "shapes")
-SIZES = {"shapes": Sizes((3, 5), adam_pairs=2000)}
+SIZES = {"shapes": Sizes((3, 5), adam_pairs=1000)}
 RESCHEDULED = "benchmarks.studies.rescheduled"
 EDM: Mapping[str, str | None] = {"EDM": None, "time-uniform": "time_uniform", "log-SNR": "log_snr"}
 SCHEDULES: Mapping[str, Mapping[str, str | None]] = {

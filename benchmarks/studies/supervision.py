@@ -40,7 +40,7 @@ class Sizes:
     pairs: int = 4000
 
 
-SIZES = {"shapes": Sizes((3, 5), 2000)}
+SIZES = {"shapes": Sizes((3, 5), 1000)}
 QUICK = Sizes((3,), 64)
 
 
