@@ -119,7 +119,7 @@ class Bench:
             contextlib.redirect_stdout(silence),
             contextlib.redirect_stderr(silence),
         ):
-            return distill(DistillOptions(**self._named, **{"out": Path(folder) / "solver.safetensors", **given}))
+            return distill(DistillOptions(**{**self._named, "out": Path(folder) / "solver.safetensors", **given}))
 
 
 def spread(values: Sequence[float], digits: int = 5) -> str:
@@ -139,6 +139,13 @@ def write_numbers(out: Path | None, study: str, numbers: Mapping[str, Any]) -> N
     """`STUDY.json` in the folder, if one is given."""
     if out is not None:
         write_whole(out / f"{study}.json", (json.dumps(numbers, indent=1) + "\n").encode())
+
+
+def read_numbers(out: Path | None, study: str) -> dict[str, Any]:
+    """What an earlier run wrote into the folder; nothing if there is none."""
+    file = out / f"{study}.json" if out is not None else None
+    numbers: dict[str, Any] = json.loads(file.read_text("utf-8")) if file is not None and file.is_file() else {}
+    return numbers
 
 
 def timed(study: Callable[[], None]) -> None:

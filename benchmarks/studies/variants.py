@@ -1,0 +1,154 @@
+"""What the studies of variants share: each fitted at equal numbers of network calls, one table and one figure."""
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.ticker import LogLocator, NullLocator
+
+from trainer.pictures import _LEGEND, COOL, INK, SMALL, TEXT, WARM, new_figure, write
+from trainer.report import Distillation
+
+from .common import Bench, print_table
+
+Cases = Mapping[str, Mapping[str, Any]]
+"""Name of a variant -> options of its fit."""
+Errors = dict[str, dict[str, dict[str, list[float]]]]
+"""Method -> variant -> network calls -> error of each seed."""
+ANALYTIC_FIRST_STEP = ("shapes",)
+"""Pixel models, where the paper takes the first slope without a network call."""
+COLOURS = {"3": WARM, "5": COOL, "7": INK}
+HANDCRAFTED = "best handcrafted"
+MARKERS = {"3": "o", "5": "s", "7": "^"}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is run for a model."""
+
+    calls: tuple[int, ...] = (3, 5, 7)
+    methods: tuple[str, ...] = ("adam", "gauss-newton")
+    adam_pairs: int = 4000
+    more: Mapping[str, Mapping[str, Any]] | None = None
+    """Method -> further options."""
+
+    def options(self, method: str) -> dict[str, Any]:
+        """Of a fit with this method."""
+        pairs = {"pairs": self.adam_pairs} if method == "adam" else {}
+        return {"method": method, **pairs, **(self.more or {}).get(method, {})}
+
+
+QUICK = Sizes((3,), adam_pairs=64, more={"gauss-newton": {"pairs": 16, "iterations": 1}})
+
+
+class Fits:
+    """Fits on a model at numbers of network calls; one that is asked for twice is made once."""
+
+    def __init__(self, bench: Bench, sizes: Sizes) -> None:
+        self.bench, self.sizes = bench, sizes
+        self._made: dict[tuple[object, ...], tuple[Distillation, float]] = {}
+
+    def errors(self, cases: Callable[[str, int], Cases], seeds: Sequence[int]) -> Errors:
+        """Errors on unseen samples. cases: of a method and a number of steps."""
+        found: Errors = {}
+        for method in self.sizes.methods:
+            for calls in self.sizes.calls:
+                for name, options in cases(method, steps_of(self.bench.model, calls)).items():
+                    errors = [self.fit(method, calls, seed, options)[1] for seed in seeds]
+                    found.setdefault(method, {}).setdefault(name, {})[str(calls)] = errors
+        return found
+
+    def fit(self, method: str, calls: int, seed: int, options: Mapping[str, Any]) -> tuple[Distillation, float]:
+        """A fitted solver and its error on unseen samples."""
+        key = (method, calls, seed, *sorted(options.items()))
+        if key not in self._made:
+            analytic = self.bench.model in ANALYTIC_FIRST_STEP
+            given = {**self.sizes.options(method), "analytic_first_step": analytic, **options}
+            done = self.bench.fit(steps_of(self.bench.model, calls), seed, **given)
+            self._made[key] = done, self.bench.error(done.solver)
+        return self._made[key]
+
+    def handcrafted(self) -> dict[str, tuple[str, float]]:
+        """Network calls -> the best handcrafted solver and its error."""
+        return {str(calls): next(iter(self.bench.handcrafted_errors(calls).items())) for calls in self.sizes.calls}
+
+
+def steps_of(model: str, calls: int) -> int:
+    """Steps that make so many network calls."""
+    return calls + int(model in ANALYTIC_FIRST_STEP)
+
+
+def significant(values: Sequence[float]) -> str:
+    """`mean (smallest to largest)` with three digits that count: errors span four decades."""
+    mean = f"{statistics.mean(values):.3g}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.3g} to {max(values):.3g})"
+
+
+def with_handcrafted(errors: Errors, handcrafted: Mapping[str, tuple[str, float]]) -> Errors:
+    """The same with the best handcrafted solver before each method's variants, for a figure."""
+    best = {calls: [error] for calls, (_, error) in handcrafted.items()}
+    return {method: {HANDCRAFTED: best, **variants} for method, variants in errors.items()}
+
+
+def print_errors(title: str, errors: Errors, handcrafted: Mapping[str, tuple[str, float]]) -> None:
+    """A row a variant, a column a number of network calls."""
+    print(f"\n{title}")
+    calls = list(handcrafted)
+    rows = [["", HANDCRAFTED, *(f"{name} {error:.3g}" for name, error in handcrafted.values())]]
+    for method, variants in errors.items():
+        for name, by_calls in variants.items():
+            rows.append([method, name, *(significant(by_calls[n]) if n in by_calls else "" for n in calls)])
+    print_table(["method", "variant", *(f"{n} calls" for n in calls)], rows)
+
+
+def figure(title: str, panels: Mapping[str, Errors], references: Sequence[str], path: Path) -> None:
+    """Errors as multiples of a reference variant's: a column for each entry of `panels`, a row a method.
+
+    references: of each column the variant whose mean is 1. Marks are means over the seeds, bars reach from the
+    smallest to the largest.
+    """
+    methods = list(dict.fromkeys(method for errors in panels.values() for method in errors))
+    drawn, _ = new_figure(2.1 * len(methods) + 1.1, title, [1.0] * len(methods), len(panels))
+    axes = iter(drawn.axes)
+    handles: dict[str, Any] = {}
+    for method in methods:
+        for (panel, errors), reference in zip(panels.items(), references, strict=True):
+            one = next(axes)
+            one.set_title(f"{panel}, {method}", loc="left", fontsize=TEXT, color=INK)
+            if method in errors:
+                handles |= _draw(one, errors[method], reference, _names(errors))
+            else:
+                one.set_visible(False)
+    drawn.supylabel("error as a multiple of the line's", fontsize=TEXT, color=INK)
+    drawn.legend(handles.values(), handles.keys(), loc="upper right", ncols=3, **_LEGEND)
+    write(drawn, path)
+
+
+def _names(errors: Errors) -> list[str]:
+    return list(dict.fromkeys(name for variants in errors.values() for name in variants))
+
+
+def _draw(
+    axes: Any, variants: Mapping[str, Mapping[str, Sequence[float]]], reference: str, names: list[str]
+) -> dict[str, Any]:
+    """The marks of one panel; what its legend names."""
+    handles = {}
+    for index, (calls, unit) in enumerate(variants[reference].items()):
+        at = [i + 0.22 * (index - 1) for i, name in enumerate(names) if calls in variants.get(name, {})]
+        ratios = [
+            [error / statistics.mean(unit) for error in variants[name][calls]]
+            for name in names
+            if calls in variants.get(name, {})
+        ]
+        axes.vlines(at, [*map(min, ratios)], [*map(max, ratios)], color=COLOURS[calls], lw=1.2, alpha=0.6)
+        means = [statistics.mean(values) for values in ratios]
+        (handles[f"{calls} calls"],) = axes.plot(at, means, MARKERS[calls], color=COLOURS[calls], ms=4)
+    axes.axhline(1, color=INK, lw=0.8)
+    axes.set_xticks(range(len(names)), names, rotation=50, ha="right", rotation_mode="anchor", fontsize=SMALL)
+    axes.set(yscale="log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_locator(NullLocator())
+    return handles
