@@ -132,13 +132,17 @@ class Adam:
             parameter.grad = gradient.reshape(parameter.shape).to(parameter)
         return float(loss)
 
-    def _loss_and_gradients(self, block: Block) -> Tensor:
-        """One vector: the loss, then the gradient of each number."""
+    def block_loss(self, block: Block) -> Tensor:
+        """The loss on some pairs, with its graph: that of the endpoint. benchmarks/studies compares another."""
         first_row = int(self.solver.analytic_first_step)
         denoise = self.network.bound(block.cond, block.first, first_row, recomputed=self.settings.recomputed)
+        end = dyweight.sample(denoise, block.noise, plan_for(self.solver, self.network, block))
+        return self.loss.value(self.loss.residual(end, block.target))
+
+    def _loss_and_gradients(self, block: Block) -> Tensor:
+        """One vector: the loss, then the gradient of each number."""
         with torch.enable_grad():
-            plan = plan_for(self.solver, self.network, block)
-            loss = self.loss.value(self.loss.residual(dyweight.sample(denoise, block.noise, plan), block.target))
+            loss = self.block_loss(block)
             self._check_gradient(loss)
             gradients = torch.autograd.grad(loss, self._parameters, materialize_grads=True)
         vector = torch.cat([gradient.flatten().to("cpu", torch.float64) for gradient in gradients])
