@@ -86,7 +86,7 @@ class Integration:
         """[steps, MOST, runs, 1, columns], newest slope first; 0 where there is nothing to weigh."""
         rows = torch.zeros(len(self.orders), MOST, dtype=self.free.dtype)
         for row, order in zip(rows, self.orders, strict=True):
-            row[:order] = torch.tensor(EQUAL_STEP_WEIGHTS[order])
+            row[:order] = torch.tensor(EQUAL_STEP_WEIGHTS[order], dtype=rows.dtype)
         columns = rows.repeat_interleave(len(self.degrees), 0).T
         return (self.free * columns[:, None, None]).repeat(1, 1, len(self._coupling), 1, 1)
 
