@@ -25,6 +25,8 @@ class Record:
     """Noise level of each state that the network was asked about."""
     deviations: list[list[float]] = field(default_factory=list)
     """Standard deviation of the slope (x - denoised) / sigma there, over all elements of the pairs."""
+    expected: list[tuple[float, float]] = field(default_factory=list)
+    """(noise level, deviation of a fine solver's slopes there) on the same pairs, from low to high."""
 
 
 class WatchedAdam(Adam):
