@@ -18,23 +18,24 @@ from trainer.targets import Block
 class Record:
     """What was seen, an entry an iteration; all but `losses` on the same pairs, so that only the solver moves them."""
 
+    expected: list[tuple[float, float]]
+    """(noise level, deviation of the teacher's slopes there) on the same pairs, from low to high."""
     losses: list[float] = field(default_factory=list)
     """On the iteration's own pairs."""
     held_out_losses: list[float] = field(default_factory=list)
+    """Of the median pair: a mean over few pairs would be that of the one that ends elsewhere."""
     sigmas: list[list[float]] = field(default_factory=list)
     """Noise level of each state that the network was asked about."""
     deviations: list[list[float]] = field(default_factory=list)
     """Standard deviation of the slope (x - denoised) / sigma there, over all elements of the pairs."""
-    expected: list[tuple[float, float]] = field(default_factory=list)
-    """(noise level, deviation of a fine solver's slopes there) on the same pairs, from low to high."""
 
 
 class WatchedAdam(Adam):
     """Adam as it is, with a record."""
 
-    def __init__(self, *of_adam: Any) -> None:
+    def __init__(self, *of_adam: Any, expected: list[tuple[float, float]]) -> None:
         super().__init__(*of_adam)
-        self.record = Record()
+        self.record = Record(expected)
 
     def block_loss(self, block: Block) -> Tensor:
         loss = super().block_loss(block)
@@ -46,7 +47,8 @@ class WatchedAdam(Adam):
     def _watch(self, block: Block) -> None:
         denoise, plan = self.network.bound(block.cond, block.first), plan_for(self.solver, self.network, block)
         end, sigmas, deviations = slopes(denoise, block.noise, plan)
-        self.record.held_out_losses.append(float(self.loss.value(self.loss.residual(end, block.target))))
+        by_pair = self.loss.residual(end, block.target).square().mean(1)
+        self.record.held_out_losses.append(float(by_pair.median()))
         self.record.sigmas.append(sigmas)
         self.record.deviations.append(deviations)
 
