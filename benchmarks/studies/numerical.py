@@ -1,0 +1,237 @@
+"""Are handcrafted multistep weights good at few steps? The numerical study: section 3.2, D.1, figures 3 and A.2.
+
+python -m benchmarks numerical --out numerical
+
+Adams-Bashforth of orders 1 to 4 on polynomials of degree K: with the classical weights, and with weights of each step
+that Adam moves for 2,000 iterations towards the known end. 50 problems a seed; a point is the mean of their relative
+errors. The paper's four observations are checked point by point.
+"""
+
+import itertools
+import statistics
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainer.pictures import COOL, INK, SMALL, TEXT, WARM, write
+
+from .common import Options, parse, print_table, timed, write_numbers
+from .panels import log_scale, panels
+from .polynomials import COUPLING, DIMENSION, Integration, Problems, optimised_weights, problems
+
+ORDERS = (1, 2, 3, 4)
+TEACHER_ORDER, TEACHER_STEPS = 4, 100
+SHOWN_STEPS, SHOWN_DEGREE, READING_STEPS = 10, 20, 12
+"""What the figure holds fixed, and where the other reading of A's entries is tried."""
+VARIANTS = ("standard", "optimised")
+_LEGEND: dict[str, Any] = {"frameon": False, "fontsize": SMALL, "labelcolor": INK}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What is run."""
+
+    degrees: tuple[int, ...] = tuple(range(5, 45, 5))
+    steps: tuple[int, ...] = tuple(range(6, 22, 2))
+    runs: int = 50
+    iterations: int = 2000
+
+
+QUICK = Grid(degrees=(5, 20, 40), steps=(6, 12, 20), runs=5, iterations=50)
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Mean relative errors of one seed's problems."""
+
+    standard: Tensor
+    """[steps, orders, degrees]"""
+    optimised: Tensor
+    teacher: Tensor
+    """[degrees]"""
+    improved_runs: float
+    """Fraction of single runs whose error the optimisation lowered."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    options = parse("numerical", __doc__, arguments)
+    timed(lambda: study(options))
+    return 0
+
+
+def study(options: Options) -> None:
+    """All seeds, the tables, the observations, the figures."""
+    grid = QUICK if options.quick else Grid()
+    found: list[Errors] = []
+    for seed in options.seeds:
+        found.append(measure(problems(grid.runs, max(grid.degrees), seed), grid))
+        by_seed = dict(zip(options.seeds, map(plain, found), strict=False))
+        write_numbers(options.out, "numerical", {"grid": asdict(grid), "seeds": by_seed})
+    print(f"\nMean relative error, {grid.runs} problems for each of the seeds {options.seeds}: standard / optimised\n")
+    print_errors(grid, found)
+    print("\nObservations of the paper: share of the points where each holds, by seed\n")
+    print_observations(grid, found)
+    print(f"\nThe other reading of N(0, 0.1/sqrt(D)), as a variance; seed {options.seeds[0]}, {READING_STEPS} steps\n")
+    print_readings(grid, options.seeds[0])
+    if options.out is not None:
+        draw(grid, found, options.out)
+
+
+def measure(given: Problems, grid: Grid) -> Errors:
+    """Standard and optimised errors at every number of steps, and the teacher's."""
+    pairs = [errors_at(given, grid, steps) for steps in grid.steps]
+    teacher = Integration(given, grid.degrees, (TEACHER_ORDER,), TEACHER_STEPS, torch.float64)
+    improved = torch.stack([(after < before).double().mean() for before, after in pairs])
+    standard, optimised = (torch.stack([one[i].mean(-1) for one in pairs]) for i in (0, 1))
+    teacher_errors = teacher.relative_errors(teacher.classical_weights()).mean(-1)[0]
+    return Errors(standard, optimised, teacher_errors, float(improved.mean()))
+
+
+def errors_at(given: Problems, grid: Grid, steps: int) -> tuple[Tensor, Tensor]:
+    """Relative errors [orders, degrees, runs] before and after the optimisation."""
+    exact = Integration(given, grid.degrees, ORDERS, steps, torch.float64)
+    # Only the training is in float32: what that loses lies below what Adam's steps leave.
+    fast = Integration(given, grid.degrees, ORDERS, steps, torch.float32)
+    weights = optimised_weights(fast, grid.iterations)
+    return exact.relative_errors(exact.classical_weights()), exact.relative_errors(weights.double())
+
+
+def observations(grid: Grid, errors: Errors) -> dict[str, dict[str, bool]]:
+    """What the paper observed -> point -> whether it holds there."""
+    found: dict[str, dict[str, bool]] = {}
+    for variant in VARIANTS:
+        table = getattr(errors, variant)
+        found[f"1. a higher order is better, {variant}"] = _falls(grid, table, axis=1)
+        found[f"2. a higher degree is worse, {variant}"] = _falls(grid, table.flip(2), axis=2, flipped=True)
+        found[f"2. more steps are better, {variant}"] = _falls(grid, table, axis=0)
+    better = errors.optimised < errors.standard
+    found["3. optimised is below standard"] = {
+        f"AB-{ORDERS[o]}, S {grid.steps[s]}, K {grid.degrees[k]}": bool(better[s, o, k]) for s, o, k in _points(better)
+    }
+    best = errors.standard[:, -1].amin(0)
+    found[f"4. the teacher is below 5 % and below AB-4 with {grid.steps[-1]} steps"] = {
+        f"K {degree}": bool(errors.teacher[k] < min(0.05, float(best[k]))) for k, degree in enumerate(grid.degrees)
+    }
+    return found
+
+
+def _points(table: Tensor) -> Iterator[tuple[int, ...]]:
+    return itertools.product(*map(range, table.shape))
+
+
+def _falls(grid: Grid, table: Tensor, axis: int, flipped: bool = False) -> dict[str, bool]:
+    """Whether each error is above the next one along an axis; the point is named by the first."""
+    holds = table.diff(dim=axis) < 0
+    degrees = grid.degrees[::-1] if flipped else grid.degrees
+    return {f"AB-{ORDERS[o]}, S {grid.steps[s]}, K {degrees[k]}": bool(holds[s, o, k]) for s, o, k in _points(holds)}
+
+
+def print_errors(grid: Grid, found: Sequence[Errors]) -> None:
+    """Rows: steps and order; columns: some degrees. Means over the seeds."""
+    standard, optimised = (torch.stack([getattr(one, name) for one in found]).mean(0) for name in VARIANTS)
+    shown = [k for k, degree in enumerate(grid.degrees) if degree in (5, 10, 20, 30, 40)]
+    rows = []
+    for s, o in ((s, o) for s in range(len(grid.steps)) for o in range(len(ORDERS))):
+        cells = [f"{standard[s, o, k]:.3g} / {optimised[s, o, k]:.3g}" for k in shown]
+        rows.append([grid.steps[s], f"AB-{ORDERS[o]}", *cells])
+    teacher = torch.stack([one.teacher for one in found]).mean(0)
+    rows.append([TEACHER_STEPS, "teacher, AB-4", *(f"{teacher[k]:.2g}" for k in shown)])
+    print_table(["steps", "solver", *(f"K = {grid.degrees[k]}" for k in shown)], rows)
+    gains = [
+        f"AB-{order} {_spread([float((1 - one.optimised[:, o] / one.standard[:, o]).mean()) for one in found])}"
+        for o, order in enumerate(ORDERS)
+    ]
+    print(f"\nWhat optimising takes off the error, mean over the grid: {'; '.join(gains)}")
+    print(f"Single runs that it improves: {_spread([one.improved_runs for one in found], 2)}")
+
+
+def _spread(values: Sequence[float], digits: int = 1) -> str:
+    """As percentages."""
+    mean = f"{100 * statistics.mean(values):.{digits}f} %"
+    return f"{mean} ({100 * min(values):.{digits}f} to {100 * max(values):.{digits}f})" if len(values) > 1 else mean
+
+
+def print_observations(grid: Grid, found: Sequence[Errors]) -> None:
+    """One row an observation: how often it holds, and where it does not."""
+    by_seed = [observations(grid, errors) for errors in found]
+    rows = []
+    for name in by_seed[0]:
+        held = [one[name] for one in by_seed]
+        failing = sorted({point for points in held for point, holds in points.items() if not holds})
+        where = "; ".join(failing[:4]) + (f" and {len(failing) - 4} more" if len(failing) > 4 else "")
+        shares = ", ".join(f"{sum(points.values())} of {len(points)}" for points in held)
+        rows.append([name, shares, where or "nowhere"])
+    print_table(["observation", "holds at", "not at"], rows)
+
+
+def print_readings(grid: Grid, seed: int) -> None:
+    """The errors with 0.1/sqrt(D) as A's deviation and as its variance."""
+    rows = []
+    for name, coupling in (
+        ("deviation", COUPLING * DIMENSION**-0.5),
+        ("variance", (COUPLING * DIMENSION**-0.5) ** 0.5),
+    ):
+        given = problems(grid.runs, max(grid.degrees), seed, coupling)
+        largest = torch.linalg.eigvals(given.coupling).real.amax()
+        before, after = (errors.mean((1, 2)) for errors in errors_at(given, grid, READING_STEPS))
+        cells = [f"{a:.3g} / {b:.3g}" for a, b in zip(before, after, strict=True)]
+        rows.append([name, f"{largest:.2f}", *cells])
+    print_table(["0.1/sqrt(D) is the", "largest growth rate of A", *(f"AB-{order}" for order in ORDERS)], rows)
+
+
+def plain(errors: Errors) -> dict[str, Any]:
+    """For JSON."""
+    return {name: value.tolist() if isinstance(value, Tensor) else value for name, value in vars(errors).items()}
+
+
+def draw(grid: Grid, found: Sequence[Errors], folder: Path) -> None:
+    """`numerical.png` as the paper's figure 3, `numerical-grid.png` as its figure A.2."""
+    means = {name: torch.stack([getattr(one, name) for one in found]).mean(0) for name in (*VARIANTS, "teacher")}
+    steps = SHOWN_STEPS if SHOWN_STEPS in grid.steps else grid.steps[0]
+    figure, axes = panels("Classical weights (dashed) and optimised weights (solid) on polynomials", [2.9], 2)
+    _over_degree(axes[0, 0], grid, means, steps)
+    _over_steps(axes[0, 1], grid, means, SHOWN_DEGREE)
+    axes[0, 0].set_ylabel("relative error at t = 1", fontsize=TEXT)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=5, loc="outside lower left", **_LEGEND)
+    write(figure, folder / "numerical.png")
+    rows = -(-len(grid.steps) // 4) + -(-len(grid.degrees) // 4)
+    figure, axes = panels("Classical (dashed) and optimised (solid) weights: the whole grid", [1.8] * rows, 4)
+    for axis, steps in zip(axes.flat, grid.steps, strict=False):
+        _over_degree(axis, grid, means, steps)
+    for axis, degree in zip(list(axes.flat)[4 * -(-len(grid.steps) // 4) :], grid.degrees, strict=False):
+        _over_steps(axis, grid, means, degree)
+    for axis in [axis for axis in axes.flat if not axis.lines]:
+        axis.remove()
+    write(figure, folder / "numerical-grid.png")
+
+
+def _over_degree(axes: Any, grid: Grid, means: Mapping[str, Tensor], steps: int) -> None:
+    s = grid.steps.index(steps)
+    axes.plot(grid.degrees, means["teacher"], ":", color=INK, lw=1.6, label=f"teacher, S = {TEACHER_STEPS}")
+    _lines(axes, grid.degrees, {name: means[name][s] for name in VARIANTS}, f"S = {steps} steps", "degree K")
+
+
+def _over_steps(axes: Any, grid: Grid, means: Mapping[str, Tensor], degree: int) -> None:
+    k = grid.degrees.index(degree)
+    _lines(axes, grid.steps, {name: means[name][:, :, k].T for name in VARIANTS}, f"degree K = {degree}", "steps S")
+
+
+def _lines(axes: Any, at: Sequence[int], tables: Mapping[str, Tensor], title: str, below: str) -> None:
+    """tables: [orders, points] of each variant."""
+    for name, style, colour in zip(VARIANTS, ("--", "-"), (COOL, WARM), strict=True):
+        for order, marker, line in zip(ORDERS, "os^D", tables[name], strict=True):
+            label = f"AB-{order}" if name == "optimised" else None
+            axes.plot(at, line, style, marker=marker, ms=3.5, color=colour, lw=1.2, label=label)
+    axes.set_title(title, loc="left", fontsize=TEXT, color=INK)
+    axes.set_xlabel(below, fontsize=SMALL)
+    log_scale(axes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
