@@ -140,6 +140,13 @@ def write_numbers(out: Path | None, study: str, numbers: Mapping[str, Any]) -> N
         write_whole(out / f"{study}.json", (json.dumps(numbers, indent=1) + "\n").encode())
 
 
+def read_numbers(out: Path | None, study: str) -> dict[str, Any]:
+    """What an earlier run wrote into the folder; nothing if there is none."""
+    file = out / f"{study}.json" if out is not None else None
+    numbers: dict[str, Any] = json.loads(file.read_text("utf-8")) if file is not None and file.is_file() else {}
+    return numbers
+
+
 def timed(study: Callable[[], None]) -> None:
     """Run a study and print how long it took, and on what."""
     began = time.monotonic()
