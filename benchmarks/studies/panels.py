@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from trainer.pictures import DPI, FAINT, INK, MUTED, SMALL, TITLE, WIDTH
 
@@ -23,6 +24,17 @@ def panels(title: str, heights: Sequence[float], columns: int) -> tuple[Figure, 
         one.grid(color=FAINT, lw=0.8)
         one.tick_params(which="both", labelsize=SMALL - 1, labelcolor=INK, color=MUTED)
     return figure, axes
+
+
+def log_scale(axes: Any, names: str = "y") -> None:
+    """Log scales on the axes named, "x", "y" or "xy", with plain numbers; call it after drawing."""
+    for name in names:
+        axes.set(**{f"{name}scale": "log"})
+        low, high = sorted(getattr(axes, f"get_{name}lim")())
+        axis = getattr(axes, f"{name}axis")
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 100 and name == "y" else (1,)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_locator(NullLocator())
 
 
 def draw_range(

@@ -7,8 +7,8 @@ otherwise and the convergence, which is that of the fit itself: against its own 
 
 import statistics
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from trainer.pictures import _LEGEND, COOL, MUTED, SMALL, TEXT, WARM, write
 from trainer.targets import Teacher
 
 from .common import Bench, Options, parse, print_table, read_numbers, timed, write_numbers
-from .panels import draw_range, panels
+from .panels import draw_range, log_scale, panels
 
 STUDY = "teachers"
 STEPS = 5
@@ -45,11 +45,13 @@ class Sizes:
     convergence: int = 10_000
     """Pairs of each run."""
     validation: int = 256
+    fit: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the fits for the teachers, beside the trainer's defaults."""
 
 
 SIZES = {"shapes": Sizes(steps=(3, 5), adam=(600, 2000), gauss_newton=(8, 16, 32, 64, 128), convergence=2000)}
 """Where a network call takes long."""
-QUICK = Sizes((3,), ("ipndm:10", "ipndm:35"), (64,), (8, 16), 320, 16)
+QUICK = Sizes((3,), ("ipndm:10", "ipndm:35"), (64,), (8, 16), 160, 16, {"pairs": 16, "iterations": 2})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,7 +88,7 @@ def teachers(bench: Bench, sizes: Sizes, seeds: Sequence[int]) -> dict[str, dict
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for steps in sizes.steps:
         for name, judge in judges.items():
-            students = [bench.fit(steps, seed, teacher=name).solver for seed in seeds]
+            students = [bench.fit(steps, seed, teacher=name, **sizes.fit).solver for seed in seeds]
             found.setdefault(f"{steps}", {})[name] = {
                 "teacher": bench.error(Teacher.parse(name).plan(bench.checkpoint)),
                 "students": [bench.error(student) for student in students],
@@ -181,13 +183,14 @@ def figure(numbers: dict[str, Any], path: Path) -> None:
                 axes[1, column], [*map(int, rows)], [row["errors"] for row in rows.values()], colour, "-o", method
             )
         axes[1, column].axhline(best, color=MUTED, ls="--", lw=1, label="best handcrafted")
-        axes[1, column].set(xscale="log", yscale="log")
+        log_scale(axes[1, column], "xy")
         _draw_convergence(axes[2, column], found["convergence"])
     for row, (below, beside) in enumerate(
         (("", "endpoint error"), (f"training pairs ({STEPS} steps)", "endpoint error"), ("pairs seen", "error"))
     ):
         axes[row, 0].set_ylabel(beside, fontsize=SMALL)
-        axes[row, -1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), **_LEGEND)
+        above = 1.12 if row == 0 else 1.0
+        axes[row, 0].legend(loc="lower left", bbox_to_anchor=(-0.1, above), ncols=4, **_LEGEND)
         for one in axes[row]:
             one.set_xlabel(below, fontsize=SMALL)
     write(drawn, path)
@@ -201,7 +204,7 @@ def _draw_teachers(axes: Any, found: dict[str, dict[str, dict[str, Any]]]) -> No
     own = [found[next(iter(found))][name]["teacher"] for name in names]
     axes.plot(range(len(names)), own, "x", color=COOL, label="the teacher itself")
     axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
-    axes.set(yscale="log")
+    log_scale(axes)
 
 
 def _draw_convergence(axes: Any, found: dict[str, dict[str, list[Any]]]) -> None:
@@ -210,7 +213,7 @@ def _draw_convergence(axes: Any, found: dict[str, dict[str, list[Any]]]) -> None
         draw_range(axes, row["pairs"], row["validation"], colour, style, name)
         training = [statistics.mean(values) for values in row["training"]]
         axes.plot(row["pairs"][1:], training, style, color=colour, lw=0.6, alpha=0.5)
-    axes.set(yscale="log")
+    log_scale(axes)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,76 @@
+"""The figure of the study of transfer: a matrix for each number of steps, and the variants of the FLUX."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import LogNorm
+
+from trainer.pictures import _LEGEND, COOL, DIVERGING, INK, MUTED, SMALL, TEXT, WARM, write
+
+from .panels import log_scale, panels
+
+FARTHEST = 30.0
+"""Where the colours end: an error so many times that of the best handcrafted solver, or as small a part of it."""
+SERIES = {"foreign": (WARM, "o", "coefficients of the model as made"), "native": (WARM, "D", "the variant's own")}
+
+
+def figure(matrices: Mapping[str, Any], variants: Mapping[str, Any], path: Path) -> None:
+    """matrices: method -> steps -> model -> errors. variants: variant -> errors. Either may be empty."""
+    heights = [2.9] * len(matrices) + [2.3] * bool(variants)
+    drawn, axes = panels("One model's coefficients on another model", heights, max([1, *map(len, matrices.values())]))
+    for row, (method, by_steps) in zip(axes, matrices.items(), strict=False):
+        for one, (steps, rows) in zip(row, by_steps.items(), strict=True):
+            _draw_matrix(one, rows)
+            one.set_title(f"{method}, {steps} steps: error / best handcrafted", fontsize=SMALL, loc="left", color=INK)
+    if variants:
+        for one in axes[-1, 1:]:
+            one.remove()
+        axes[-1, 0].set_subplotspec(axes[-1, 0].get_gridspec()[len(heights) - 1, :])
+        _draw_variants(axes[-1, 0], variants)
+    write(drawn, path)
+
+
+def _draw_matrix(axes: Any, rows: Mapping[str, Any]) -> None:
+    """A cell: the mean error of a column's coefficients on a row's model, over the row's best handcrafted error."""
+    names = list(rows)
+    ratios = np.array([[_ratio(rows[name], rows[name]["coefficients"][of]) for of in names] for name in names])
+    colours = DIVERGING.reversed()
+    axes.imshow(ratios, cmap=colours, norm=LogNorm(1 / FARTHEST, FARTHEST), aspect="auto")
+    for row, column in np.ndindex(*ratios.shape):
+        ratio = ratios[row, column]
+        text = "no plan" if math.isnan(ratio) else f"{ratio:.2g}" if ratio < 100 else f"{ratio:.0e}"
+        weight = "bold" if row == column else "normal"
+        axes.text(column, row, text, ha="center", va="center", fontsize=SMALL - 1, color=INK, weight=weight)
+    shown = [name.replace("_", " ") for name in names]
+    axes.set_xticks(range(len(names)), shown, rotation=40, ha="right")
+    axes.set_yticks(range(len(names)), shown)
+    axes.grid(False)
+    axes.set_xlabel("made on", fontsize=SMALL)
+    axes.set_ylabel("used on", fontsize=SMALL)
+
+
+def _ratio(row: Mapping[str, Any], values: Sequence[float | None]) -> float:
+    finite = [value for value in values if value is not None]
+    return statistics.mean(finite) / min(row["handcrafted"].values()) if finite else math.nan
+
+
+def _draw_variants(axes: Any, variants: Mapping[str, Any]) -> None:
+    at = np.arange(len(variants))
+    for shift, (kind, (colour, marker, label)) in zip((-0.12, 0.12), SERIES.items(), strict=True):
+        values = [[value for value in row[kind] if value is not None] or [math.nan] for row in variants.values()]
+        means = np.array([statistics.mean(one) for one in values])
+        spread = np.abs(np.array([[min(one), max(one)] for one in values]).T - means)
+        filled = colour if kind == "native" else "white"
+        axes.errorbar(at + shift, means, spread, fmt=marker, color=colour, mfc=filled, ms=5, lw=1, label=label)
+    best = [min(row["handcrafted"].values()) for row in variants.values()]
+    axes.plot(at, best, "_", color=COOL, ms=18, mew=2, label="best handcrafted")
+    axes.set_xticks(at, list(variants), rotation=20, ha="right")
+    log_scale(axes)
+    axes.set_ylabel("endpoint error", fontsize=SMALL)
+    axes.set_title("a small FLUX, 5 steps", fontsize=TEXT, loc="left", color=INK)
+    axes.tick_params(color=MUTED)
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), **_LEGEND)
