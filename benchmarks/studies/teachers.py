@@ -21,8 +21,8 @@ from .panels import draw_range, log_scale, panels
 STUDY = "teachers"
 STEPS = 5
 """Of the solvers in the parts on pairs and on convergence."""
-BATCH = 16
-"""Adam's."""
+ADAM, BATCH = "adam", 16
+"""The paper's method, and its pairs in an iteration."""
 CONFIGURATIONS = {
     "adams-bashforth, order 3": {"initial": "adams-bashforth", "order": 3},
     f"adams-bashforth, order {STEPS}": {"initial": "adams-bashforth", "order": STEPS},
@@ -40,7 +40,9 @@ class Sizes:
     teachers: tuple[str, ...] = ("ipndm:10", "ipndm:18", "ipndm:35", "ipndm:50", "dpm_solver_2:35", "heun:35")
     """Table 5's, and a rough one."""
     adam: tuple[int, ...] = (600, 2000, 10_000, 30_000)
-    """Pairs."""
+    """Pairs, each seen once."""
+    again: tuple[int, ...] = (600, 2000)
+    """Pairs seen again and again, for as many iterations as the most pairs of `adam` take."""
     gauss_newton: tuple[int, ...] = (8, 16, 32, 64, 128, 256, 512)
     convergence: int = 10_000
     """Pairs of each run."""
@@ -49,9 +51,11 @@ class Sizes:
     """Options of the fits for the teachers, beside the trainer's defaults."""
 
 
-SIZES = {"shapes": Sizes(steps=(3, 5), adam=(600, 2000), gauss_newton=(8, 16, 32, 64, 128), convergence=2000)}
+SIZES = {
+    "shapes": Sizes((3, 5), adam=(600, 2000), again=(600,), gauss_newton=(8, 16, 32, 64, 128), convergence=2000),
+}
 """Where a network call takes long."""
-QUICK = Sizes((3,), ("ipndm:10", "ipndm:35"), (64,), (8, 16), 160, 16, {"pairs": 16, "iterations": 2})
+QUICK = Sizes((3,), ("ipndm:10", "ipndm:35"), (32, 64), (32,), (8, 16), 160, 16, {"pairs": 16, "iterations": 2})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -98,13 +102,19 @@ def teachers(bench: Bench, sizes: Sizes, seeds: Sequence[int]) -> dict[str, dict
 
 
 def pairs(bench: Bench, sizes: Sizes, seeds: Sequence[int]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Method -> training pairs -> validation pairs beside them, and errors."""
+    """Method -> distinct training pairs -> validation pairs beside them, and errors."""
+    most = max(sizes.adam) // BATCH
+    series: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
+        ADAM: (sizes.adam, {"method": "adam"}),
+        f"{ADAM}, {most} iterations": (sizes.again, {"method": "adam", "iterations": most}),
+        "gauss-newton": (sizes.gauss_newton, {}),
+    }
     found: dict[str, dict[str, dict[str, Any]]] = {}
-    for method, counts in (("adam", sizes.adam), ("gauss-newton", sizes.gauss_newton)):
+    for name, (counts, more) in series.items():
         for count in counts:
-            solvers = [bench.fit(STEPS, seed, method=method, pairs=count).solver for seed in seeds]
+            solvers = [bench.fit(STEPS, seed, pairs=count, **more).solver for seed in seeds]
             validation, errors = solvers[0].provenance["validation_pairs"], [bench.error(one) for one in solvers]
-            found.setdefault(method, {})[f"{count}"] = {"validation pairs": validation, "errors": errors}
+            found.setdefault(name, {})[f"{count}"] = {"validation pairs": validation, "errors": errors}
     return found
 
 
@@ -177,11 +187,11 @@ def figure(numbers: dict[str, Any], path: Path) -> None:
         _draw_teachers(axes[0, column], found["teachers"])
         axes[0, column].set_title(model, fontsize=TEXT, loc="left")
         best = found["handcrafted"][f"{STEPS}"][1]
-        for method, colour in (("adam", COOL), ("gauss-newton", WARM)):
-            rows = found["pairs"][method]
-            draw_range(
-                axes[1, column], [*map(int, rows)], [row["errors"] for row in rows.values()], colour, "-o", method
-            )
+        for name, rows in found["pairs"].items():
+            again = name.startswith(f"{ADAM},")
+            errors, colour = [row["errors"] for row in rows.values()], COOL if ADAM in name else WARM
+            label = "adam, as many iterations as its last" if again else name
+            draw_range(axes[1, column], [*map(int, rows)], errors, colour, "--s" if again else "-o", label)
         axes[1, column].axhline(best, color=MUTED, ls="--", lw=1, label="best handcrafted")
         log_scale(axes[1, column], "xy")
         _draw_convergence(axes[2, column], found["convergence"])

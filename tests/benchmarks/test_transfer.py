@@ -4,9 +4,11 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from benchmarks.models import digits_exploding, digits_shifted
 from benchmarks.studies import transfer
+from benchmarks.studies.common import TINY_FLUX
 from dyweight import DyWeight, schedules
 from dyweight.placement import place
 from trainer.checkpoints import digits
@@ -68,3 +70,13 @@ def test_without_comfyui_the_flux_is_left_out_and_the_study_says_so(monkeypatch,
     monkeypatch.setenv("COMFYUI_PATH", str(tmp_path))
     assert transfer.main(["--quick", "--models", "tiny-flux", "--out", str(tmp_path)]) == 0
     assert "tiny-flux is left out: COMFYUI_PATH is" in capsys.readouterr().out
+
+
+def test_the_lora_has_a_pair_of_matrices_for_layers_of_the_tiny_flux():
+    weights, lora = load_file(TINY_FLUX), load_file(transfer.LORA)
+    layers = {name.removeprefix("diffusion_model.").rpartition(".lora_")[0] for name in lora}
+    assert len(layers) == len(lora) / 2 == 12
+    for layer in layers:
+        up, down = (lora[f"diffusion_model.{layer}.lora_{end}.weight"] for end in ("up", "down"))
+        assert (up @ down).shape == weights[f"{layer}.weight"].shape
+        assert (up @ down).abs().max() > 0.01

@@ -25,11 +25,11 @@ def recoloured(pictures: Tensor) -> Tensor:
 
 
 def adapted_layers(model: torch.nn.Module) -> list[str]:
-    """The layers of attention and of the perceptrons in all blocks."""
+    """The layers of attention and of the perceptrons in all blocks; not those of the modulation, which end with lin."""
     return [
         name
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and "_blocks" in name and ".lin" not in name.partition("mod")[2]
+        if isinstance(module, torch.nn.Linear) and "_blocks" in name and not name.endswith(".lin")
     ]
 
 
