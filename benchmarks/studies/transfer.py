@@ -5,6 +5,7 @@ The weights and the time scale of a solver are carried to the other model's own 
 are relative endpoint errors on unseen samples of the model that is sampled.
 """
 
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -29,9 +30,9 @@ METHODS: dict[str, dict[str, Any]] = {"gauss-newton": {}, "adam": {"method": "ad
 """The default, which takes any weights that give a small error, and the paper's, which stays near those that it begins
 with."""
 QUICK_METHODS: dict[str, dict[str, Any]] = {"gauss-newton": {"pairs": 16, "iterations": 2}}
-FLUX_FIT: dict[str, Any] = {"pairs": 64, "batch": 32}
+FLUX_FIT: dict[str, Any] = {"pairs": 32, "batch": 16}
 """Fewer and larger network calls than by default, which few cores like better."""
-FLUX_SAMPLES = 200
+FLUX_SAMPLES = 100
 LORA = TINY_FLUX.with_name("tiny-flux-lora.safetensors")
 VARIANTS: dict[str, dict[str, Any]] = {
     "as made": {},
@@ -44,6 +45,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "LoRA at 1": {"lora": (f"{LORA}:1",)},
 }
 """Of the tiny FLUX, which is made for width 64, guidance 3.5, shift 1.15 and no LoRA."""
+KINDS = {
+    "coefficients": "weights on the sampled model's schedule",
+    "own schedule": "each solver on its own schedule",
+    "placed": "on the sampled model's schedule by the rules of the nodes",
+}
+"""Of carrying a solver to another model."""
 Errors = list[float | None]
 """One for each seed; None where there is no plan, or the network overflows."""
 
@@ -81,8 +88,10 @@ def matrix(
 ) -> dict[str, dict[str, Any]]:
     """Model that is sampled -> errors of the handcrafted solvers, of its own, and of each model's coefficients.
 
-    placed: the same by the rules of the nodes, which carry the learned times where the weights would run away
-    (docs/schedules.md).
+    coefficients: weights and time scale on the model's schedule, the paper's way. own schedule: the solver with the
+    schedule it was made on, as the scheduler `dyweight` runs it, where that begins at the model's noise level.
+    placed: on the model's schedule by the rules of the nodes, which carry the learned times where the weights would
+    run away (docs/schedules.md).
     """
     solvers = {
         name: [bench.fit(steps, seed, **more).solver.requires_grad_(False) for seed in seeds]
@@ -93,6 +102,7 @@ def matrix(
             "handcrafted": bench.handcrafted_errors(steps),
             "native": errors(bench, solvers[name]),
             "coefficients": {of: errors(bench, _carried(made, bench)) for of, made in solvers.items()},
+            "own schedule": {of: errors(bench, _on_its_own(made, bench)) for of, made in solvers.items()},
             "placed": {of: errors(bench, _placed(made, bench)) for of, made in solvers.items()},
         }
         for name, bench in benches.items()
@@ -109,6 +119,11 @@ def carried(solver: Solver, checkpoint: Checkpoint) -> Plan | None:
 
 def _carried(solvers: Iterable[Solver], bench: Bench) -> list[Plan | None]:
     return [carried(solver, bench.checkpoint) for solver in solvers]
+
+
+def _on_its_own(solvers: Iterable[Solver], bench: Bench) -> list[Plan | None]:
+    start = float(bench.checkpoint.schedule(1)[0])
+    return [solver.plan() if math.isclose(float(solver.sigmas[0]), start) else None for solver in solvers]
 
 
 def _placed(solvers: Iterable[Solver], bench: Bench) -> list[Plan]:
@@ -153,7 +168,7 @@ def variants(options: Options) -> dict[str, dict[str, Any]]:
             "handcrafted": bench.handcrafted_errors(FLUX_STEPS),
             "native": errors(bench, native),
             "foreign": errors(bench, _carried(made, bench)),
-            "own schedule": errors(bench, made),
+            "own schedule": errors(bench, _on_its_own(made, bench)),
             "placed": errors(bench, _placed(made, bench)),
         }
     return found
@@ -162,7 +177,7 @@ def variants(options: Options) -> dict[str, dict[str, Any]]:
 def print_matrices(method: str, found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
     """For each number of steps the errors as the paper carries weights, then as the nodes do."""
     for steps, rows in found.items():
-        for kind, title in (("coefficients", "weights as they are"), ("placed", "by the rules of the nodes")):
+        for kind, title in KINDS.items():
             print(f"\n{method}, {steps} steps, {title}: rows are sampled, columns are where the coefficients were made")
             print_table(
                 ["model", *rows, "iPNDM", "best handcrafted"],

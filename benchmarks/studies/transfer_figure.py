@@ -15,17 +15,28 @@ from .panels import log_scale, panels
 
 FARTHEST = 30.0
 """Where the colours end: an error so many times that of the best handcrafted solver, or as small a part of it."""
+ROWS = (
+    ("gauss-newton", "coefficients", "weights carried"),
+    ("gauss-newton", "own schedule", "on its own schedule"),
+    ("adam", "coefficients", "Adam, weights carried"),
+)
+"""Method, way of carrying, title."""
 SERIES = {"foreign": (WARM, "o", "coefficients of the model as made"), "native": (WARM, "D", "the variant's own")}
 
 
 def figure(matrices: Mapping[str, Any], variants: Mapping[str, Any], path: Path) -> None:
     """matrices: method -> steps -> model -> errors. variants: variant -> errors. Either may be empty."""
-    heights = [2.9] * len(matrices) + [2.3] * bool(variants)
-    drawn, axes = panels("One model's coefficients on another model", heights, max([1, *map(len, matrices.values())]))
-    for row, (method, by_steps) in zip(axes, matrices.items(), strict=False):
-        for one, (steps, rows) in zip(row, by_steps.items(), strict=True):
-            _draw_matrix(one, rows)
-            one.set_title(f"{method}, {steps} steps: error / best handcrafted", fontsize=SMALL, loc="left", color=INK)
+    drawn_rows = [row for row in ROWS if row[0] in matrices]
+    heights = [2.6] * len(drawn_rows) + [2.3] * bool(variants)
+    drawn, axes = panels(
+        "One model's coefficients on another: error over that of the best handcrafted solver",
+        heights,
+        max([1, *map(len, matrices.values())]),
+    )
+    for row, (method, kind, title) in zip(axes, drawn_rows, strict=False):
+        for one, (steps, errors) in zip(row, matrices[method].items(), strict=True):
+            _draw_matrix(one, errors, kind)
+            one.set_title(f"{title}, {steps} steps", fontsize=SMALL, loc="left", color=INK)
     if variants:
         for one in axes[-1, 1:]:
             one.remove()
@@ -34,23 +45,22 @@ def figure(matrices: Mapping[str, Any], variants: Mapping[str, Any], path: Path)
     write(drawn, path)
 
 
-def _draw_matrix(axes: Any, rows: Mapping[str, Any]) -> None:
+def _draw_matrix(axes: Any, rows: Mapping[str, Any], kind: str) -> None:
     """A cell: the mean error of a column's coefficients on a row's model, over the row's best handcrafted error."""
     names = list(rows)
-    ratios = np.array([[_ratio(rows[name], rows[name]["coefficients"][of]) for of in names] for name in names])
-    colours = DIVERGING.reversed()
-    axes.imshow(ratios, cmap=colours, norm=LogNorm(1 / FARTHEST, FARTHEST), aspect="auto")
+    ratios = np.array([[_ratio(rows[name], rows[name][kind][of]) for of in names] for name in names])
+    axes.imshow(ratios, cmap=DIVERGING.reversed(), norm=LogNorm(1 / FARTHEST, FARTHEST), aspect="auto")
     for row, column in np.ndindex(*ratios.shape):
         ratio = ratios[row, column]
-        text = "no plan" if math.isnan(ratio) else f"{ratio:.2g}" if ratio < 100 else f"{ratio:.0e}"
+        text = "-" if math.isnan(ratio) else f"{ratio:.2g}" if ratio < 99.5 else ">99"
         weight = "bold" if row == column else "normal"
-        axes.text(column, row, text, ha="center", va="center", fontsize=SMALL - 1, color=INK, weight=weight)
-    shown = [name.replace("_", " ") for name in names]
-    axes.set_xticks(range(len(names)), shown, rotation=40, ha="right")
+        axes.text(column, row, text, ha="center", va="center", fontsize=SMALL, color=INK, weight=weight)
+    shown = [name.replace("digits_", "") for name in names]
+    axes.set_xticks(range(len(names)), shown, rotation=30, ha="right")
     axes.set_yticks(range(len(names)), shown)
     axes.grid(False)
-    axes.set_xlabel("made on", fontsize=SMALL)
-    axes.set_ylabel("used on", fontsize=SMALL)
+    axes.set_xlabel("made on", fontsize=SMALL - 1)
+    axes.set_ylabel("used on", fontsize=SMALL - 1)
 
 
 def _ratio(row: Mapping[str, Any], values: Sequence[float | None]) -> float:

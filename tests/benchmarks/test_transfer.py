@@ -56,6 +56,7 @@ def test_the_diagonal_is_the_native_error(quick):
     for name, row in quick.items():
         assert list(row["coefficients"]) == list(quick)
         assert row["coefficients"][name] == pytest.approx(row["native"], rel=1e-9)
+        assert row["own schedule"][name] == pytest.approx(row["native"], rel=1e-9)
         assert row["placed"][name] == pytest.approx(row["native"], rel=1e-9)
 
 
@@ -64,6 +65,13 @@ def test_the_native_coefficients_are_the_best_of_a_row(quick):
         foreign = [error for values in row["coefficients"].values() for error in values if error is not None]
         assert min(row["native"]) == pytest.approx(min(foreign))
         assert min(row["native"]) < min(row["handcrafted"].values())
+
+
+def test_a_flow_solver_on_its_own_schedule_serves_every_shift_of_the_model(quick):
+    """The same network: a shift is a matter of the schedule alone."""
+    for name, other in (("digits", "digits_shifted"), ("digits_shifted", "digits")):
+        assert quick[name]["own schedule"][other] == pytest.approx(quick[other]["native"], rel=0.05)
+    assert quick["digits"]["own schedule"]["digits_exploding"] == [None]
 
 
 def test_without_comfyui_the_flux_is_left_out_and_the_study_says_so(monkeypatch, tmp_path, capsys):
