@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.colors import LogNorm
 
-from trainer.pictures import _LEGEND, COOL, DIVERGING, INK, MUTED, SMALL, TEXT, WARM, write
+from trainer.pictures import _LEGEND, COOL, DIVERGING, INK, MUTED, SMALL, WARM, write
 
 from .panels import log_scale, panels
 
@@ -29,7 +29,7 @@ def figure(matrices: Mapping[str, Any], variants: Mapping[str, Any], path: Path)
     drawn_rows = [row for row in ROWS if row[0] in matrices]
     heights = [2.6] * len(drawn_rows) + [2.3] * bool(variants)
     drawn, axes = panels(
-        "One model's coefficients on another: error over that of the best handcrafted solver",
+        "Coefficients of other models: error over that of the best handcrafted",
         heights,
         max([1, *map(len, matrices.values())]),
     )
@@ -54,7 +54,7 @@ def _draw_matrix(axes: Any, rows: Mapping[str, Any], kind: str) -> None:
         ratio = ratios[row, column]
         text = "-" if math.isnan(ratio) else f"{ratio:.2g}" if ratio < 99.5 else ">99"
         weight = "bold" if row == column else "normal"
-        axes.text(column, row, text, ha="center", va="center", fontsize=SMALL, color=INK, weight=weight)
+        axes.text(column, row, text, ha="center", va="center", fontsize=SMALL - 1, color=INK, weight=weight)
     shown = [name.replace("digits_", "") for name in names]
     axes.set_xticks(range(len(names)), shown, rotation=30, ha="right")
     axes.set_yticks(range(len(names)), shown)
@@ -80,7 +80,6 @@ def _draw_variants(axes: Any, variants: Mapping[str, Any]) -> None:
     axes.plot(at, best, "_", color=COOL, ms=18, mew=2, label="best handcrafted")
     axes.set_xticks(at, list(variants), rotation=20, ha="right")
     log_scale(axes)
-    axes.set_ylabel("endpoint error", fontsize=SMALL)
-    axes.set_title("a small FLUX, 5 steps", fontsize=TEXT, loc="left", color=INK)
+    axes.set_ylabel("a small FLUX: error", fontsize=SMALL)
     axes.tick_params(color=MUTED)
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), **_LEGEND)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, **_LEGEND)
