@@ -34,8 +34,8 @@ class DistillOptions(ComfyOptions):
     """Distil a few-step solver for a frozen model into a coefficient file."""
 
     ckpt: str
-    """the model: digits, gmm, gmm:DIMENSION, module:callable, path/file.py:callable, or a ComfyUI checkpoint by name
-    or path, as flux1-dev"""
+    """the model: digits, shapes, gmm, gmm:DIMENSION, module:callable, path/file.py:callable, or a ComfyUI checkpoint by
+    name or path, as flux1-dev"""
     steps: int
     """steps of the solver, each one network call"""
     out: Path
@@ -172,8 +172,8 @@ class EvaluateOptions(ComfyOptions):
     """Compare a coefficient file with handcrafted solvers at the same number of network calls."""
 
     ckpt: str
-    """the model: digits, gmm, gmm:DIMENSION, module:callable, path/file.py:callable, or a ComfyUI checkpoint by name
-    or path, as flux1-dev"""
+    """the model: digits, shapes, gmm, gmm:DIMENSION, module:callable, path/file.py:callable, or a ComfyUI checkpoint by
+    name or path, as flux1-dev"""
     solver: Path
     """the coefficient file"""
     out: Path

@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[2]
 TINY_FLUX = ROOT / "tests/comfy/models/tiny-flux.safetensors"
 MODELS: dict[str, dict[str, Any]] = {
     "digits": {"ckpt": "digits"},
+    "shapes": {"ckpt": "shapes"},
     "gmm": {"ckpt": "gmm"},
     "tiny-flux": {
         "ckpt": str(TINY_FLUX),

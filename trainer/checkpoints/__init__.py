@@ -15,12 +15,12 @@ from torch import Tensor
 from dyweight.names import did_you_mean
 
 from ..errors import CheckpointError
-from . import digits, gmm
+from . import digits, gmm, shapes
 from .comfy.checkpoint import ComfyCheckpoint
 from .comfy.installation import find_comfyui, find_model, start
 from .comfy.options import ComfyOptions
 
-BUILT_IN = ("digits", "gmm")
+BUILT_IN = ("digits", "shapes", "gmm")
 
 
 class Checkpoint(Protocol):
@@ -50,13 +50,15 @@ class Checkpoint(Protocol):
 def load_checkpoint(name: str, options: ComfyOptions | None = None, cache: Path | None = None) -> Checkpoint:
     """Find and check a checkpoint.
 
-    name: `digits`, `gmm`, `gmm:DIMENSION`, `module:callable` or `path/file.py:callable`, where the callable takes no
-    argument and returns a checkpoint; or a ComfyUI checkpoint by name or path, which options describe.
+    name: `digits`, `shapes`, `gmm`, `gmm:DIMENSION`, `module:callable` or `path/file.py:callable`, where the callable
+    takes no argument and returns a checkpoint; or a ComfyUI checkpoint by name or path, which options describe.
     cache: folder for encoded prompts. Raises CheckpointError with what to do.
     """
     before, _, after = name.rpartition(":")
     if name == "digits":
         return checked(digits.checkpoint(), name)
+    if name == "shapes":
+        return checked(shapes.checkpoint(), name)
     if name == "gmm":
         return checked(gmm.checkpoint(), name)
     if before == "gmm":
@@ -117,7 +119,7 @@ def _from_comfyui(name: str, options: ComfyOptions, cache: Path | None) -> objec
 def _unknown(name: str) -> str:
     return (
         f"--ckpt {name}: no such checkpoint. {did_you_mean(name, BUILT_IN).capitalize()}"
-        "Built in are digits and gmm (or gmm:DIMENSION); "
+        "Built in are digits, shapes and gmm (or gmm:DIMENSION); "
         "your own is module:callable or path/file.py:callable"
     )
 

@@ -21,7 +21,8 @@ def changed(**parts: Any) -> SimpleNamespace:
 
 
 @pytest.mark.parametrize(
-    ("name", "shape"), [("digits", (1, 8, 8)), ("gmm", (16,)), ("gmm:3", (3,)), ("gmm:128", (128,))]
+    ("name", "shape"),
+    [("digits", (1, 8, 8)), ("shapes", (3, 16, 16)), ("gmm", (16,)), ("gmm:3", (3,)), ("gmm:128", (128,))],
 )
 def test_built_in_names(name: str, shape: tuple[int, ...]) -> None:
     assert tuple(load_checkpoint(name).shape) == shape
@@ -53,6 +54,7 @@ def test_a_changed_file_is_read_again(peaks_file: Callable[..., str]) -> None:
     [
         ("digts", "digits"),
         ("Digits", "digits"),
+        ("shape", "shapes"),
         ("gm", "gmm"),
         ("something", "something"),
         ("", "no such checkpoint"),

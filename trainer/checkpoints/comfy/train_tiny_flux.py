@@ -1,8 +1,8 @@
 """Train the tiny FLUX that tests and demos use: `python -m trainer.checkpoints.comfy.train_tiny_flux OUT.safetensors`.
 
-ComfyUI's own FLUX class with 1.3 M parameters learns flow matching on small pictures that this file draws: one round,
-square or triangular shape in one of six colours on a dark or bright ground, chosen by the text inputs. A picture has
-16 x 16 pixels; its 2 x 2 pixel blocks are the first 12 of the 16 latent channels, so no VAE is needed.
+ComfyUI's own FLUX class with 1.3 M parameters learns flow matching on small pictures that `shapes_data.py` draws: one
+round, square or triangular shape in one of six colours on a dark or bright ground, chosen by the text inputs. A picture
+has 16 x 16 pixels; its 2 x 2 pixel blocks are the first 12 of the 16 latent channels, so no VAE is needed.
 """
 
 import argparse
@@ -15,22 +15,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..shapes_data import PROMPTS, draw
 from .gradients import differentiable
 from .installation import find_comfyui, start
 
-SHAPES = ("disc", "square", "triangle")
-COLOURS = {
-    "red": (0.9, -0.6, -0.6),
-    "green": (-0.6, 0.7, -0.5),
-    "blue": (-0.6, -0.4, 0.9),
-    "yellow": (0.9, 0.8, -0.6),
-    "white": (0.9, 0.9, 0.9),
-    "violet": (0.5, -0.5, 0.8),
-}
-GROUNDS = {"dark": -0.8, "bright": 0.4}
-PROMPTS = [f"{colour} {shape}, {ground}" for shape in SHAPES for colour in COLOURS for ground in GROUNDS]
 TOKENS, WIDTH, POOLED = 4, 64, 32
-PIXELS = 16
 
 
 def conditioning(prompts: Tensor) -> tuple[Tensor, Tensor]:
@@ -39,30 +28,6 @@ def conditioning(prompts: Tensor) -> tuple[Tensor, Tensor]:
     context = torch.randn(len(PROMPTS), TOKENS, WIDTH, generator=generator)
     pooled = torch.randn(len(PROMPTS), POOLED, generator=generator)
     return context[prompts], pooled[prompts]
-
-
-def draw(prompts: Tensor, generator: torch.Generator) -> Tensor:
-    """Pictures [B, 3, 16, 16] in -1..1 for prompt numbers [B]: place, size and turn are random."""
-    axis = (torch.arange(PIXELS) + 0.5) / PIXELS * 2 - 1
-    y, x = torch.meshgrid(axis, axis, indexing="ij")
-    pictures = []
-    for prompt in prompts.tolist():
-        shape, rest = divmod(prompt, len(COLOURS) * len(GROUNDS))
-        colour, ground = divmod(rest, len(GROUNDS))
-        u = torch.rand(4, generator=generator)
-        radius, turn = 0.45 + 0.3 * u[0], (u[1] - 0.5) * math.pi / 4
-        cx, cy = (u[2] - 0.5) * 0.5, (u[3] - 0.5) * 0.5
-        dx, dy = (x - cx) / radius, (y - cy) / radius
-        rx, ry = dx * torch.cos(turn) - dy * torch.sin(turn), dx * torch.sin(turn) + dy * torch.cos(turn)
-        inside = [
-            1 - (rx**2 + ry**2).sqrt(),
-            0.85 - torch.maximum(rx.abs(), ry.abs()),
-            torch.minimum(0.55 - ry, (ry + 1.0) / 2 - rx.abs()),
-        ][shape]
-        cover = torch.sigmoid(inside * radius * PIXELS)
-        ink = torch.tensor(list(COLOURS.values())[colour])[:, None, None]
-        pictures.append(list(GROUNDS.values())[ground] * (1 - cover) + ink * cover)
-    return torch.stack(pictures)
 
 
 def to_latent(pictures: Tensor) -> Tensor:
