@@ -15,7 +15,7 @@ from typing import Any
 from trainer.pictures import _LEGEND, COOL, MUTED, SMALL, TEXT, WARM, write
 from trainer.targets import Teacher
 
-from .common import Bench, Options, parse, print_table, read_numbers, timed, write_numbers
+from .common import SAMPLES, Bench, Options, parse, print_table, read_numbers, timed, write_numbers
 from .panels import draw_range, log_scale, panels
 
 STUDY = "teachers"
@@ -47,15 +47,26 @@ class Sizes:
     convergence: int = 10_000
     """Pairs of each run."""
     validation: int = 256
+    samples: int = SAMPLES
     fit: Mapping[str, Any] = field(default_factory=dict)
     """Options of the fits for the teachers, beside the trainer's defaults."""
 
 
 SIZES = {
-    "shapes": Sizes((3, 5), adam=(600, 2000), again=(600,), gauss_newton=(8, 16, 32, 64, 128), convergence=2000),
+    "shapes": Sizes(
+        steps=(5,),
+        teachers=("ipndm:10", "ipndm:18", "ipndm:35", "heun:35"),
+        adam=(600,),
+        again=(),
+        gauss_newton=(8, 16, 32, 64),
+        convergence=320,
+        validation=16,
+        samples=100,
+        fit={"pairs": 16},
+    )
 }
 """Where a network call takes long."""
-QUICK = Sizes((3,), ("ipndm:10", "ipndm:35"), (32, 64), (32,), (8, 16), 160, 16, {"pairs": 16, "iterations": 2})
+QUICK = Sizes((3,), ("ipndm:10", "ipndm:35"), (32, 64), (32,), (8, 16), 160, 16, fit={"pairs": 16, "iterations": 2})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,7 +82,8 @@ def study(options: Options) -> None:
     """All three parts on each model; tables, figure and numbers. Models of an earlier run stay in the figure."""
     numbers = read_numbers(options.out, STUDY)
     for model in options.models:
-        bench, sizes = Bench(model, options.quick), QUICK if options.quick else SIZES.get(model, Sizes())
+        sizes = QUICK if options.quick else SIZES.get(model, Sizes())
+        bench = Bench(model, options.quick, samples=sizes.samples)
         numbers[model] = {
             "handcrafted": {
                 f"{n}": next(iter(bench.handcrafted_errors(n).items())) for n in sorted({*sizes.steps, STEPS})
@@ -88,7 +100,7 @@ def study(options: Options) -> None:
 
 def teachers(bench: Bench, sizes: Sizes, seeds: Sequence[int]) -> dict[str, dict[str, dict[str, Any]]]:
     """Steps -> teacher -> its own error, and those of its students: against the fine teacher, and against itself."""
-    judges = {name: Bench(bench.model, bench.quick, teacher=name) for name in sizes.teachers}
+    judges = {name: Bench(bench.model, bench.quick, teacher=name, samples=sizes.samples) for name in sizes.teachers}
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for steps in sizes.steps:
         for name, judge in judges.items():

@@ -17,7 +17,7 @@ from trainer.checkpoints import Checkpoint
 from trainer.checkpoints.comfy.installation import find_comfyui
 from trainer.errors import CheckpointError, NonFiniteError
 
-from .common import TINY_FLUX, Bench, Options, parse, print_table, read_numbers, timed, write_numbers
+from .common import SAMPLES, TINY_FLUX, Bench, Options, parse, print_table, read_numbers, timed, write_numbers
 from .transfer_figure import figure
 
 STUDY = "transfer"
@@ -29,6 +29,8 @@ STEPS, QUICK_STEPS, FLUX_STEPS = (3, 5), (3,), 5
 METHODS: dict[str, dict[str, Any]] = {"gauss-newton": {}, "adam": {"method": "adam", "pairs": 2000}}
 """The default, which takes any weights that give a small error, and the paper's, which stays near those that it begins
 with."""
+SLOW = {"shapes": 100}
+"""Samples of models whose network calls take long; Adam leaves them out."""
 QUICK_METHODS: dict[str, dict[str, Any]] = {"gauss-newton": {"pairs": 16, "iterations": 2}}
 FLUX_FIT: dict[str, Any] = {"pairs": 32, "batch": 16}
 """Fewer and larger network calls than by default, which few cores like better."""
@@ -69,10 +71,13 @@ def study(options: Options) -> None:
     numbers = read_numbers(options.out, STUDY)
     small = [model for model in options.models if model != FLUX]
     if small:
-        benches = {model.removeprefix(OURS): Bench(model, options.quick) for model in small}
+        benches = {
+            model.removeprefix(OURS): Bench(model, options.quick, samples=SLOW.get(model, SAMPLES)) for model in small
+        }
         steps, methods = (QUICK_STEPS, QUICK_METHODS) if options.quick else (STEPS, METHODS)
         for method, more in methods.items():
-            numbers[method] = {f"{n}": matrix(benches, n, options.seeds, more) for n in steps}
+            chosen = {name: bench for name, bench in benches.items() if method != "adam" or name not in SLOW}
+            numbers[method] = {f"{n}": matrix(chosen, n, options.seeds, more) for n in steps}
             print_matrices(method, numbers[method])
     if FLUX in options.models and has_comfyui():
         numbers[FLUX] = variants(options)

@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ..shapes_data import PROMPTS, draw
 from .installation import find_comfyui, start
-from .train_tiny_flux import PROMPTS, draw, flow_matching_loss, new_model, to_latent
+from .train_tiny_flux import flow_matching_loss, new_model, to_latent
 
 RANK = 4
 
