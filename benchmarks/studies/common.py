@@ -75,9 +75,12 @@ def parse(
 class Bench:
     """A model with unseen samples, and the trainer to fit solvers for it."""
 
-    def __init__(self, model: str, quick: bool = False, teacher: str = TEACHER, samples: int = SAMPLES) -> None:
+    def __init__(
+        self, model: str, quick: bool = False, teacher: str = TEACHER, samples: int = SAMPLES, **named: Any
+    ) -> None:
+        """named: more options of the trainer that say how the model is used, as width or guidance."""
         self.model, self.quick = model, quick
-        self._named = MODELS.get(model, {"ckpt": model})
+        self._named = {**MODELS.get(model, {"ckpt": model}), **named}
         self._teacher, self._samples = teacher, QUICK_SAMPLES if quick else samples
 
     @cached_property

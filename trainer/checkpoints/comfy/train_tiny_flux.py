@@ -8,6 +8,7 @@ has 16 x 16 pixels; its 2 x 2 pixel blocks are the first 12 of the 16 latent cha
 import argparse
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -78,8 +79,22 @@ def new_model() -> torch.nn.Module:
     return model
 
 
+def flow_matching_loss(
+    model: Callable[..., Tensor], clean: Tensor, prompts: Tensor, generator: torch.Generator
+) -> Tensor:
+    """A scalar, with times spread as the sampler's shift spreads them. clean: latents [B, 16, 8, 8] of prompts [B]."""
+    noise = torch.randn(clean.shape, generator=generator)
+    uniform = torch.sigmoid(torch.randn(len(clean), generator=generator))
+    t = 2.0 * uniform / (1 + uniform)
+    x = torch.lerp(clean, noise, t[:, None, None, None])
+    context, pooled = conditioning(prompts)
+    with differentiable():
+        velocity = model(x, t, context, pooled, torch.full((len(clean),), 3.5))
+    return ((velocity - (noise - clean)) ** 2).mean()
+
+
 def train(steps: int, batch: int, rate: float) -> torch.nn.Module:
-    """Flow matching with times spread as the sampler's shift spreads them; returns the averaged weights."""
+    """Flow matching; returns the averaged weights."""
     model, generator = new_model(), torch.Generator().manual_seed(1)
     average = {name: value.detach().clone() for name, value in model.named_parameters()}
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0, betas=(0.9, 0.98))
@@ -89,16 +104,9 @@ def train(steps: int, batch: int, rate: float) -> torch.nn.Module:
             group["lr"] = rate * min(1.0, (step + 1) / 200) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
         prompts = torch.randint(len(PROMPTS), (batch,), generator=generator)
         clean = to_latent(draw(prompts, generator))
-        noise = torch.randn(clean.shape, generator=generator)
-        uniform = torch.sigmoid(torch.randn(batch, generator=generator))
-        t = 2.0 * uniform / (1 + uniform)
-        x = torch.lerp(clean, noise, t[:, None, None, None])
-        context, pooled = conditioning(prompts)
-        with differentiable():
-            velocity = model(x, t, context, pooled, torch.full((batch,), 3.5))
-        loss = ((velocity - (noise - clean)) ** 2).mean()
+        loss = flow_matching_loss(model, clean, prompts, generator)
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         decay = min(0.999, (step + 1) / (step + 10))

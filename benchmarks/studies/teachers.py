@@ -1,0 +1,242 @@
+"""What a fit is fed with: which teacher, how many pairs, and how fast it converges (DyWeight, table 5, table A.4,
+figure 5).
+
+All errors are relative endpoint errors on unseen samples against one fine teacher, but for the column that says
+otherwise and the convergence, which is that of the fit itself: against its own teacher, on validation pairs.
+"""
+
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from trainer.pictures import _LEGEND, COOL, MUTED, SMALL, TEXT, WARM, write
+from trainer.targets import Teacher
+
+from .common import SAMPLES, Bench, Options, parse, print_table, read_numbers, timed, write_numbers
+from .panels import draw_range, log_scale, panels
+
+STUDY = "teachers"
+STEPS = 5
+"""Of the solvers in the parts on pairs and on convergence."""
+ADAM, BATCH = "adam", 16
+"""The paper's method, and its pairs in an iteration."""
+CONFIGURATIONS = {
+    "adams-bashforth, order 3": {"initial": "adams-bashforth", "order": 3},
+    f"adams-bashforth, order {STEPS}": {"initial": "adams-bashforth", "order": STEPS},
+    "euler, order 3": {"initial": "euler", "order": 3},
+    f"euler, order {STEPS}": {"initial": "euler", "order": STEPS},
+}
+"""Figure 5's: higher-order or Euler weights at the start; the last slopes or all of them."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is run for a model."""
+
+    steps: tuple[int, ...] = (3, 5, 7)
+    teachers: tuple[str, ...] = ("ipndm:10", "ipndm:18", "ipndm:35", "ipndm:50", "dpm_solver_2:35", "heun:35")
+    """Table 5's, and a rough one."""
+    adam: tuple[int, ...] = (600, 2000, 10_000, 30_000)
+    """Pairs, each seen once."""
+    again: tuple[int, ...] = (600, 2000)
+    """Pairs seen again and again, for as many iterations as the most pairs of `adam` take."""
+    gauss_newton: tuple[int, ...] = (8, 16, 32, 64, 128, 256, 512)
+    convergence: int = 10_000
+    """Pairs of each run."""
+    validation: int = 256
+    samples: int = SAMPLES
+    fit: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the fits for the teachers, beside the trainer's defaults."""
+
+
+SIZES = {
+    "shapes": Sizes(
+        steps=(5,),
+        teachers=("ipndm:10", "ipndm:18", "ipndm:35", "heun:35"),
+        adam=(600,),
+        again=(),
+        gauss_newton=(8, 16, 32, 64),
+        convergence=320,
+        validation=16,
+        samples=100,
+        fit={"pairs": 16},
+    )
+}
+"""Where a network call takes long."""
+QUICK = Sizes((3,), ("ipndm:10", "ipndm:35"), (32, 64), (32,), (8, 16), 160, 16, fit={"pairs": 16, "iterations": 2})
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    options = parse(STUDY, __doc__, arguments, ("digits", "gmm", "shapes"))
+    if options.quick and options.models == ("digits", "gmm", "shapes"):
+        options = replace(options, models=("digits",))
+    timed(lambda: study(options))
+    return 0
+
+
+def study(options: Options) -> None:
+    """All three parts on each model; tables, figure and numbers. Models of an earlier run stay in the figure."""
+    numbers = read_numbers(options.out, STUDY)
+    for model in options.models:
+        sizes = QUICK if options.quick else SIZES.get(model, Sizes())
+        bench = Bench(model, options.quick, samples=sizes.samples)
+        numbers[model] = {
+            "handcrafted": {
+                f"{n}": next(iter(bench.handcrafted_errors(n).items())) for n in sorted({*sizes.steps, STEPS})
+            },
+            "teachers": teachers(bench, sizes, options.seeds),
+            "pairs": pairs(bench, sizes, options.seeds),
+            "convergence": convergence(bench, sizes, options.seeds),
+        }
+        print_tables(model, numbers[model])
+        write_numbers(options.out, STUDY, numbers)
+    if options.out is not None:
+        figure(numbers, options.out / f"study-{STUDY}.png")
+
+
+def teachers(bench: Bench, sizes: Sizes, seeds: Sequence[int]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Steps -> teacher -> its own error, and those of its students: against the fine teacher, and against itself."""
+    judges = {name: Bench(bench.model, bench.quick, teacher=name, samples=sizes.samples) for name in sizes.teachers}
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for steps in sizes.steps:
+        for name, judge in judges.items():
+            students = [bench.fit(steps, seed, teacher=name, **sizes.fit).solver for seed in seeds]
+            found.setdefault(f"{steps}", {})[name] = {
+                "teacher": bench.error(Teacher.parse(name).plan(bench.checkpoint)),
+                "students": [bench.error(student) for student in students],
+                "against itself": [judge.error(student) for student in students],
+            }
+    return found
+
+
+def pairs(bench: Bench, sizes: Sizes, seeds: Sequence[int]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Method -> distinct training pairs -> validation pairs beside them, and errors."""
+    most = max(sizes.adam) // BATCH
+    series: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
+        ADAM: (sizes.adam, {"method": "adam"}),
+        f"{ADAM}, {most} iterations": (sizes.again, {"method": "adam", "iterations": most}),
+        "gauss-newton": (sizes.gauss_newton, {}),
+    }
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for name, (counts, more) in series.items():
+        for count in counts:
+            solvers = [bench.fit(STEPS, seed, pairs=count, **more).solver for seed in seeds]
+            validation, errors = solvers[0].provenance["validation_pairs"], [bench.error(one) for one in solvers]
+            found.setdefault(name, {})[f"{count}"] = {"validation pairs": validation, "errors": errors}
+    return found
+
+
+def convergence(bench: Bench, sizes: Sizes, seeds: Sequence[int]) -> dict[str, dict[str, list[Any]]]:
+    """Configuration -> pairs seen, and [points][seeds] of the training loss and of the validation error.
+
+    The first point is the untrained solver, whose training loss nobody measures.
+    """
+    found = {}
+    for name, configuration in CONFIGURATIONS.items():
+        more = {"method": "adam", "pairs": sizes.convergence, "validation_pairs": sizes.validation}
+        runs = [bench.fit(STEPS, seed, **more, **configuration) for seed in seeds]
+        before = [run.solver.provenance["endpoint_error_before"] for run in runs]
+        lines = list(zip(*(run.history for run in runs), strict=True))
+        found[name] = {
+            "pairs": [0, *(line[0].iteration * BATCH for line in lines)],
+            "validation": [before, *([run.validation_error for run in line] for line in lines)],
+            "training": [[run.training_error for run in line] for line in lines],
+        }
+    return found
+
+
+def print_tables(model: str, numbers: dict[str, Any]) -> None:
+    """One for each part."""
+    best = numbers["handcrafted"]
+    print(f"\n{model}: teachers")
+    header = ["steps", "teacher", "its own error", "error of the student", "against its teacher", "best handcrafted"]
+    print_table(
+        header,
+        (
+            [
+                *(steps, name, shown([row["teacher"]]), shown(row["students"]), shown(row["against itself"])),
+                f"{best[steps][0]} {best[steps][1]:.3g}",
+            ]
+            for steps, rows in numbers["teachers"].items()
+            for name, row in rows.items()
+        ),
+    )
+    print(f"\n{model}: pairs, {STEPS} steps; best handcrafted {best[str(STEPS)][0]} {best[str(STEPS)][1]:.3g}")
+    print_table(
+        ["method", "training pairs", "validation pairs", "error", "of the best handcrafted"],
+        (
+            [
+                *(method, f"{int(count):,}", row["validation pairs"], shown(row["errors"])),
+                f"{statistics.mean(row['errors']) / best[f'{STEPS}'][1]:.3f}",
+            ]
+            for method, rows in numbers["pairs"].items()
+            for count, row in rows.items()
+        ),
+    )
+    print(f"\n{model}: convergence of adam, {STEPS} steps: validation error after so many pairs")
+    seen = next(iter(numbers["convergence"].values()))["pairs"]
+    points = sorted({0, 1, 2, len(seen) // 5, len(seen) // 2, len(seen) - 1} & set(range(len(seen))))
+    print_table(
+        ["start", *(f"{seen[i]:,}" for i in points)],
+        ([name, *(shown(row["validation"][i]) for i in points)] for name, row in numbers["convergence"].items()),
+    )
+
+
+def shown(values: Sequence[float]) -> str:
+    """`mean (smallest to largest)` with three digits that count: the errors of this study span four decades."""
+    mean = f"{statistics.mean(values):.3g}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.3g} to {max(values):.3g})"
+
+
+def figure(numbers: dict[str, Any], path: Path) -> None:
+    """A column a model, a row a part: students over teachers, errors over pairs, convergence."""
+    drawn, axes = panels("What a fit is fed with: the teacher, the pairs, the time", [2.1, 2.1, 2.1], len(numbers))
+    for column, (model, found) in enumerate(numbers.items()):
+        _draw_teachers(axes[0, column], found["teachers"])
+        axes[0, column].set_title(model, fontsize=TEXT, loc="left")
+        best = found["handcrafted"][f"{STEPS}"][1]
+        for name, rows in found["pairs"].items():
+            again = name.startswith(f"{ADAM},")
+            errors, colour = [row["errors"] for row in rows.values()], COOL if ADAM in name else WARM
+            label = "adam, as many iterations as its last" if again else name
+            draw_range(axes[1, column], [*map(int, rows)], errors, colour, "--s" if again else "-o", label)
+        axes[1, column].axhline(best, color=MUTED, ls="--", lw=1, label="best handcrafted")
+        log_scale(axes[1, column], "xy")
+        _draw_convergence(axes[2, column], found["convergence"])
+    for row, (below, beside) in enumerate(
+        (("", "endpoint error"), (f"training pairs ({STEPS} steps)", "endpoint error"), ("pairs seen", "error"))
+    ):
+        axes[row, 0].set_ylabel(beside, fontsize=SMALL)
+        above = 1.12 if row == 0 else 1.0
+        axes[row, 0].legend(loc="lower left", bbox_to_anchor=(-0.1, above), ncols=4, **_LEGEND)
+        for one in axes[row]:
+            one.set_xlabel(below, fontsize=SMALL)
+    write(drawn, path)
+
+
+def _draw_teachers(axes: Any, found: dict[str, dict[str, dict[str, Any]]]) -> None:
+    names = list(next(iter(found.values())))
+    for steps, marker in zip(found, "os^", strict=False):
+        rows = [found[steps][name]["students"] for name in names]
+        draw_range(axes, range(len(names)), rows, WARM, f"-{marker}", f"student, {steps} steps")
+    own = [found[next(iter(found))][name]["teacher"] for name in names]
+    axes.plot(range(len(names)), own, "x", color=COOL, label="the teacher itself")
+    axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
+    log_scale(axes)
+
+
+def _draw_convergence(axes: Any, found: dict[str, dict[str, list[Any]]]) -> None:
+    for name, row in found.items():
+        colour, style = WARM if name.startswith("adams") else COOL, "-" if name.endswith("3") else "--"
+        draw_range(axes, row["pairs"], row["validation"], colour, style, name)
+        training = [statistics.mean(values) for values in row["training"]]
+        axes.plot(row["pairs"][1:], training, style, color=colour, lw=0.6, alpha=0.5)
+    log_scale(axes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
