@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -18,9 +19,14 @@ from .config import EvaluateOptions, parse
 from .errors import TrainerError
 from .measure import errors_at_equal_calls, errors_over_calls
 from .memory import peak_bytes, reset_peak
+from .metrics import Metrics
 from .network import Network
+from .picture_metrics import check, compared, metrics_table, picture_metrics
 from .report import draw, shown_prompts, table, write_json
 from .targets import Targets, Teacher, default_cache, deviation, fingerprint
+
+ERROR_SAMPLES = 1000
+"""Endpoint errors are measured on so many samples at most where there are image metrics, which take many more."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,12 +50,14 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
     cache = writable_folder("--cache", options.cache or default_cache())
     targets = Targets(network, Teacher.parse(options.teacher), options.seed, options.batch, cache)
     count = targets.block_count(options.samples)
+    metrics = _metrics(options, targets)
+    measured = min(count, targets.block_count(ERROR_SAMPLES)) if metrics else count
     expected = targets.missing("evaluation", count) * targets.teacher_calls
     print(
         f"{count * options.batch} samples; the teacher {options.teacher} needs about {expected:,} network calls first"
     )
-    with CallBar(network, expected):
-        blocks = [targets.block("evaluation", i) for i in range(count)]
+    with CallBar(network, expected) as bar:
+        blocks = [targets.block("evaluation", i) for i in range(measured)]
         reset_peak(blocks[0].noise.device)
         ours, own_names = {solver.family: solver}, () if in_comfyui else options.baselines
         errors, found = errors_at_equal_calls(network, blocks, ours, own_names), {}
@@ -58,6 +66,9 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
             errors = dict(sorted((errors | found).items(), key=lambda item: item[1]))
         curves = errors_over_calls(network, blocks, options.max_calls, None if in_comfyui else options.baselines)
         others = rivals.endpoints(network.checkpoint, blocks[0], solver.network_calls, list(found)) if found else {}
+        if metrics:
+            names = compared(errors, solver.family, options.baselines)
+            image_metrics = _image_metrics(bar, targets, count, solver, names, metrics)
     content = {
         "endpoint_error": errors,
         "network_calls": {"forward": network.forward, "backward": network.backward, "total": network.total},
@@ -66,19 +77,43 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
         "ckpt": options.ckpt,
         "seed": options.seed,
         "nfe": solver.network_calls,
-        "samples": count * options.batch,
+        "samples": measured * options.batch,
         "teacher": options.teacher,
         "error_over_steps": curves,
         "prompts": shown_prompts(network, blocks[0]),
         "solver": str(options.solver),
         "provenance": solver.provenance,
     }
+    if metrics:
+        content["metrics"] = image_metrics
     write_json(folder, content)
     draw(folder, network, solver, blocks, errors, curves, options.ckpt, others)
-    print(f"{options.ckpt}, {solver.network_calls} network calls, {count * options.batch} samples, seed {options.seed}")
+    print(
+        f"{options.ckpt}, {solver.network_calls} network calls, {measured * options.batch} samples, seed {options.seed}"
+    )
     print(table(errors, solver.family))
+    if metrics:
+        print(metrics_table(image_metrics))
     print(f"report and pictures are in {folder}")
     return errors
+
+
+def _image_metrics(
+    bar: CallBar, targets: Targets, blocks: int, solver: Solver, names: Sequence[str], metrics: Metrics
+) -> dict[str, Any]:
+    calls = blocks * targets.batch * solver.network_calls * (1 + len(names))
+    bar.line(f"image metrics of {', '.join((solver.family, *names))}: {calls:,} network calls")
+    bar.expect(calls + targets.missing("evaluation", blocks) * targets.teacher_calls)
+    return picture_metrics(targets, blocks, solver, names, metrics)
+
+
+def _metrics(options: EvaluateOptions, targets: Targets) -> Metrics | None:
+    """The image metrics, loaded before the teacher runs so that what is missing is told first."""
+    if not options.metrics:
+        return None
+    metrics = Metrics(options, targets.draw("evaluation", 0).noise.device)
+    check(targets, metrics)
+    return metrics
 
 
 def _check_names(names: Sequence[str] | None) -> None:
