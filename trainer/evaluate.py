@@ -21,7 +21,7 @@ from .measure import errors_at_equal_calls, errors_over_calls
 from .memory import peak_bytes, reset_peak
 from .metrics import Metrics
 from .network import Network
-from .picture_metrics import check, compared, metrics_table, picture_metrics
+from .picture_metrics import SPLIT, PictureTargets, compared, load_metrics, metrics_table, picture_metrics
 from .report import draw, shown_prompts, table, write_json
 from .targets import Targets, Teacher, default_cache, deviation, fingerprint
 
@@ -48,16 +48,22 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
     (rivals.check_names if in_comfyui else _check_names)(options.baselines or ())
     _check_fits(solver, network, options)
     cache = writable_folder("--cache", options.cache or default_cache())
-    targets = Targets(network, Teacher.parse(options.teacher), options.seed, options.batch, cache)
-    count = targets.block_count(options.samples)
-    metrics = _metrics(options, targets)
-    measured = min(count, targets.block_count(ERROR_SAMPLES)) if metrics else count
+    drawn = (network, Teacher.parse(options.teacher), options.seed, options.batch, cache)
+    targets, shown = Targets(*drawn), PictureTargets(*drawn)
+    metrics = load_metrics(options, shown) if options.metrics else None
+    count = targets.block_count(min(options.samples, ERROR_SAMPLES) if metrics else options.samples)
     expected = targets.missing("evaluation", count) * targets.teacher_calls
     print(
         f"{count * options.batch} samples; the teacher {options.teacher} needs about {expected:,} network calls first"
     )
+    if metrics:
+        pictures = shown.block_count(options.samples)
+        more = shown.missing(SPLIT, pictures) * shown.teacher_calls
+        print(
+            f"{pictures * options.batch} more for the image metrics; the teacher needs {more:,} network calls for them"
+        )
     with CallBar(network, expected) as bar:
-        blocks = [targets.block("evaluation", i) for i in range(measured)]
+        blocks = [targets.block("evaluation", i) for i in range(count)]
         reset_peak(blocks[0].noise.device)
         ours, own_names = {solver.family: solver}, () if in_comfyui else options.baselines
         errors, found = errors_at_equal_calls(network, blocks, ours, own_names), {}
@@ -68,7 +74,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
         others = rivals.endpoints(network.checkpoint, blocks[0], solver.network_calls, list(found)) if found else {}
         if metrics:
             names = compared(errors, solver.family, options.baselines)
-            image_metrics = _image_metrics(bar, targets, count, solver, names, metrics)
+            image_metrics = _image_metrics(bar, shown, options.samples, solver, names, metrics)
     content = {
         "endpoint_error": errors,
         "network_calls": {"forward": network.forward, "backward": network.backward, "total": network.total},
@@ -77,7 +83,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
         "ckpt": options.ckpt,
         "seed": options.seed,
         "nfe": solver.network_calls,
-        "samples": measured * options.batch,
+        "samples": count * options.batch,
         "teacher": options.teacher,
         "error_over_steps": curves,
         "prompts": shown_prompts(network, blocks[0]),
@@ -88,9 +94,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
         content["metrics"] = image_metrics
     write_json(folder, content)
     draw(folder, network, solver, blocks, errors, curves, options.ckpt, others)
-    print(
-        f"{options.ckpt}, {solver.network_calls} network calls, {measured * options.batch} samples, seed {options.seed}"
-    )
+    print(f"{options.ckpt}, {solver.network_calls} network calls, {count * options.batch} samples, seed {options.seed}")
     print(table(errors, solver.family))
     if metrics:
         print(metrics_table(image_metrics))
@@ -99,21 +103,13 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
 
 
 def _image_metrics(
-    bar: CallBar, targets: Targets, blocks: int, solver: Solver, names: Sequence[str], metrics: Metrics
+    bar: CallBar, targets: PictureTargets, samples: int, solver: Solver, names: Sequence[str], metrics: Metrics
 ) -> dict[str, Any]:
+    blocks = targets.block_count(samples)
     calls = blocks * targets.batch * solver.network_calls * (1 + len(names))
-    bar.line(f"image metrics of {', '.join((solver.family, *names))}: {calls:,} network calls")
-    bar.expect(calls + targets.missing("evaluation", blocks) * targets.teacher_calls)
+    bar.line(f"image metrics of {', '.join((solver.family, *names))} take {calls:,} network calls beside the teacher's")
+    bar.expect(calls + targets.missing(SPLIT, blocks) * targets.teacher_calls)
     return picture_metrics(targets, blocks, solver, names, metrics)
-
-
-def _metrics(options: EvaluateOptions, targets: Targets) -> Metrics | None:
-    """The image metrics, loaded before the teacher runs so that what is missing is told first."""
-    if not options.metrics:
-        return None
-    metrics = Metrics(options, targets.draw("evaluation", 0).noise.device)
-    check(targets, metrics)
-    return metrics
 
 
 def _check_names(names: Sequence[str] | None) -> None:

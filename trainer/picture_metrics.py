@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,30 +13,46 @@ from dyweight import Solver
 from .checkpoints import Checkpoint
 from .checkpoints.comfy import rivals
 from .checkpoints.comfy.checkpoint import ComfyCheckpoint
+from .config import EvaluateOptions
 from .errors import NonFiniteError, TrainerError
 from .features import in_colour
 from .measure import Sampler, endpoint, handcrafted
 from .metrics import FID_FEATURES, Metrics, Shown
 from .network import Network
 from .sample_pictures import captions_of
-from .targets import Block, Targets
+from .targets import Block, Draw, Targets
 
 TEACHER = "teacher"
 """The row of the fine teacher."""
+SPLIT = "pictures"
+"""The samples are not those of the endpoint errors."""
 Endpoint = Callable[[Block], Tensor]
 
 
-def check(targets: Targets, metrics: Metrics) -> None:
-    """TrainerError where the checkpoint has no pictures or no prompts to compare."""
-    checkpoint, drawn = targets.network.checkpoint, targets.draw("evaluation", 0)
+class PictureTargets(Targets):
+    """Pairs of their own, in which the prompts of a ComfyUI checkpoint come in turn, as published protocols have it."""
+
+    def draw(self, split: str, index: int) -> Draw:
+        """One block, whose prompts go on where those of the block before ended."""
+        drawn, checkpoint = super().draw(split, index), self.network.checkpoint
+        if not isinstance(checkpoint, ComfyCheckpoint):
+            return drawn
+        numbers = torch.arange(drawn.first, drawn.first + self.batch) % checkpoint.made_for["prompts"]
+        return replace(drawn, cond=numbers)
+
+
+def load_metrics(options: EvaluateOptions, targets: PictureTargets) -> Metrics:
+    """What `--metrics` names, loaded. Raises TrainerError where the checkpoint has no pictures or no prompts."""
+    checkpoint, drawn = targets.network.checkpoint, targets.draw(SPLIT, 0)
     images = getattr(checkpoint, "images", None)
     if images is None or images(drawn.noise[:1]) is None:
         raise TrainerError("--metrics compares pictures, but this checkpoint decodes none: a ComfyUI one needs --vae")
-    if "clip" in metrics.names and captions_of(checkpoint, drawn.cond) is None:
+    if "clip" in (options.metrics or ()) and captions_of(checkpoint, drawn.cond) is None:
         raise TrainerError(
             "--metrics clip compares pictures with prompts, but this checkpoint tells none: leave clip out, or with "
             "a ComfyUI checkpoint give --prompts in the place of --conditioning"
         )
+    return Metrics(options, drawn.noise.device)
 
 
 def compared(errors: Mapping[str, float], learned: str, wanted: Sequence[str] | None) -> list[str]:
@@ -48,7 +65,7 @@ def compared(errors: Mapping[str, float], learned: str, wanted: Sequence[str] | 
 
 
 def picture_metrics(
-    targets: Targets, blocks: int, solver: Solver, names: Sequence[str], metrics: Metrics
+    targets: PictureTargets, blocks: int, solver: Solver, names: Sequence[str], metrics: Metrics
 ) -> dict[str, Any]:
     """The part `metrics` of report.json: for each sampler and the teacher the metrics of so many blocks.
 
@@ -58,7 +75,7 @@ def picture_metrics(
     rows = {name: metrics.row() for name in endpoints} | {TEACHER: metrics.row(teacher=True)}
     lost: set[str] = set()
     for index in range(blocks):
-        block = targets.block("evaluation", index)
+        block = targets.block(SPLIT, index)
         shown = _pictures(targets.network.checkpoint, block.target)
         captions = captions_of(targets.network.checkpoint, block.cond)
         for name, row in rows.items():

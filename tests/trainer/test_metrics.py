@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 import dyweight
-from trainer import evaluate, metrics
+from trainer import evaluate, metrics, picture_metrics
 from trainer.checkpoints import digits, gmm
 from trainer.errors import TrainerError
 from trainer.measure import endpoint
 from trainer.metrics import ClipScore, Fid, LpipsDistance, Mean, Shown, Statistics
 from trainer.network import Network
-from trainer.targets import Targets, Teacher
+from trainer.picture_metrics import SPLIT, PictureTargets
+from trainer.targets import Teacher
 
 pytestmark = [pytest.mark.usefixtures("picture_libraries"), pytest.mark.filterwarnings("ignore")]
 TINY_CLIP = {
@@ -190,6 +191,24 @@ def solver(tmp_path: Path) -> Path:
     return path
 
 
+class Numbered(digits.Digits):
+    """Conditions are numbers of prompts, as a ComfyUI checkpoint has them."""
+
+    made_for = {"prompts": 8}  # noqa: RUF012
+
+
+def test_every_prompt_of_comfyui_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = digits.checkpoint()
+    plain, numbered = (
+        PictureTargets(Network(made), Teacher("ipndm", 5), 1, 6, None)
+        for made in (model, Numbered(model.network, model.fingerprint))
+    )
+    monkeypatch.setattr(picture_metrics, "ComfyCheckpoint", Numbered)
+    blocks = [numbered.block(SPLIT, i) for i in range(4)]
+    assert torch.cat([block.cond for block in blocks]).tolist() == list(range(8)) * 3
+    assert torch.equal(blocks[2].noise, plain.block(SPLIT, 2).noise)
+
+
 @pytest.mark.usefixtures("picture_weights", "quick_pictures")
 class TestEvaluation:
     @pytest.fixture(autouse=True)
@@ -230,10 +249,10 @@ class TestEvaluation:
         asked = ("--metrics", "lpips", "--baselines", "euler")
         values = commands.evaluate("digits", solver, *QUICK, *asked).report()["metrics"]["values"]
         network, model = lpips.LPIPS(net="alex", verbose=False), Network(digits.checkpoint())
-        targets, plan = Targets(model, Teacher("ipndm", 20), 1, 10, None), dyweight.baselines.plan
+        targets, plan = PictureTargets(model, Teacher("ipndm", 20), 1, 10, None), dyweight.baselines.plan
         distances = []
         for i in range(2):
-            block = targets.block("evaluation", i)
+            block = targets.block(SPLIT, i)
             ends = block.target, endpoint(model, block, plan("euler", model.checkpoint.schedule(3)))
             grey = [((end + 1) / 2).clamp(0, 1).mul(255).round().div(255).expand(-1, 3, -1, -1) for end in ends]
             large = [torch.nn.functional.interpolate(picture, 64, mode="bilinear") for picture in grey]
