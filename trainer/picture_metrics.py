@@ -123,7 +123,11 @@ def _endpoints(network: Network, solver: Solver, names: Sequence[str]) -> dict[s
         return lambda block: endpoint(network, block, sampler)
 
     def of_comfyui(name: str) -> Endpoint:
-        return lambda block: rivals.endpoints(checkpoint, block, calls, [name])[name]
+        def found(block: Block) -> Tensor:
+            network.forward += calls * len(block.noise)
+            return rivals.endpoints(checkpoint, block, calls, [name])[name]
+
+        return found
 
     learned = {solver.family: of(solver)}
     if isinstance(checkpoint, ComfyCheckpoint):

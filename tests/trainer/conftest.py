@@ -21,6 +21,11 @@ from trainer import distill, evaluate, pictures
 ROOT = Path(__file__).parents[2]
 VARIANCE = 0.1
 ALEXNET, INCEPTION = "alexnet-owt-7be5be79.pth", "pt_inception-2015-12-05-6726825d.pth"
+TINY_CLIP = {
+    "embed_dim": 8,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 16, "head_width": 8, "patch_size": 16},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1},
+}
 
 
 class Peaks:
@@ -246,3 +251,14 @@ def picture_weights(picture_hub: Path) -> Iterator[None]:
     torch.hub.set_dir(picture_hub)
     yield
     torch.hub.set_dir(before)
+
+
+@pytest.fixture
+def tiny_clip(picture_libraries: None, tmp_path: Path) -> tuple[str, Path]:
+    """(name of a model that open_clip knows, file of random weights for it)."""
+    open_clip = pytest.importorskip("open_clip", exc_type=ImportError)
+    (tmp_path / "tiny-clip-of-tests.json").write_text(json.dumps(TINY_CLIP))
+    open_clip.add_model_config(tmp_path / "tiny-clip-of-tests.json")
+    torch.manual_seed(6)  # whose scores are of both signs, and mostly above 0
+    torch.save(open_clip.create_model("tiny-clip-of-tests").state_dict(), tmp_path / "tiny-clip.pt")
+    return "tiny-clip-of-tests", tmp_path / "tiny-clip.pt"
