@@ -107,7 +107,7 @@ class Mean:
 
     def add(self, shown: Shown) -> None:
         scores = self._score(shown)
-        self._sum, self._count = self._sum + float(scores.double().sum()), self._count + len(scores)
+        self._sum, self._count = self._sum + float(scores.cpu().double().sum()), self._count + len(scores)
 
     def value(self) -> float:
         return self._sum / self._count if self._count else math.nan
