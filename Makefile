@@ -5,7 +5,7 @@ BIN := .venv/bin
 COMFYUI_REQUIREMENTS := $(firstword $(wildcard $(addsuffix /requirements.txt,\
 	$(subst :, ,$(or $(COMFYUI_PATH),$(HOME)/comfy/ComfyUI)))))
 
-PICTURES := lpips pytorch-fid torchvision==0.28.0
+PICTURES := lpips pytorch-fid torchvision==0.28.0 open_clip_torch ftfy huggingface_hub regex timm
 
 .PHONY: demo test check comfyui clean
 
@@ -32,9 +32,10 @@ comfyui: $(if $(COMFYUI_REQUIREMENTS),.venv/comfyui)
 	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt
 	touch $@
 
-# For the losses on pictures. Beside the rest, since ComfyUI would import this torchvision, whose build is for CUDA.
-.venv/pictures: .venv/installed
+# For losses and metrics on pictures. Beside the rest, since ComfyUI would import this torchvision, whose build is for CUDA.
+.venv/pictures: .venv/installed Makefile
 	$(BIN)/python -m pip install --quiet --no-deps --target $@ $(PICTURES)
+	touch $@
 
 # What ComfyUI requires, but for what the tests do not use and what would replace torch's CPU build. spandrel asks for
 # torchvision, which ComfyUI itself needs for no model that is tested.

@@ -25,6 +25,8 @@ STEPS_TIMES_PAIRS, FEWEST_PAIRS, MOST_PAIRS = 448, 64, 512
 """Gauss-Newton takes more pairs for few steps, whose rollouts are cheap and whose errors are large."""
 SMALL_LATENT, RESIDUALS_PER_PARAMETER = 64, 400
 """Endpoints of latents with fewer elements hold little and have heavy tails: more pairs, more iterations."""
+METRICS = ("fid", "clip", "lpips")
+"""What pictures can be compared by."""
 
 Options = TypeVar("Options")
 
@@ -208,6 +210,14 @@ class EvaluateOptions(ComfyOptions):
     """draw the handcrafted solvers' errors for 2 to so many network calls"""
     cache: Path | None = None
     """folder that keeps the teacher's endpoints; by default dyweight/targets in the user's cache folder"""
+    metrics: tuple[str, ...] | None = None
+    """also compare decoded pictures: fid,clip,lpips or some of them; pip install lpips pytorch-fid open_clip_torch"""
+    references: Path | None = None
+    """fid: a folder of real pictures or pytorch-fid's .npz of their statistics; by default the teacher's pictures"""
+    clip_score_model: str = "ViT-g-14"
+    """clip: the model, by the name that open_clip has for it"""
+    clip_score_weights: str = "laion2b_s34b_b88k"
+    """clip: open_clip's name of the weights, which it downloads on first use, or a file"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -216,6 +226,11 @@ class EvaluateOptions(ComfyOptions):
                 raise TrainerError(f"{flag(name)} is {getattr(self, name)}: give a number above 0")
         check_seed(self.seed)
         Teacher.parse(self.teacher)
+        for name in self.metrics or ():
+            if name not in METRICS:
+                raise TrainerError(f"--metrics {name}: {did_you_mean(name, METRICS)}Give some of {','.join(METRICS)}")
+        if self.references is not None and "fid" not in (self.metrics or ()):
+            raise TrainerError(f"--references {self.references} is what fid compares with: give --metrics fid too")
 
 
 def parse(options: type[Options], program: str, arguments: Sequence[str] | None = None) -> Options:

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -18,9 +19,14 @@ from .config import EvaluateOptions, parse
 from .errors import TrainerError
 from .measure import errors_at_equal_calls, errors_over_calls
 from .memory import peak_bytes, reset_peak
+from .metrics import Metrics
 from .network import Network
+from .picture_metrics import SPLIT, PictureTargets, compared, load_metrics, metrics_table, picture_metrics
 from .report import draw, shown_prompts, table, write_json
 from .targets import Targets, Teacher, default_cache, deviation, fingerprint
+
+ERROR_SAMPLES = 1000
+"""Endpoint errors are measured on so many samples at most where there are image metrics, which take many more."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,13 +48,21 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
     (rivals.check_names if in_comfyui else _check_names)(options.baselines or ())
     _check_fits(solver, network, options)
     cache = writable_folder("--cache", options.cache or default_cache())
-    targets = Targets(network, Teacher.parse(options.teacher), options.seed, options.batch, cache)
-    count = targets.block_count(options.samples)
+    drawn = (network, Teacher.parse(options.teacher), options.seed, options.batch, cache)
+    targets, shown = Targets(*drawn), PictureTargets(*drawn)
+    metrics = load_metrics(options, shown) if options.metrics else None
+    count = targets.block_count(min(options.samples, ERROR_SAMPLES) if metrics else options.samples)
     expected = targets.missing("evaluation", count) * targets.teacher_calls
     print(
         f"{count * options.batch} samples; the teacher {options.teacher} needs about {expected:,} network calls first"
     )
-    with CallBar(network, expected):
+    if metrics:
+        pictures = shown.block_count(options.samples)
+        more = shown.missing(SPLIT, pictures) * shown.teacher_calls
+        print(
+            f"{pictures * options.batch} more for the image metrics; the teacher needs {more:,} network calls for them"
+        )
+    with CallBar(network, expected) as bar:
         blocks = [targets.block("evaluation", i) for i in range(count)]
         reset_peak(blocks[0].noise.device)
         ours, own_names = {solver.family: solver}, () if in_comfyui else options.baselines
@@ -58,6 +72,9 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
             errors = dict(sorted((errors | found).items(), key=lambda item: item[1]))
         curves = errors_over_calls(network, blocks, options.max_calls, None if in_comfyui else options.baselines)
         others = rivals.endpoints(network.checkpoint, blocks[0], solver.network_calls, list(found)) if found else {}
+        if metrics:
+            names = compared(errors, solver.family, options.baselines)
+            image_metrics = _image_metrics(bar, shown, options.samples, solver, names, metrics)
     content = {
         "endpoint_error": errors,
         "network_calls": {"forward": network.forward, "backward": network.backward, "total": network.total},
@@ -73,12 +90,26 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
         "solver": str(options.solver),
         "provenance": solver.provenance,
     }
+    if metrics:
+        content["metrics"] = image_metrics
     write_json(folder, content)
     draw(folder, network, solver, blocks, errors, curves, options.ckpt, others)
     print(f"{options.ckpt}, {solver.network_calls} network calls, {count * options.batch} samples, seed {options.seed}")
     print(table(errors, solver.family))
+    if metrics:
+        print(metrics_table(image_metrics))
     print(f"report and pictures are in {folder}")
     return errors
+
+
+def _image_metrics(
+    bar: CallBar, targets: PictureTargets, samples: int, solver: Solver, names: Sequence[str], metrics: Metrics
+) -> dict[str, Any]:
+    blocks = targets.block_count(samples)
+    calls = blocks * targets.batch * solver.network_calls * (1 + len(names))
+    bar.line(f"image metrics of {', '.join((solver.family, *names))} take {calls:,} network calls beside the teacher's")
+    bar.expect(calls + targets.missing(SPLIT, blocks) * targets.teacher_calls)
+    return picture_metrics(targets, blocks, solver, names, metrics)
 
 
 def _check_names(names: Sequence[str] | None) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
 LPIPS_PIXELS = (64, 256)
 """Shortest and longest side of the pictures that LPIPS sees; its network was calibrated on 64, and can't see fewer."""
 INSTALL = "pip install lpips pytorch-fid"
+
+
+def in_colour(pictures: Tensor, device: torch.device) -> Tensor:
+    """[B, height, width] or [B, height, width, 3] -> [B, 3, height, width] in 0..1, as networks take it."""
+    coloured = pictures if pictures.ndim == 4 else pictures[..., None].expand(*pictures.shape, 3)
+    return coloured.movedim(-1, 1).to(device, torch.float32).clamp(0, 1)
 
 
 class Features(Protocol):
@@ -61,9 +68,7 @@ class Pictures:
         pictures = self._images(x)
         if pictures is None:
             raise TrainerError("--loss of pictures needs a decoder: name a VAE with --vae, or take --loss l2")
-        coloured = pictures if pictures.ndim == 4 else pictures[..., None].expand(*pictures.shape, 3)
-        shown = coloured.movedim(-1, 1).to(x.device, torch.float32).clamp(0, 1)
-        features: Tensor = self._network.to(x.device)(shown)
+        features: Tensor = self._network.to(x.device)(in_colour(pictures, x.device))
         return features
 
 
@@ -115,23 +120,32 @@ def picture_features(loss: LossName, checkpoint: Checkpoint) -> Features:
     images = getattr(checkpoint, "images", None)
     if images is None:
         raise TrainerError(f"--loss {loss} compares pictures, but this checkpoint has no images(x): take --loss l2")
+    with loading(f"--loss {loss}", INSTALL):
+        return Pictures(images, Lpips(load_lpips()) if loss == "lpips" else load_inception())
+
+
+@contextmanager
+def loading(option: str, install: str) -> Iterator[None]:
+    """TrainerError that names the option where a library or its weights are missing. install: what helps."""
     try:
-        return Pictures(images, _lpips() if loss == "lpips" else _inception())
+        yield
     except ImportError as error:
-        raise TrainerError(f"--loss {loss} needs {error.name or error}, which is not installed: {INSTALL}") from error
+        raise TrainerError(f"{option} needs {error.name or error}, which is not installed: {install}") from error
     except OSError as error:
         raise TrainerError(
-            f"--loss {loss}: the library could not load its weights ({error}); it keeps them in {torch.hub.get_dir()}"
+            f"{option}: the library could not load its weights ({error}); it keeps them in {torch.hub.get_dir()}"
         ) from error
 
 
-def _lpips() -> torch.nn.Module:
+def load_lpips() -> Any:
+    """`lpips.LPIPS` with AlexNet, whose weights torchvision downloads on first use."""
     import lpips
 
-    return Lpips(lpips.LPIPS(net="alex", verbose=False))
+    return lpips.LPIPS(net="alex", verbose=False)
 
 
-def _inception() -> torch.nn.Module:
+def load_inception() -> Inception:
+    """FID's network, whose weights pytorch-fid downloads on first use."""
     from pytorch_fid.inception import InceptionV3
 
     return Inception(InceptionV3())

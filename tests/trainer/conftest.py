@@ -20,6 +20,12 @@ from trainer import distill, evaluate, pictures
 
 ROOT = Path(__file__).parents[2]
 VARIANCE = 0.1
+ALEXNET, INCEPTION = "alexnet-owt-7be5be79.pth", "pt_inception-2015-12-05-6726825d.pth"
+TINY_CLIP = {
+    "embed_dim": 8,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 16, "head_width": 8, "patch_size": 16},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1},
+}
 
 
 class Peaks:
@@ -193,3 +199,66 @@ def full_disk() -> Callable[[int], AbstractContextManager[None]]:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     return full_after
+
+
+@pytest.fixture(scope="module")
+def picture_libraries() -> Iterator[None]:
+    """The libraries, or those that `make test` put aside: ComfyUI would import a torchvision beside torch."""
+    beside = str(Path(sys.prefix) / "pictures")
+    sys.path.append(beside)
+    patch = pytest.MonkeyPatch()
+    # A CPU build of torch can't load the operators of torchvision's CUDA build; these networks use none of them.
+    patch.setattr("torch.library.register_fake", lambda *_, **__: lambda function: function)
+    try:
+        import lpips  # noqa: F401
+        import pytorch_fid  # noqa: F401
+        import torchvision  # noqa: F401
+    except ImportError as error:
+        pytest.skip(
+            f"LOSSES AND METRICS ON PICTURES ARE NOT TESTED: {error}; run `make test`, or pip install lpips pytorch-fid"
+        )
+    patch.undo()
+    yield
+    sys.path.remove(beside)
+
+
+@pytest.fixture(scope="module")
+def picture_hub(picture_libraries: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of torch.hub with random weights for lpips and pytorch-fid."""
+    import torchvision
+    from pytorch_fid import inception
+
+    folder = tmp_path_factory.mktemp("hub") / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    torch.manual_seed(0)
+    alexnet = torchvision.models.alexnet().state_dict()
+    unused = {name: torch.zeros(1).expand(value.shape) for name, value in alexnet.items() if "classifier" in name}
+    torch.save(alexnet | unused, folder / ALEXNET)
+    made: list[Any] = []
+    patch = pytest.MonkeyPatch()
+    patch.setattr(inception, "load_state_dict_from_url", lambda *_, **__: {})
+    patch.setattr(torch.nn.Module, "load_state_dict", lambda self, state, **_: made.append(self))
+    inception.fid_inception_v3()
+    patch.undo()
+    torch.save(made[0].state_dict(), folder / INCEPTION)
+    return folder.parent
+
+
+@pytest.fixture
+def picture_weights(picture_hub: Path) -> Iterator[None]:
+    """Random weights lie where lpips and pytorch-fid look for theirs."""
+    before = torch.hub.get_dir()
+    torch.hub.set_dir(picture_hub)
+    yield
+    torch.hub.set_dir(before)
+
+
+@pytest.fixture
+def tiny_clip(picture_libraries: None, tmp_path: Path) -> tuple[str, Path]:
+    """(name of a model that open_clip knows, file of random weights for it)."""
+    open_clip = pytest.importorskip("open_clip", exc_type=ImportError)
+    (tmp_path / "tiny-clip-of-tests.json").write_text(json.dumps(TINY_CLIP))
+    open_clip.add_model_config(tmp_path / "tiny-clip-of-tests.json")
+    torch.manual_seed(6)  # whose scores are of both signs, and mostly above 0
+    torch.save(open_clip.create_model("tiny-clip-of-tests").state_dict(), tmp_path / "tiny-clip.pt")
+    return "tiny-clip-of-tests", tmp_path / "tiny-clip.pt"

@@ -1,7 +1,6 @@
 """Losses on decoded images, by the real libraries with random weights lying where those libraries keep theirs."""
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,56 +19,7 @@ from trainer.losses import EndpointLoss
 from trainer.network import Network
 from trainer.targets import Targets, Teacher
 
-ALEXNET, INCEPTION = "alexnet-owt-7be5be79.pth", "pt_inception-2015-12-05-6726825d.pth"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def libraries() -> Iterator[None]:
-    """The libraries, or those that `make test` put aside: ComfyUI would import a torchvision beside torch."""
-    beside = str(Path(sys.prefix) / "pictures")
-    sys.path.append(beside)
-    patch = pytest.MonkeyPatch()
-    # A CPU build of torch can't load the operators of torchvision's CUDA build; these networks use none of them.
-    patch.setattr("torch.library.register_fake", lambda *_, **__: lambda function: function)
-    try:
-        import lpips  # noqa: F401
-        import pytorch_fid  # noqa: F401
-        import torchvision  # noqa: F401
-    except ImportError as error:
-        pytest.skip(f"LOSSES ON PICTURES ARE NOT TESTED: {error}; run `make test`, or pip install lpips pytorch-fid")
-    patch.undo()
-    yield
-    sys.path.remove(beside)
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of torch.hub with random weights for both libraries."""
-    import torchvision
-    from pytorch_fid import inception
-
-    folder = tmp_path_factory.mktemp("hub") / "hub" / "checkpoints"
-    folder.mkdir(parents=True)
-    torch.manual_seed(0)
-    alexnet = torchvision.models.alexnet().state_dict()
-    unused = {name: torch.zeros(1).expand(value.shape) for name, value in alexnet.items() if "classifier" in name}
-    torch.save(alexnet | unused, folder / ALEXNET)
-    made: list[Any] = []
-    patch = pytest.MonkeyPatch()
-    patch.setattr(inception, "load_state_dict_from_url", lambda *_, **__: {})
-    patch.setattr(torch.nn.Module, "load_state_dict", lambda self, state, **_: made.append(self))
-    inception.fid_inception_v3()
-    patch.undo()
-    torch.save(made[0].state_dict(), folder / INCEPTION)
-    return folder.parent
-
-
-@pytest.fixture
-def kept_weights(hub: Path) -> Iterator[None]:
-    before = torch.hub.get_dir()
-    torch.hub.set_dir(hub)
-    yield
-    torch.hub.set_dir(before)
+pytestmark = pytest.mark.usefixtures("picture_libraries")
 
 
 @pytest.fixture
@@ -91,7 +41,7 @@ def as_pictures(x: Tensor, size: int) -> Tensor:
     return pictures
 
 
-@pytest.mark.usefixtures("kept_weights")
+@pytest.mark.usefixtures("picture_weights")
 def test_lpips_is_the_librarys_distance(endpoints: tuple[Tensor, Tensor]) -> None:
     import lpips
 
@@ -103,7 +53,7 @@ def test_lpips_is_the_librarys_distance(endpoints: tuple[Tensor, Tensor]) -> Non
     assert distance("lpips", endpoints[0], endpoints[0]) == 0
 
 
-@pytest.mark.usefixtures("kept_weights")
+@pytest.mark.usefixtures("picture_weights")
 def test_inception_is_the_squared_distance_of_the_pooled_features(endpoints: tuple[Tensor, Tensor]) -> None:
     from pytorch_fid.inception import InceptionV3
 
@@ -114,7 +64,7 @@ def test_inception_is_the_squared_distance_of_the_pooled_features(endpoints: tup
     assert distance("inception", *endpoints) == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.usefixtures("kept_weights")
+@pytest.mark.usefixtures("picture_weights")
 def test_normal_equations_of_features_hold_the_gradient_of_the_loss() -> None:
     """By automatic differentiation through decoder and features, which the fit itself never does."""
     model = digits.checkpoint()
@@ -134,7 +84,7 @@ def test_normal_equations_of_features_hold_the_gradient_of_the_loss() -> None:
     assert float((2 * found.gradient - gradient).norm() / gradient.norm()) < 2e-2
 
 
-@pytest.mark.usefixtures("kept_weights")
+@pytest.mark.usefixtures("picture_weights")
 @pytest.mark.parametrize("method", ["gauss-newton", "adam"])
 def test_a_fit_lowers_its_own_loss(method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "found.safetensors"
