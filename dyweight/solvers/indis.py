@@ -99,10 +99,12 @@ class Indis(nn.Module):
 
         sigmas: [steps + 1], another base schedule, or None. noise: [B, *shape] at the first sigma. condition:
         [B, width] as `dyweight.conditions` makes it. Gradients flow to phi.
-        Raises ValueError for latents or conditions of another kind.
+        Raises ValueError for latents or conditions of another kind, and for a schedule on which the base solver makes
+        another number of network calls.
         """
         base = self.sigmas if sigmas is None else checked_schedule(sigmas)
         check_same_steps(base, self.steps)
+        self._check_same_end(base)
         said = self.phi(_unit(noise, base), None if condition is None else condition.detach().cpu().float()).double()
         said = said[0] if len(said) == 1 else said
         said = said if self.shift_factors else nn.functional.pad(said, (0, 2 * self.rows))
@@ -112,6 +114,16 @@ class Indis(nn.Module):
         gamma = 1 + LARGEST_SCALE * torch.tanh(scales / 2)
         gains = plan.gains * (gamma / ratio).unsqueeze(-2)
         return replace(plan, query_sigmas=plan.query_sigmas * ratio, gains=gains, history=self.order)
+
+    def _check_same_end(self, base: Tensor) -> None:
+        """Solvers with two calls a step leave one out in a step to 0, and phi speaks of a fixed number of calls."""
+        calls = baselines.plan(self.base, base, self._order).rows
+        if calls != self.rows:
+            needed = "end at 0" if float(self.sigmas[-1]) == 0 else "end above 0"
+            raise ValueError(
+                f"sigmas ends at {float(base[-1]):g}, where {self.base} makes {calls} network calls, this solver "
+                f"{self.rows}: give sigmas that {needed}, as those it was made for"
+            )
 
     def settings(self) -> dict[str, Any]:
         """What the file keeps beside the tensors; JSON values only."""

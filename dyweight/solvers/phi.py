@@ -12,6 +12,8 @@ GRIDS: dict[int, tuple[int, ...]] = {1: (1024,), 2: (8, 8), 3: (4, 8, 8)}
 DETAIL = 32
 """Channels of the convolutions that read what the averages lose."""
 HIDDEN = 256
+MODULATION = 1.0
+"""Deviation of the weights by which the condition scales the noise; small ones take long to learn."""
 LARGEST_SIZE = 1 << 16
 """Of any setting from a file."""
 SETTINGS = ("channels", "grid", "detail", "condition_width", "hidden")
@@ -22,8 +24,9 @@ class Phi(nn.Module):
 
     The noise is read in two ways that bear any size of latent: averages over a fixed grid of cells, scaled so that they
     keep unit variance (a latent no larger than the grid is read element by element), and for larger ones two strided
-    convolutions, averaged over all places. Both and the condition are added in one hidden layer, and two more follow.
-    The last layer starts at zero, so an untrained phi says nothing.
+    convolutions, averaged over all places. Both are added in one hidden layer, which the condition scales and shifts:
+    what a noise leads to depends on the prompt. Two more layers follow. The last one starts at zero, so an untrained
+    phi says nothing.
     """
 
     def __init__(
@@ -36,10 +39,13 @@ class Phi(nn.Module):
         self.enter = nn.Linear(channels * math.prod(grid), hidden) if channels else None
         self.detail = _convolutions(len(self.grid), channels, detail) if channels and detail else None
         self.enter_detail = nn.Linear(detail, hidden, bias=False) if self.detail else None
-        self.enter_condition = nn.Linear(condition_width, hidden, bias=False) if condition_width else None
+        modulations = 2 * hidden if channels else hidden
+        self.enter_condition = nn.Linear(condition_width, modulations, bias=False) if condition_width else None
         between = (nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU())
         self.middle = nn.Sequential(nn.SiLU(), *between)
         self.leave = nn.Linear(hidden, outputs)
+        if self.enter_condition is not None and channels:
+            nn.init.normal_(self.enter_condition.weight[hidden:], std=MODULATION)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
 
@@ -80,7 +86,7 @@ class Phi(nn.Module):
                     f"the condition has {condition.shape[-1]} numbers, this solver was made for "
                     f"{self.condition_width}: it belongs to another text encoder"
                 )
-            hidden = hidden + self.enter_condition(condition)
+            hidden = self._modulated(hidden, self.enter_condition(condition))
         result: Tensor = self.leave(self.middle(hidden))
         return result
 
@@ -96,6 +102,13 @@ class Phi(nn.Module):
         if self.detail is not None and self.enter_detail is not None:
             hidden = hidden + self.enter_detail(self.detail(x).flatten(2).mean(2))
         return hidden
+
+    def _modulated(self, hidden: Tensor, modulation: Tensor) -> Tensor:
+        """Scaled and shifted by the condition; only shifted where no noise is read."""
+        if self.enter is None:
+            return hidden + modulation
+        shift, scale = modulation.chunk(2, -1)
+        return hidden * (1 + scale) + shift
 
     def _cells(self, x: Tensor) -> Tensor:
         if x.shape[2:] == self.grid:

@@ -56,6 +56,16 @@ def test_what_is_missing_counts_as_zero():
     torch.testing.assert_close(phi(None, torch.ones(2, 3)), phi(zero.expand(2, -1, -1, -1), torch.ones(2, 3)))
 
 
+def test_the_condition_scales_what_is_read_of_the_noise():
+    """A condition with scale 0 hides the noise."""
+    phi = speaking((1, 8, 8), 3).requires_grad_(False)
+    phi.enter_condition.weight[phi.enter.out_features :] = torch.tensor([0.0, -1.0, 0.0])
+    noise, conditions = torch.randn(2, 1, 8, 8), torch.eye(3)
+    for condition, matters in zip(conditions, (True, False, True), strict=True):
+        one, other = phi(noise, condition.expand(2, -1))
+        assert (float((one - other).abs().max()) > 1e-3) == matters
+
+
 def test_without_the_instance_noise_changes_nothing():
     phi = speaking((1, 8, 8), 3, instance=False)
     condition = torch.randn(2, 3)

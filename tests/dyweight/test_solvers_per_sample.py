@@ -69,6 +69,16 @@ def test_untrained_indis_is_its_base_solver(base, schedule):
     assert solver.network_calls == expected.network_calls and solver.steps == 5
 
 
+@pytest.mark.parametrize("base", ["heun", "dpm_solver_2"])
+@pytest.mark.parametrize(("made_for", "given"), [("to zero", "polynomial"), ("polynomial", "to zero")])
+def test_a_schedule_with_another_number_of_network_calls_is_an_error(base, made_for, given):
+    """A step to 0 takes one call, any other two."""
+    solver = Indis(SCHEDULES[made_for], SHAPE, WIDTH, base)
+    needed = "end at 0" if made_for == "to zero" else "end above 0"
+    with pytest.raises(ValueError, match=rf"{base} makes (9|10) network calls.*{needed}"):
+        solver.plan(SCHEDULES[given], *inputs(solver))
+
+
 @each_schedule
 def test_untrained_corrections_leave_the_dyweight(schedule):
     solver = untrained("instance-dyweight", schedule)
