@@ -1,8 +1,8 @@
 """`python -m benchmarks` lists the studies and measurements; `python -m benchmarks NAME ...` runs one."""
 
 import ast
+import importlib
 import importlib.util
-import runpy
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -45,8 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{given[0]}: {did_you_mean(given[0], list(known))}`python -m benchmarks` lists them", file=sys.stderr)
         return 2
     sys.argv = [f"python -m benchmarks {given[0]}", *given[1:]]
-    runpy.run_module(known[given[0]], run_name="__main__")
-    return 0
+    return importlib.import_module(known[given[0]]).main() or 0
 
 
 def listing() -> str:
