@@ -104,7 +104,7 @@ def metrics_table(found: Mapping[str, Any]) -> str:
     lines = [f"{'sampler':<{width}}" + "".join(f"{name:>12}" for name in made_with)]
     for name, row in values.items():
         numbers = [row.get(metric, math.nan) for metric in made_with]
-        lines.append(f"{name:<{width}}" + "".join(f"{x:>12.4f}" if x == x else f"{'-':>12}" for x in numbers))
+        lines.append(f"{name:<{width}}" + "".join(f"{x:>12.4g}" if x == x else f"{'-':>12}" for x in numbers))
     for name, facts in made_with.items():
         lines.append(
             f"{name} against {facts['against']}, {samples} pictures, {facts['library']} {facts['version']}, "

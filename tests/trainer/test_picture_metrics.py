@@ -91,7 +91,7 @@ class TestEvaluation:
         }
         for row in found["values"].values():
             assert all(value > 0 for value in row.values())
-            assert all(f"{value:.4f}" in outcome.printed for value in row.values())
+            assert all(f"{value:.4g}" in outcome.printed for value in row.values())
 
     def test_the_distance_is_between_pictures_of_the_same_noise(self, commands: Any, solver: Path) -> None:
         import lpips
