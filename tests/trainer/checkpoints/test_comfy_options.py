@@ -61,6 +61,7 @@ def test_a_named_place_without_comfyui_is_an_error_even_where_there_is_another(p
         ("p.txt", "a fox\n\n  two hares \nÜber den Wolken\n"),
         ("p.jsonl", '{"prompt": "a fox"}\n"two hares"\n\n{"prompt": "Über den Wolken", "seed": 3}\n'),
         ("p.csv", 'seed,prompt\n1,a fox\n2,"two hares"\n3,Über den Wolken\n'),
+        ("coco.csv", 'image_id,text\n1,a fox\n2,"two hares"\n3,Über den Wolken\n'),
     ],
 )
 def test_prompts_of_each_kind_of_file_are_the_same(tmp_path, name, text):
@@ -69,7 +70,8 @@ def test_prompts_of_each_kind_of_file_are_the_same(tmp_path, name, text):
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("p.txt", "\n \n"), ("p.jsonl", "{"), ("p.jsonl", '{"text": "x"}'), ("p.csv", "a,b\n1,2\n")]
+    ("name", "text"),
+    [("p.txt", "\n \n"), ("p.jsonl", "{"), ("p.jsonl", '{"words": "x"}'), ("p.jsonl", "[1]"), ("p.csv", "a,b\n1,2\n")],
 )
 def test_a_file_without_prompts_is_named(tmp_path, name, text):
     (tmp_path / name).write_text(text, "utf-8")

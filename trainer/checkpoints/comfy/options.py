@@ -21,7 +21,8 @@ class ComfyOptions:
     vae: str | None = None
     """VAE file, for pictures and losses on them; by default that of the family"""
     prompts: Path | None = None
-    """.txt (a prompt a line), .jsonl or .csv (with a field prompt); by default those that come with the trainer"""
+    """.txt (a prompt a line), .jsonl or .csv (with a field prompt, text or caption); by default those that come with
+    the trainer"""
     conditioning: Path | None = None
     """.safetensors with conditions instead of prompts: cross_attn [n, tokens, width] and, if the model has one, pooled
     [n, width]; for guidance both once more with one row and the prefix negative_"""

@@ -4,7 +4,7 @@ import csv
 import hashlib
 import importlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from dyweight.solver_file import write_whole
 
 from ...errors import CheckpointError
 
+PROMPT_FIELDS = ("prompt", "text", "caption")
+"""What the prompt is called in .jsonl and .csv; MS-COCO's captions are usually a text."""
 OWN_PROMPTS = Path(__file__).parent / "prompts.txt"
 POOLED = "pooled_output"
 
@@ -61,21 +63,28 @@ class Conditions:
         return finite and (other is None or not torch.equal(first, other))
 
 
+def _prompt_of(row: Mapping[str, Any]) -> Any:
+    field = next((name for name in PROMPT_FIELDS if name in row), None)
+    if field is None:
+        raise KeyError(f"no field of {list(row)} is a prompt")
+    return row[field]
+
+
 def read_prompts(path: Path) -> list[str]:
     """The prompts of a .txt, .jsonl or .csv file, in order, without empty ones. Raises CheckpointError."""
     try:
         if path.suffix == ".jsonl":
             lines = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
-            prompts = [line if isinstance(line, str) else line["prompt"] for line in lines]
+            prompts = [line if isinstance(line, str) else _prompt_of(line) for line in lines]
         elif path.suffix == ".csv":
             with path.open(encoding="utf-8", newline="") as file:
-                prompts = [row["prompt"] for row in csv.DictReader(file)]
+                prompts = [_prompt_of(row) for row in csv.DictReader(file)]
         else:
             prompts = path.read_text("utf-8").splitlines()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"--prompts {path}: can't be read ({type(error).__name__}: {error}); give .txt with a prompt a line, "
-            ".jsonl or .csv with a field prompt"
+            f".jsonl or .csv with a field {', '.join(PROMPT_FIELDS[:-1])} or {PROMPT_FIELDS[-1]}"
         ) from error
     found = [prompt.strip() for prompt in prompts if isinstance(prompt, str) and prompt.strip()]
     if not found:
