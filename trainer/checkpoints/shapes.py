@@ -25,6 +25,7 @@ from dyweight import conditions, schedules
 
 from ..errors import CheckpointError
 from . import shapes_data
+from .shapes_judge import Judge, judge
 
 WEIGHTS = Path(__file__).with_name("shapes.safetensors")
 CLASSES = len(shapes_data.SHAPES)
@@ -124,6 +125,7 @@ class Shapes:
     def __init__(self, network: ShapesNetwork, fingerprint: str) -> None:
         self.network = network
         self.fingerprint = fingerprint
+        self._judge: Judge | None = None
 
     def schedule(self, steps: int) -> Tensor:
         """sigmas [steps + 1] from 80 to 0.002, rho 7."""
@@ -151,6 +153,13 @@ class Shapes:
     def images(self, x: Tensor) -> Tensor:
         """x [B, 3, 16, 16] -> pictures [B, 16, 16, 3] in 0..1."""
         return ((x * SPREAD + CENTRE + 1) / 2).clamp(0, 1).movedim(1, -1)
+
+    def features(self, x: Tensor) -> Tensor:
+        """x [B, 3, 16, 16] -> what a small classifier sees in the pictures, [B, 64] (see `shapes_judge.py`)."""
+        if self._judge is None:
+            self._judge = judge()
+        seen: Tensor = self._judge.to(x.device)(self.images(x).movedim(-1, 1).float())
+        return seen
 
 
 def checkpoint(weights: Path = WEIGHTS) -> Shapes:
