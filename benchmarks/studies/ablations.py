@@ -7,8 +7,9 @@ to the table made the difference, not what can be reached.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from dyweight import DyWeight
@@ -50,10 +51,7 @@ def study(options: Options) -> None:
         print_table(["method", "network calls", "error", "as it was"], rewritten(fits, options.seeds[0]))
         write_numbers(options.out, STUDY, numbers)
     if options.out is not None:
-        errors = {model: with_handcrafted(found["errors"], found["handcrafted"]) for model, found in numbers.items()}
-        figure(
-            f"Less than DyWeight; {DEFAULT} = 1", errors, [DEFAULT] * len(errors), options.out / f"study-{STUDY}.png"
-        )
+        draw(numbers, options.out)
 
 
 def cases(method: str, steps: int) -> Cases:
@@ -86,6 +84,12 @@ def rewritten(fits: Fits, seed: int) -> list[list[object]]:
             again = fits.bench.error(without_shifting(done.solver))
             rows.append([method, calls, f"{again:.6f}", f"{error:.6f}"])
     return rows
+
+
+def draw(numbers: Mapping[str, Any], out: Path) -> None:
+    """The figure: a column a model, a row a method."""
+    errors = {model: with_handcrafted(found["errors"], found["handcrafted"]) for model, found in numbers.items()}
+    figure(f"DyWeight with less; {DEFAULT} = 1", errors, [DEFAULT] * len(errors), out / f"study-{STUDY}.png")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from .common import Bench, Options, parse, read_numbers, timed, write_numbers
@@ -49,7 +50,7 @@ def study(options: Options) -> None:
             print_errors(f"{model}: {part}", numbers[model][part], numbers[model]["handcrafted"])
         write_numbers(options.out, STUDY, numbers)
     if options.out is not None:
-        draw(numbers, options)
+        draw(numbers, options.out)
 
 
 def weight_cases(method: str, steps: int) -> Cases:
@@ -69,16 +70,15 @@ def schedule_cases(model: str, method: str, steps: int) -> Cases:
     return {name: {"initial": initial, **checkpoint} for name, checkpoint in named.items()}
 
 
-def draw(numbers: Mapping[str, Any], options: Options) -> None:
+def draw(numbers: Mapping[str, Any], out: Path) -> None:
     """The figure: weights and schedule of each model side by side."""
-    assert options.out is not None
     panels = {
         f"{model}, {part}": with_handcrafted(found[part], found["handcrafted"])
         for model, found in numbers.items()
         for part in ("weights", "schedule")
     }
     references = [first for m in numbers for first in ("adams-bashforth", next(iter(SCHEDULES[m])))]
-    figure("Where a fit begins; the first variant = 1", panels, references, options.out / f"study-{STUDY}.png")
+    figure("Where a fit begins; the first variant = 1", panels, references, out / f"study-{STUDY}.png")
 
 
 if __name__ == "__main__":

@@ -79,6 +79,11 @@ def study(options: Options) -> None:
     print_observations(grid, found)
     print(f"\nThe other reading of N(0, 0.1/sqrt(D)), as a variance; seed {options.seeds[0]}, {READING_STEPS} steps\n")
     print_readings(grid, options.seeds[0])
+    easiest = f"{grid.steps[-1]} steps, degree {grid.degrees[0]}, seed {options.seeds[0]}"
+    print(f"\nThe learning rate where the errors are smallest: {easiest}\n")
+    print_rates(grid, options.seeds[0])
+    print(f"\nWeights learned on one problem, used on another; seed {options.seeds[0]}, {READING_STEPS} steps\n")
+    print_exchanged(grid, options.seeds[0])
     if options.out is not None:
         draw(grid, found, options.out)
 
@@ -183,6 +188,29 @@ def print_readings(grid: Grid, seed: int) -> None:
         cells = [f"{a:.3g} / {b:.3g}" for a, b in zip(before, after, strict=True)]
         rows.append([name, f"{largest:.2f}", *cells])
     print_table(["0.1/sqrt(D) is the", "largest growth rate of A", *(f"AB-{order}" for order in ORDERS)], rows)
+
+
+def print_rates(grid: Grid, seed: int) -> None:
+    """What the constant learning rate leaves, against one that decays: errors on the first few problems."""
+    given = problems(min(10, grid.runs), max(grid.degrees), seed)
+    made = Integration(given, grid.degrees[:1], ORDERS, grid.steps[-1], torch.float64)
+    weights = {"standard": made.classical_weights()}
+    for name, decaying in (("optimised, the paper's learning rate", False), ("optimised, decaying to 0", True)):
+        weights[name] = optimised_weights(made, grid.iterations, decaying)
+    errors = {name: made.relative_errors(found).mean((1, 2)) for name, found in weights.items()}
+    rows = [[name, *(f"{error:.2g}" for error in line)] for name, line in errors.items()]
+    print_table(["weights", *(f"AB-{order}" for order in ORDERS)], rows)
+
+
+def print_exchanged(grid: Grid, seed: int) -> None:
+    """Mean errors over runs and degrees: of classical weights, of each run's own, and of the next run's weights."""
+    given = problems(grid.runs, max(grid.degrees), seed)
+    made = Integration(given, grid.degrees, ORDERS, READING_STEPS, torch.float32)
+    own = optimised_weights(made, grid.iterations)
+    weights = {"standard": made.classical_weights(), "own": own, "of the next problem": own.roll(1, dims=2)}
+    errors = {name: made.relative_errors(found).mean((1, 2)) for name, found in weights.items()}
+    rows = [[name, *(f"{error:.3g}" for error in line)] for name, line in errors.items()]
+    print_table(["weights", *(f"AB-{order}" for order in ORDERS)], rows)
 
 
 def plain(errors: Errors) -> dict[str, Any]:

@@ -10,6 +10,7 @@ This loop samples no diffusion model: y' is known and no denoiser is asked, so `
 All runs, degrees and orders are one tensor [runs, dimension, columns], a column for each pair of order and degree.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -121,11 +122,16 @@ class Integration:
         return relative.permute(1, 2, 0)
 
 
-def optimised_weights(integration: Integration, iterations: int) -> Tensor:
-    """Of each run, order and degree by Adam from the classical ones; it is elementwise, so batching changes nothing."""
+def optimised_weights(integration: Integration, iterations: int, decaying: bool = False) -> Tensor:
+    """Of each run, order and degree by Adam from the classical ones; it is elementwise, so batching changes nothing.
+
+    decaying: the learning rate falls to 0 along a cosine; the paper's stays.
+    """
     weights = integration.classical_weights()
     adam = torch.optim.Adam([weights], lr=LEARNING_RATE)
-    for _ in range(iterations):
+    for i in range(iterations):
+        if decaying:
+            adam.param_groups[0]["lr"] = LEARNING_RATE * (1 + math.cos(math.pi * i / iterations)) / 2
         weights.grad = integration.gradients(weights)
         adam.step()
     return weights

@@ -6,9 +6,10 @@ two points of the student's base schedule. Errors are relative endpoint errors o
 
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, get_args
 
 import torch
@@ -71,11 +72,7 @@ def study(options: Options) -> None:
         print_table(["loss", "compared at times", *(f"{n} calls" for n in calls)], rows)
         write_numbers(options.out, STUDY, numbers)
     if options.out is not None:
-        errors = {
-            model: with_handcrafted({"adam": found["errors"]}, found["handcrafted"]) for model, found in numbers.items()
-        }
-        title, path = "What a fit is told; endpoint = 1", options.out / f"study-{STUDY}.png"
-        figure(title, errors, ["endpoint"] * len(errors), path)
+        draw(numbers, options.out)
 
 
 def compare(bench: Bench, sizes: Sizes, seeds: Sequence[int]) -> dict[str, Any]:
@@ -141,6 +138,14 @@ class Lesson:
                 for state, sigma in zip(states, sigmas, strict=True):
                     distances.append(float(self.loss.value(self.loss.residual(state, path.at(sigma)))))
         return statistics.mean(distances)
+
+
+def draw(numbers: Mapping[str, Any], out: Path) -> None:
+    """The figure: a column a model."""
+    errors = {
+        model: with_handcrafted({"adam": found["errors"]}, found["handcrafted"]) for model, found in numbers.items()
+    }
+    figure("What a fit is told; endpoint = 1", errors, ["endpoint"] * len(errors), out / f"study-{STUDY}.png")
 
 
 if __name__ == "__main__":

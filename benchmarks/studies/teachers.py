@@ -55,13 +55,13 @@ class Sizes:
 SIZES = {
     "shapes": Sizes(
         steps=(5,),
-        teachers=("ipndm:10", "ipndm:18", "ipndm:35", "heun:35"),
+        teachers=("ipndm:10", "ipndm:35", "heun:35"),
         adam=(600,),
         again=(),
-        gauss_newton=(8, 16, 32, 64),
-        convergence=320,
+        gauss_newton=(8, 16, 32),
+        convergence=160,
         validation=16,
-        samples=100,
+        samples=50,
         fit={"pairs": 16},
     )
 }

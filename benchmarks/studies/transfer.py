@@ -29,8 +29,8 @@ STEPS, QUICK_STEPS, FLUX_STEPS = (3, 5), (3,), 5
 METHODS: dict[str, dict[str, Any]] = {"gauss-newton": {}, "adam": {"method": "adam", "pairs": 2000}}
 """The default, which takes any weights that give a small error, and the paper's, which stays near those that it begins
 with."""
-SLOW = {"shapes": 100}
-"""Samples of models whose network calls take long; Adam leaves them out."""
+SLOW, SLOW_SAMPLES, SLOW_FIT = ("shapes",), 50, {"pairs": 16}
+"""Models whose network calls take long: fewer samples and pairs, and Adam leaves them out."""
 QUICK_METHODS: dict[str, dict[str, Any]] = {"gauss-newton": {"pairs": 16, "iterations": 2}}
 FLUX_FIT: dict[str, Any] = {"pairs": 32, "batch": 16}
 """Fewer and larger network calls than by default, which few cores like better."""
@@ -72,7 +72,8 @@ def study(options: Options) -> None:
     small = [model for model in options.models if model != FLUX]
     if small:
         benches = {
-            model.removeprefix(OURS): Bench(model, options.quick, samples=SLOW.get(model, SAMPLES)) for model in small
+            model.removeprefix(OURS): Bench(model, options.quick, samples=SLOW_SAMPLES if model in SLOW else SAMPLES)
+            for model in small
         }
         steps, methods = (QUICK_STEPS, QUICK_METHODS) if options.quick else (STEPS, METHODS)
         for method, more in methods.items():
@@ -99,7 +100,10 @@ def matrix(
     run away (docs/schedules.md).
     """
     solvers = {
-        name: [bench.fit(steps, seed, **more).solver.requires_grad_(False) for seed in seeds]
+        name: [
+            bench.fit(steps, seed, **{**more, **(SLOW_FIT if name in SLOW else {})}).solver.requires_grad_(False)
+            for seed in seeds
+        ]
         for name, bench in benches.items()
     }
     return {

@@ -8,10 +8,11 @@ from typing import Any
 
 from matplotlib.ticker import LogLocator, NullLocator
 
-from trainer.pictures import _LEGEND, COOL, INK, SMALL, TEXT, WARM, new_figure, write
+from trainer.pictures import _LEGEND, COOL, INK, SMALL, WARM, write
 from trainer.report import Distillation
 
 from .common import Bench, print_table
+from .panels import panels
 
 Cases = Mapping[str, Mapping[str, Any]]
 """Name of a variant -> options of its fit."""
@@ -19,9 +20,9 @@ Errors = dict[str, dict[str, dict[str, list[float]]]]
 """Method -> variant -> network calls -> error of each seed."""
 ANALYTIC_FIRST_STEP = ("shapes",)
 """Pixel models, where the paper takes the first slope without a network call."""
-COLOURS = {"3": WARM, "5": COOL, "7": INK}
 HANDCRAFTED = "best handcrafted"
-MARKERS = {"3": "o", "5": "s", "7": "^"}
+STYLES = {"3": (WARM, "o"), "5": (COOL, "s"), "7": (INK, "^")}
+"""Network calls -> colour and marker."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Fits:
         """Errors on unseen samples. cases: of a method and a number of steps."""
         found: Errors = {}
         for method in self.sizes.methods:
-            for calls in self.sizes.calls:
+            for calls in reversed(self.sizes.calls):  # the most calls have the most variants
                 for name, options in cases(method, steps_of(self.bench.model, calls)).items():
                     errors = [self.fit(method, calls, seed, options)[1] for seed in seeds]
                     found.setdefault(method, {}).setdefault(name, {})[str(calls)] = errors
@@ -103,31 +104,36 @@ def print_errors(title: str, errors: Errors, handcrafted: Mapping[str, tuple[str
     print_table(["method", "variant", *(f"{n} calls" for n in calls)], rows)
 
 
-def figure(title: str, panels: Mapping[str, Errors], references: Sequence[str], path: Path) -> None:
-    """Errors as multiples of a reference variant's: a column for each entry of `panels`, a row a method.
+def figure(title: str, columns: Mapping[str, Errors], references: Sequence[str], path: Path) -> None:
+    """Errors as multiples of a reference variant's: a panel for each of `columns` and each method.
 
     references: of each column the variant whose mean is 1. Marks are means over the seeds, bars reach from the
     smallest to the largest.
     """
-    methods = list(dict.fromkeys(method for errors in panels.values() for method in errors))
-    drawn, _ = new_figure(2.1 * len(methods) + 1.1, title, [1.0] * len(methods), len(panels))
-    axes = iter(drawn.axes)
+    methods = list(dict.fromkeys(method for errors in columns.values() for method in errors))
+    drawn, axes = panels(title, [2.6] * len(methods), len(columns))
     handles: dict[str, Any] = {}
-    for method in methods:
-        for (panel, errors), reference in zip(panels.items(), references, strict=True):
-            one = next(axes)
-            one.set_title(f"{panel}, {method}", loc="left", fontsize=TEXT, color=INK)
+    for column, ((name, errors), reference) in enumerate(zip(columns.items(), references, strict=True)):
+        names = _names(errors)
+        for row, method in enumerate(methods):
+            one = axes[row, column]
+            one.set_title(f"{name}, {method}", loc="left", fontsize=SMALL, color=INK)
             if method in errors:
-                handles |= _draw(one, errors[method], reference, _names(errors))
+                handles |= _draw(one, errors[method], reference, names)
             else:
                 one.set_visible(False)
-    drawn.supylabel("error as a multiple of the line's", fontsize=TEXT, color=INK)
+        for one in [one for one in axes[:, column] if one.get_visible()][:-1]:
+            one.set_xticklabels([])
+    _same_limits([one for one in axes.flat if one.get_visible()])
+    drawn.supylabel("error as a multiple of the line's", fontsize=SMALL, color=INK)
     drawn.legend(handles.values(), handles.keys(), loc="upper right", ncols=3, **_LEGEND)
     write(drawn, path)
 
 
 def _names(errors: Errors) -> list[str]:
-    return list(dict.fromkeys(name for variants in errors.values() for name in variants))
+    """Of the variants of all methods, in the order of the method that has most."""
+    longest_first = sorted(errors.values(), key=len, reverse=True)
+    return list(dict.fromkeys(name for variants in longest_first for name in variants))
 
 
 def _draw(
@@ -135,20 +141,26 @@ def _draw(
 ) -> dict[str, Any]:
     """The marks of one panel; what its legend names."""
     handles = {}
-    for index, (calls, unit) in enumerate(variants[reference].items()):
-        at = [i + 0.22 * (index - 1) for i, name in enumerate(names) if calls in variants.get(name, {})]
-        ratios = [
-            [error / statistics.mean(unit) for error in variants[name][calls]]
-            for name in names
-            if calls in variants.get(name, {})
-        ]
-        axes.vlines(at, [*map(min, ratios)], [*map(max, ratios)], color=COLOURS[calls], lw=1.2, alpha=0.6)
-        means = [statistics.mean(values) for values in ratios]
-        (handles[f"{calls} calls"],) = axes.plot(at, means, MARKERS[calls], color=COLOURS[calls], ms=4)
+    for index, calls in enumerate(STYLES):
+        shown = [name for name in names if calls in variants.get(name, {})]
+        if reference not in shown:
+            continue
+        one, (colour, marker) = statistics.mean(variants[reference][calls]), STYLES[calls]
+        at = [names.index(name) + 0.24 * (index - 1) for name in shown]
+        ratios = [[error / one for error in variants[name][calls]] for name in shown]
+        axes.vlines(at, [*map(min, ratios)], [*map(max, ratios)], color=colour, lw=1.2, alpha=0.6)
+        means = [*map(statistics.mean, ratios)]
+        (handles[f"{calls} calls"],) = axes.plot(at, means, marker, color=colour, ms=3.5)
     axes.axhline(1, color=INK, lw=0.8)
-    axes.set_xticks(range(len(names)), names, rotation=50, ha="right", rotation_mode="anchor", fontsize=SMALL)
+    axes.set_xticks(range(len(names)), names, rotation=65, ha="right", rotation_mode="anchor", fontsize=SMALL)
     axes.set(yscale="log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_locator(NullLocator())
     return handles
+
+
+def _same_limits(axes: Sequence[Any]) -> None:
+    limits = [one.get_ylim() for one in axes]
+    for one in axes:
+        one.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))

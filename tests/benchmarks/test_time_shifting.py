@@ -10,7 +10,7 @@ import torch
 from benchmarks.studies.common import Bench
 from benchmarks.studies.time_shifting import STEPS, TEACHER, VARIANTS, expected, main, relative, summary
 from benchmarks.studies.watched import Record, WatchedAdam, slopes
-from dyweight import DyWeight, baselines
+from dyweight import DyWeight, baselines, schedules
 from trainer.checkpoints.gmm import GaussianMixture
 from trainer.fit.adam import Adam, AdamSettings
 from trainer.losses import EndpointLoss
@@ -61,6 +61,17 @@ def test_shifted_times_keep_the_slopes_in_their_place_when_weights_do_not_sum_to
         theory = sigmas[2] / math.hypot(sigmas[2], WIDTH)
         off[time_shifting] = abs(deviations[2] / theory - 1)
     assert off[True] < 0.01 < 0.2 < off[False]
+
+
+def test_without_time_shifting_a_solver_can_still_be_any_that_has_it():
+    """What shifting changes is the way that training takes, not what can be reached."""
+    generator = torch.Generator().manual_seed(3)
+    shifting = DyWeight(schedules.polynomial(STEPS, 0.002, 80.0), 3).requires_grad_(False)
+    shifting.weights += 0.01 * shifting.weights * torch.randn(STEPS, 3, generator=generator)
+    shifting.time_scale += 0.05 * torch.randn(STEPS, generator=generator)
+    other = DyWeight(shifting.sigmas, 3, time_shifting=False).set_table(shifting.plan())
+    torch.testing.assert_close(other.plan().gains, shifting.plan().gains)
+    torch.testing.assert_close(other.plan().query_sigmas, shifting.plan().query_sigmas)
 
 
 def test_relative_is_one_where_the_slopes_are_the_teachers():

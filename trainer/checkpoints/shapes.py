@@ -3,7 +3,12 @@
 The pixel-space setting of the papers in small: EDM's preconditioning, noise x = x0 + sigma * noise and polynomial
 schedule (Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative Models", arXiv:2206.00364,
 table 1). The data are those of `shapes_data.py`: a disc, square or triangle, which is the condition, in one of six
-colours on a dark or bright ground; `trainer/checkpoints/train_shapes.py` recreates the weights.
+colours on a dark or bright ground.
+
+`trainer/checkpoints/train_shapes.py` recreates the weights (5,000 batches of 64, seed 0, 332 s on one thread) and tells
+how good they are: the nearest of 20,000 drawings lies at 0.105 of the data's deviation from one of 300 samples and is
+of the class asked for in 87.7 %; for new drawings these are 0.080 and 99.0 %. EDM's training noise hardly ever exceeds
+20, so what the network says above that is a guess: at 80 it is 0.6 deviations off the class's mean.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from dyweight import conditions, schedules
 
 from ..errors import CheckpointError
 from . import shapes_data
+from .shapes_judge import Judge, judge
 
 WEIGHTS = Path(__file__).with_name("shapes.safetensors")
 CLASSES = len(shapes_data.SHAPES)
@@ -119,6 +125,7 @@ class Shapes:
     def __init__(self, network: ShapesNetwork, fingerprint: str) -> None:
         self.network = network
         self.fingerprint = fingerprint
+        self._judge: Judge | None = None
 
     def schedule(self, steps: int) -> Tensor:
         """sigmas [steps + 1] from 80 to 0.002, rho 7."""
@@ -146,6 +153,13 @@ class Shapes:
     def images(self, x: Tensor) -> Tensor:
         """x [B, 3, 16, 16] -> pictures [B, 16, 16, 3] in 0..1."""
         return ((x * SPREAD + CENTRE + 1) / 2).clamp(0, 1).movedim(1, -1)
+
+    def features(self, x: Tensor) -> Tensor:
+        """x [B, 3, 16, 16] -> what a small classifier sees in the pictures, [B, 64] (see `shapes_judge.py`)."""
+        if self._judge is None:
+            self._judge = judge()
+        seen: Tensor = self._judge.to(x.device)(self.images(x).movedim(-1, 1).float())
+        return seen
 
 
 def checkpoint(weights: Path = WEIGHTS) -> Shapes:

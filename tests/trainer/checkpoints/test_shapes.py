@@ -94,12 +94,14 @@ def test_the_preconditioning_is_that_of_the_edm_paper(shapes: Shapes) -> None:
     torch.testing.assert_close(result, 0.25 / (at**2 + 0.25) * x + at * 0.5 / (at**2 + 0.25).sqrt())
 
 
-def test_noise_alone_is_denoised_to_the_mean_of_the_class(shapes: Shapes) -> None:
-    """What the analytic first step relies on: at the highest sigma the prediction is small beside the noise."""
+def test_at_the_highest_sigma_the_prediction_is_small_beside_the_noise(shapes: Shapes) -> None:
+    """What the analytic first step relies on; the exact denoiser would give the mean of the class."""
     noise, cond = shapes.draw(seeded(), 48)
     predicted = shapes.denoise(noise, torch.full((48,), 80.0), cond)
     clean, labels = drawn(3000, seeded(1))
     means = torch.stack([clean[labels == label].mean(0) for label in range(3)])
+    assert float(predicted.abs().max()) < 0.02 * 80
+    # Measured: 0.62, as EDM's training hardly meets such noise.
     assert float((predicted - means[cond]).square().mean().sqrt()) < 0.7 * SIGMA_DATA
 
 
@@ -164,5 +166,6 @@ def test_samples_are_new_drawings_of_the_class_asked_for(shapes: Shapes) -> None
     judges, judged = drawn(5000, generator)
     distance, found = nearest(samples, judges)
     ratio = distance.mean() / nearest(drawn(200, generator)[0], judges)[0].mean()
+    # Measured: 0.85 and 1.04.
     assert float((judged[found] == cond).float().mean()) > 0.8
     assert 0.9 < float(ratio) < 2
