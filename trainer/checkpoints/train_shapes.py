@@ -26,7 +26,8 @@ from . import shapes_data
 from .shapes import CENTRE, CLASSES, SIGMA_DATA, SPREAD, WEIGHTS, Shapes, ShapesNetwork, checkpoint, preconditioned
 
 PICTURE = Path(__file__).parents[2] / "docs" / "images" / "shapes-samples.png"
-LOG_SIGMA_MEAN, LOG_SIGMA_DEVIATION = -1.2, 1.2
+LOG_SIGMA_MEAN, LOG_SIGMA_DEVIATION = -0.6, 1.6
+"""EDM has -1.2 and 1.2, which leaves sigma above 20 unlearned; a solver with few steps asks there too."""
 BATCH = 64
 LEARNING_RATE = 2e-3
 AVERAGE_DECAY = 0.999
@@ -39,7 +40,7 @@ def drawn(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Data [count, 3, 16, 16] of about deviation SIGMA_DATA and their classes [count]."""
     prompts = torch.randint(len(shapes_data.PROMPTS), (count,), generator=generator)
     pictures = shapes_data.draw(prompts, generator)
-    return (pictures - CENTRE) / SPREAD, prompts // shapes_data.PER_SHAPE
+    return (pictures - CENTRE) / SPREAD, prompts
 
 
 def edm_loss(network: torch.nn.Module, clean: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
@@ -113,9 +114,9 @@ def report(samples: Tensor, cond: Tensor) -> None:
 
 
 def draw_picture(shapes: Shapes, samples: Tensor, path: Path) -> None:
-    """Samples [3 * 12, 3, 16, 16], twelve of each class in order, a row for each class."""
+    """Samples [36, 3, 16, 16], one of each class in order, a row for each shape."""
     tiles = functional.pad(shapes.images(samples).movedim(-1, 1), (1, 1, 1, 1), value=1.0)
-    tiles = tiles.reshape(CLASSES, -1, *tiles.shape[1:])
+    tiles = tiles.reshape(len(shapes_data.SHAPES), -1, *tiles.shape[1:])
     sheet = tiles.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)
     figure = Figure(figsize=(sheet.shape[1] / 25, sheet.shape[0] / 25), dpi=100)
     axes = figure.add_axes((0, 0, 1, 1), frame_on=False, xticks=[], yticks=[])
@@ -142,13 +143,13 @@ def main(words: Sequence[str] | None = None) -> None:
     print(f"{options.out}: {options.out.stat().st_size:,} bytes, {time.perf_counter() - start:.0f} s of training")
 
     shapes = checkpoint(options.out)
-    noise, _ = shapes.draw(torch.Generator().manual_seed(options.seed), CLASSES * 100)
-    cond = torch.arange(CLASSES).repeat_interleave(100)
+    noise, _ = shapes.draw(torch.Generator().manual_seed(options.seed), CLASSES * 8)
+    cond = torch.arange(CLASSES).repeat_interleave(8)
     samples = sample(shapes, noise, cond)
     report(samples, cond)
-    shown = samples.reshape(CLASSES, -1, *shapes.shape)[:, :12].flatten(0, 1)
+    shown = samples[::8]
     draw_picture(shapes, shown, options.picture)
-    print(f"{options.picture}: twelve samples of each class")
+    print(f"{options.picture}: a sample of each class")
 
 
 if __name__ == "__main__":
