@@ -153,7 +153,7 @@ def _draw(
         (handles[f"{calls} calls"],) = axes.plot(at, means, marker, color=colour, ms=3.5)
     axes.axhline(1, color=INK, lw=0.8)
     axes.set_xticks(range(len(names)), names, rotation=65, ha="right", rotation_mode="anchor", fontsize=SMALL)
-    axes.set(yscale="log")
+    axes.set(yscale="log", xlim=(-0.6, len(names) - 0.4))
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_locator(NullLocator())
