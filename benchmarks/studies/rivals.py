@@ -184,7 +184,7 @@ def draw(numbers: Mapping[str, Any], path: Path) -> None:
     columns = 2 if len(numbers) > 1 else 1
     rows = -(-len(numbers) // columns)
     title = "Endpoint error over network calls"
-    figure, _ = pictures.new_figure(3.0 * rows + 1, title, [1.0] * rows, columns)
+    figure, _ = pictures.new_figure(2.6 * rows + 1.4, title, [1.0] * rows, columns)
     panels: list[Any] = figure.axes
     for axes in panels[len(numbers) :]:
         axes.remove()
@@ -198,12 +198,14 @@ def draw(numbers: Mapping[str, Any], path: Path) -> None:
             axes.plot([*line], [*line.values()], "-o", color=color, lw=1.8, ms=6, mec="white", label=family, zorder=4)
         axes.set(yscale="log", xlim=(2.6, 10.4), xticks=list(CALLS))
         axes.set_title(model, loc="left", fontsize=pictures.TEXT, color=pictures.INK)
+        axes.yaxis.set_major_formatter("{x:g}")
     # What diverges lies above the picture.
     floor = min(axes.get_ylim()[0] for axes in panels[: len(numbers)])
     panels[0].set_ylim(floor, 3)
-    figure.supxlabel("network calls (NFE)", fontsize=pictures.TEXT, color=pictures.INK)
+    for axes in panels[: len(numbers)][-columns:]:
+        axes.set_xlabel("network calls (NFE)")
     lines, labels = panels[0].get_legend_handles_labels()
-    figure.legend(lines, labels, loc="outside right center", frameon=False, fontsize=pictures.SMALL)
+    figure.legend(lines, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=pictures.SMALL)
     pictures.write(figure, path)
 
 
