@@ -29,7 +29,7 @@ from .common import Bench, Options, parse, print_table, timed, write_numbers
 from .panels import log_scale, panels
 from .watched import Record, WatchedAdam, slopes
 
-MODELS = ("shapes", "benchmarks.models:digits_exploding")
+MODELS = ("shapes", "benchmarks.models:digits_exploding", "gmm")
 STEPS, ORDER, BATCH = 5, 3, 16
 TEACHER = Teacher("ipndm", 35)
 SHOWN_STATES = (3, 4)
