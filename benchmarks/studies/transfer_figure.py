@@ -21,7 +21,7 @@ ROWS = (
     ("adam", "coefficients", "Adam, weights carried"),
 )
 """Method, way of carrying, title."""
-SERIES = {"foreign": (WARM, "o", "coefficients of the model as made"), "native": (WARM, "D", "the variant's own")}
+SERIES = {"own schedule": (WARM, "o", "file of the model as made"), "native": (WARM, "D", "the variant's own")}
 
 
 def figure(matrices: Mapping[str, Any], variants: Mapping[str, Any], path: Path) -> None:
