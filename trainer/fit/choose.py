@@ -1,7 +1,5 @@
 """`--method` and the options that go with it -> a fit."""
 
-import math
-
 from dyweight import DyWeight, Solver
 
 from ..config import DistillOptions
@@ -19,7 +17,7 @@ def make_fit(options: DistillOptions, solver: Solver, network: Network, pairs: P
     of_pictures = options.loss in ("lpips", "inception")
     features = picture_features(options.loss, network.checkpoint) if of_pictures else Latent(lambda: pairs.deviation)
     loss = EndpointLoss(options.loss, options.huber_delta, features)
-    iterations = options.most_iterations(pairs.training_blocks, math.prod(network.checkpoint.shape))
+    iterations = options.most_iterations(pairs.training_blocks)
     if options.method == "adam":
         rate = options.learning_rate or default_learning_rate(solver)
         return Adam(

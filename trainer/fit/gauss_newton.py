@@ -1,7 +1,7 @@
 """Gauss-Newton on the endpoint, forward only: no backward pass, so it runs wherever sampling runs."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,7 @@ from ..measure import endpoint, error_or_infinity
 from ..network import Network
 from ..targets import Pairs
 from . import Progress, history_from, history_tensor
-from .normal_equations import CHOICE_ROLLOUTS, choose_difference_step, normal_equations, sides_moved
+from .normal_equations import CHOICE_ROLLOUTS, choose_difference_step, normal_equations
 from .parameters import Parameters
 from .starts import Start, as_it_is, worth_exploring
 
@@ -23,10 +23,14 @@ EXPLORING_ITERATIONS = 3
 """Iterations that each start gets on few pairs before the best goes on alone."""
 RESIDUALS_PER_PARAMETER = 20
 """Few pairs are so many that each parameter has at least this number of residuals."""
-TRIALS = 6
-"""Dampings tried before an iteration gives up."""
-PATIENCE = 2
-"""Iterations on all pairs without a better validation error before the fit stops."""
+GROWING_ITERATIONS = 4
+"""Iterations after the exploration in which the number of pairs grows to all."""
+PATIENCE, SETTLED = 2, 0.1
+"""The fit ends when so many iterations on all pairs lower the validation error by less than this share of it."""
+TRIALS, FACTOR, LEAST_DAMPING = 6, 5.0, 1e-8
+"""Dampings tried to one side, how far from each other, and the smallest."""
+TYPICAL_TRIALS = 3
+"""Dampings that most iterations try."""
 
 
 @dataclass(frozen=True)
@@ -65,24 +69,26 @@ class GaussNewton:
         self._dampings = torch.full((len(self._starts),), 1e-2, dtype=torch.float64)
         self._difference_step = settings.difference_step or 0.0
         self._iteration = 0
-        self._stalled = 0
 
     def expected_calls(self) -> tuple[int, int]:
-        if self._difference_step:
-            calls = self.pairs.expected_calls() + self._calls_left(sides_moved(self._difference_step))
-            return calls, calls
-        before = self.pairs.expected_calls() + CHOICE_ROLLOUTS * self.solver.network_calls * self.pairs.targets.batch
-        return before + self._calls_left(1), before + self._calls_left(2)
+        left = self.pairs.expected_calls()
+        if not self._difference_step:
+            left += CHOICE_ROLLOUTS * self.solver.network_calls * self.pairs.targets.batch
+        soonest = len(self._starts) * EXPLORING_ITERATIONS + self._growing + PATIENCE
+        ends = (max(soonest, self._iteration + 1), self._iterations)
+        fewest, most = (left + self._calls_until(min(end, self._iterations)) for end in ends)
+        return fewest, most
 
-    def _calls_left(self, sides: int) -> int:
-        """Of the iterations to come, with one trial step each, as most take; a fit that stalls ends earlier."""
-        rollout, jacobian = self.solver.network_calls, self._starts[0].parameters.jacobian_calls(sides)
-        left = 0
-        for iteration in range(self._iterations if self._over else self._iteration, self._iterations):
+    def _calls_until(self, end: int) -> int:
+        """Of the iterations to come."""
+        rollout, jacobian = self.solver.network_calls, self._starts[0].parameters.jacobian_calls()
+        calls = 0
+        for iteration in range(end if self._over else self._iteration, end):
             blocks = self._training_blocks(iteration)
-            repeated = (blocks - self._dealt_whole(blocks, sides)) * (self.pairs.cluster.size - 1)
-            left += blocks * jacobian + rollout * (blocks + repeated + self.pairs.validation_blocks)
-        return self.pairs.targets.batch * left
+            repeated = (blocks - self._dealt_whole(blocks)) * (self.pairs.cluster.size - 1)
+            rollouts = TYPICAL_TRIALS * blocks + repeated + self.pairs.validation_blocks
+            calls += blocks * jacobian + rollout * rollouts
+        return self.pairs.targets.batch * calls
 
     def run(self) -> Iterator[Progress]:
         if not self._difference_step:
@@ -96,7 +102,7 @@ class GaussNewton:
             current = self._current()
             blocks = self._training_blocks(self._iteration)
             training_error = self._iterate(current, blocks)
-            error = self._validate(current, final=not self._exploring and blocks == self.pairs.training_blocks)
+            error = self._validate(current)
             self._iteration += 1
             calls = round(self.pairs.cluster.total(self.network.total))
             self.history.append(Progress(self._iteration, training_error, error, calls))
@@ -111,7 +117,17 @@ class GaussNewton:
 
     @property
     def _over(self) -> bool:
-        return self._iteration >= self._iterations or self._stalled >= PATIENCE
+        return self._iteration >= self._iterations or self._settled
+
+    @property
+    def _growing(self) -> int:
+        return min(GROWING_ITERATIONS, self.settings.iterations)
+
+    @property
+    def _settled(self) -> bool:
+        on_all = self.history[len(self._starts) * EXPLORING_ITERATIONS + self._growing - 1 :]
+        errors = [line.validation_error for line in on_all]
+        return len(errors) > PATIENCE and not min(errors) < (1 - SETTLED) * min(errors[:-PATIENCE])
 
     @property
     def _exploring(self) -> bool:
@@ -125,19 +141,19 @@ class GaussNewton:
         return int(torch.argmin(self._best_errors))
 
     def _training_blocks(self, iteration: int) -> int:
-        """Few while exploring, then more by the same factor each iteration, all in the last."""
+        """Few while exploring, then more by the same factor each iteration until all are used."""
         pair_residuals = math.prod(self.pairs.targets.network.checkpoint.shape)
         needed = RESIDUALS_PER_PARAMETER * len(self._starts[0].parameters) / pair_residuals
         everything = self.pairs.training_blocks
         few = min(everything, self.pairs.targets.block_count(math.ceil(needed)))
         alone = iteration + 1 - len(self._starts) * EXPLORING_ITERATIONS
-        share = max(0, alone) / self.settings.iterations
+        share = min(1.0, max(0, alone) / self._growing)
         return math.floor(few * math.pow(everything / few, share) + 1e-9)
 
     def _iterate(self, current: int, blocks: int) -> float:
         """One step of one start on the first so many blocks; returns the training loss after it."""
         parameters, vector = self._starts[current].parameters, self._vectors[current]
-        alone = self._dealt_whole(blocks, sides_moved(self._difference_step))
+        alone = self._dealt_whole(blocks)
         equations = normal_equations(
             self.network,
             self.pairs.training_among(alone),
@@ -148,37 +164,31 @@ class GaussNewton:
             self.pairs.training_together(range(alone, blocks)),
             self.pairs.cluster,
         )
-        damping, loss = float(self._dampings[current]), equations.loss
-        for _ in range(TRIALS):
-            step = equations.step(damping)
-            loss = self._loss(parameters, vector + step, blocks)
-            if loss < equations.loss:
-                good = equations.loss - loss > 0.5 * equations.promised(step)
-                damping = max(damping / (8 if good else 1.5), 1e-7)
-                self._vectors[current] = vector + step
-                break
-            damping *= 6
-        else:
-            loss = equations.loss
+        damping, loss = _best_damping(
+            float(self._dampings[current]),
+            lambda damping: self._loss(parameters, vector + equations.step(damping), blocks),
+            equations.loss,
+        )
         self._dampings[current] = damping
+        if not loss < equations.loss:
+            return equations.loss
+        self._vectors[current] = vector + equations.step(damping)
         return loss
 
-    def _dealt_whole(self, blocks: int, sides: int) -> int:
+    def _dealt_whole(self, blocks: int) -> int:
         """How many blocks are one process's each: all, or all but a rest whose columns are sooner done together."""
         size, rollout = self.pairs.cluster.size, self.solver.network_calls
-        jacobian = self._starts[0].parameters.jacobian_calls(sides)
+        jacobian = self._starts[0].parameters.jacobian_calls()
         rest = blocks % size
         together = rest * (rollout + (jacobian - rollout) / size)
         return blocks - rest if together < jacobian else blocks
 
-    def _validate(self, current: int, final: bool) -> float:
-        """The validation error of one start; keeps its numbers if they are its best. final: counts a stall."""
+    def _validate(self, current: int) -> float:
+        """The validation error of one start; keeps its numbers if they are its best."""
         parameters, vector = self._starts[current].parameters, self._vectors[current]
         error = error_or_infinity(
             self.network, self.pairs.validation, parameters.plan(vector), self.loss.features, self.pairs.cluster
         )
-        better = error < float(self._best_errors[current]) * (1 - 1e-2)
-        self._stalled = 0 if better or not final else self._stalled + 1
         if error < float(self._best_errors[current]):
             self._best_errors[current] = error
             self._best_vectors[current] = vector
@@ -202,7 +212,7 @@ class GaussNewton:
             "best_vectors": self._best_vectors,
             "best_errors": self._best_errors,
             "dampings": self._dampings,
-            "progress": torch.tensor([self._iteration, self._stalled]),
+            "iteration": torch.tensor(self._iteration),
             "difference_step": torch.tensor(self._difference_step, dtype=torch.float64),
             "history": history_tensor(self.history),
         }
@@ -210,6 +220,25 @@ class GaussNewton:
     def restore(self, state: dict[str, Tensor]) -> None:
         self._vectors, self._best_vectors = state["vectors"], state["best_vectors"]
         self._best_errors, self._dampings = state["best_errors"], state["dampings"]
-        self._iteration, self._stalled = state["progress"].tolist()
+        self._iteration = int(state["iteration"])
         self._difference_step = float(state["difference_step"])
         self.history = history_from(state["history"])
+
+
+def _best_damping(damping: float, loss_of: Callable[[float], float], before: float) -> tuple[float, float]:
+    """A damping whose step has a small loss, and that loss; from one that worked before.
+
+    before: the loss without a step. A trial costs a rollout, a fraction of the Jacobian, so the search goes on to one
+    side while the loss falls: first to less damping, or only to more where the first step makes the loss larger.
+    """
+    loss = loss_of(damping)
+    for factor in (1 / FACTOR, FACTOR) if loss < before else (FACTOR,):
+        began = damping
+        for _ in range(TRIALS):
+            other = loss_of(damping * factor) if damping * factor > LEAST_DAMPING else math.inf
+            if loss < before and not other < loss:
+                break
+            damping, loss = damping * factor, other
+        if damping != began:
+            break
+    return damping, loss
