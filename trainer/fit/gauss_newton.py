@@ -20,15 +20,15 @@ from .parameters import Parameters
 from .starts import Start, as_it_is, worth_exploring
 
 EXPLORING_ITERATIONS = 3
-"""Iterations that each start gets on few pairs before the best goes on alone."""
+"""Iterations that each start gets on few pairs before one goes on alone."""
 RESIDUALS_PER_PARAMETER = 20
 """Few pairs are so many that each parameter has at least this number of residuals."""
 GROWING_ITERATIONS = 4
 """Iterations after the exploration in which the number of pairs grows to all."""
 PATIENCE, SETTLED = 2, 0.1
 """The fit ends when so many iterations on all pairs lower the validation error by less than this share of it."""
-TRIALS, FACTOR, LEAST_DAMPING = 6, 5.0, 1e-8
-"""Dampings tried to one side, how far from each other, and the smallest."""
+TRIALS, FACTOR, LEAST_DAMPING, WORTHWHILE = 6, 5.0, 1e-6, 0.01
+"""Dampings tried to one side, how far from each other, the smallest, and what share of the loss another must save."""
 TYPICAL_TRIALS = 3
 """Dampings that most iterations try."""
 
@@ -46,8 +46,8 @@ class GaussNewtonSettings:
 class GaussNewton:
     """Levenberg-Marquardt on sums of J^T J over pairs.
 
-    Several starts are explored on few pairs; the one with the smallest validation error goes on alone, with more
-    pairs each iteration until all are used. The iterate with the smallest validation error is the result.
+    Several starts are explored on few pairs; the one with the smallest errors goes on alone, with more pairs each
+    iteration until all are used. The iterate with the smallest validation error is the result.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class GaussNewton:
         left = self.pairs.expected_calls()
         if not self._difference_step:
             left += CHOICE_ROLLOUTS * self.solver.network_calls * self.pairs.targets.batch
-        soonest = len(self._starts) * EXPLORING_ITERATIONS + self._growing + PATIENCE
+        soonest = self._explorations + self._growing + PATIENCE
         ends = (max(soonest, self._iteration + 1), self._iterations)
         fewest, most = (left + self._calls_until(min(end, self._iterations)) for end in ends)
         return fewest, most
@@ -107,13 +107,13 @@ class GaussNewton:
             calls = round(self.pairs.cluster.total(self.network.total))
             self.history.append(Progress(self._iteration, training_error, error, calls))
             yield self.history[-1]
-        best = self._best()
+        best = int(torch.argmin(self._best_errors))
         found = self._starts[best].parameters.solver_of(self._best_vectors[best])
         self.solver.load_state_dict(found.state_dict())
 
     @property
     def _iterations(self) -> int:
-        return len(self._starts) * EXPLORING_ITERATIONS + self.settings.iterations
+        return self._explorations + self.settings.iterations
 
     @property
     def _over(self) -> bool:
@@ -125,20 +125,26 @@ class GaussNewton:
 
     @property
     def _settled(self) -> bool:
-        on_all = self.history[len(self._starts) * EXPLORING_ITERATIONS + self._growing - 1 :]
+        on_all = self.history[self._explorations + self._growing - 1 :]
         errors = [line.validation_error for line in on_all]
         return len(errors) > PATIENCE and not min(errors) < (1 - SETTLED) * min(errors[:-PATIENCE])
 
     @property
-    def _exploring(self) -> bool:
-        return self._iteration < len(self._starts) * EXPLORING_ITERATIONS
+    def _explorations(self) -> int:
+        """Iterations before one start goes on alone."""
+        return EXPLORING_ITERATIONS * len(self._starts)
 
     def _current(self) -> int:
-        """Which start moves: each in turn while exploring, then the best."""
-        return self._iteration // EXPLORING_ITERATIONS if self._exploring else self._best()
+        """Which start moves: each in turn while exploring, then the one with the smallest errors.
 
-    def _best(self) -> int:
-        return int(torch.argmin(self._best_errors))
+        The product of both errors counts: the validation error alone punishes a start that has gone deepest on its few
+        pairs, and more pairs will cure that.
+        """
+        if self._iteration < self._explorations:
+            return self._iteration // EXPLORING_ITERATIONS
+        turns = [self.history[i : i + EXPLORING_ITERATIONS] for i in range(0, self._explorations, EXPLORING_ITERATIONS)]
+        errors = [min(line.training_error * line.validation_error for line in turn) for turn in turns]
+        return errors.index(min(errors))
 
     def _training_blocks(self, iteration: int) -> int:
         """Few while exploring, then more by the same factor each iteration until all are used."""
@@ -146,8 +152,7 @@ class GaussNewton:
         needed = RESIDUALS_PER_PARAMETER * len(self._starts[0].parameters) / pair_residuals
         everything = self.pairs.training_blocks
         few = min(everything, self.pairs.targets.block_count(math.ceil(needed)))
-        alone = iteration + 1 - len(self._starts) * EXPLORING_ITERATIONS
-        share = min(1.0, max(0, alone) / self._growing)
+        share = min(1.0, max(0, iteration + 1 - self._explorations) / self._growing)
         return math.floor(few * math.pow(everything / few, share) + 1e-9)
 
     def _iterate(self, current: int, blocks: int) -> float:
@@ -229,14 +234,14 @@ def _best_damping(damping: float, loss_of: Callable[[float], float], before: flo
     """A damping whose step has a small loss, and that loss; from one that worked before.
 
     before: the loss without a step. A trial costs a rollout, a fraction of the Jacobian, so the search goes on to one
-    side while the loss falls: first to less damping, or only to more where the first step makes the loss larger.
+    side while the loss falls clearly: to less damping, else to more; only to more where the first step does not help.
     """
     loss = loss_of(damping)
     for factor in (1 / FACTOR, FACTOR) if loss < before else (FACTOR,):
         began = damping
         for _ in range(TRIALS):
             other = loss_of(damping * factor) if damping * factor > LEAST_DAMPING else math.inf
-            if loss < before and not other < loss:
+            if loss < before and not other < (1 - WORTHWHILE) * loss:
                 break
             damping, loss = damping * factor, other
         if damping != began:

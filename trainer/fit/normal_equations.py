@@ -74,7 +74,7 @@ def normal_equations(
     """
     count = len(parameters)
     base, moved = parameters.plan(vector), [_Moved(parameters, vector, p, difference_step) for p in range(count)]
-    sums = _Sums(count, loss)
+    sums, dealt = _Sums(count, loss), _dealt(parameters, cluster.size)
 
     def columns_of(block: Draw, which: Iterable[int]) -> tuple[Tensor, dict[int, Tensor]]:
         x, asked = _rollout(network, block, base)
@@ -96,8 +96,7 @@ def normal_equations(
         sums.add(residual(end, block.target), columns)
     for index, drawn in together.items():
         owner = index % cluster.size
-        dealt = _dealt(parameters, cluster.size, owner)
-        end, columns = columns_of(drawn, dealt[cluster.rank])
+        end, columns = columns_of(drawn, dealt[(cluster.rank + index) % cluster.size])
         for others in cluster.gather(columns, to=owner):
             columns |= others
         if isinstance(drawn, Block):
@@ -105,10 +104,9 @@ def normal_equations(
     return sums.over_all(cluster)
 
 
-def _dealt(parameters: Parameters, size: int, owner: int) -> list[list[int]]:
-    """Which columns each process makes: about as many calls for each; the owner has the trial of the step to come."""
+def _dealt(parameters: Parameters, size: int) -> list[list[int]]:
+    """Which columns each process makes: about as many calls for each, since all wait for the last."""
     busy, columns = [0] * size, [list[int]() for _ in range(size)]
-    busy[owner] = parameters.solver.network_calls
     for p, calls in sorted(enumerate(parameters.column_calls()), key=lambda item: -item[1]):
         process = busy.index(min(busy))
         busy[process] += calls
