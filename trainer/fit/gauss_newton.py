@@ -19,14 +19,14 @@ from .normal_equations import CHOICE_ROLLOUTS, choose_difference_step, normal_eq
 from .parameters import Parameters
 from .starts import Start, as_it_is, worth_exploring
 
-EXPLORING_ITERATIONS = 3
+EXPLORING_ITERATIONS = 2
 """Iterations that each start gets on few pairs before one goes on alone."""
 RESIDUALS_PER_PARAMETER = 20
 """Few pairs are so many that each parameter has at least this number of residuals."""
 GROWING_ITERATIONS = 4
 """Iterations after the exploration in which the number of pairs grows to all."""
-PATIENCE, SETTLED = 2, 0.1
-"""The fit ends when so many iterations on all pairs lower the validation error by less than this share of it."""
+PATIENCE, SETTLED = 1, 0.1
+"""The fit ends when so many iterations on all pairs lower the smallest validation error by less than this share."""
 TRIALS, FACTOR, LEAST_DAMPING, WORTHWHILE = 6, 5.0, 1e-6, 0.01
 """Dampings tried to one side, how far from each other, the smallest, and what share of the loss another must save."""
 TYPICAL_TRIALS = 3
