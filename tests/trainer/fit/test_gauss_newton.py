@@ -161,7 +161,7 @@ def test_a_network_that_rounds_its_time_is_fitted_too(bins: int, commands: Any, 
     outcome = commands.distill(model, "--steps", 3, "--pairs", 64)
     assert outcome.status == 0, outcome.errors
     before, after = errors_of(outcome.out)
-    assert after < 0.5 * before
+    assert after < 0.55 * before
 
 
 @pytest.mark.parametrize(
