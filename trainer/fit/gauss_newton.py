@@ -15,7 +15,7 @@ from ..measure import endpoint, error_or_infinity
 from ..network import Network
 from ..targets import Pairs
 from . import Progress, history_from, history_tensor
-from .normal_equations import CHOICE_ROLLOUTS, choose_difference_step, normal_equations
+from .normal_equations import CHOICE_ROLLOUTS, choose_difference_step, normal_equations, sides_moved
 from .parameters import Parameters
 from .starts import Start, as_it_is, worth_exploring
 
@@ -76,16 +76,20 @@ class GaussNewton:
             left += CHOICE_ROLLOUTS * self.solver.network_calls * self.pairs.targets.batch
         soonest = self._explorations + self._growing + PATIENCE
         ends = (max(soonest, self._iteration + 1), self._iterations)
-        fewest, most = (left + self._calls_until(min(end, self._iterations)) for end in ends)
+        known = sides_moved(self._difference_step) if self._difference_step else None
+        sides = (known or 1, known or 2)
+        fewest, most = (
+            left + self._calls_until(min(end, self._iterations), s) for end, s in zip(ends, sides, strict=True)
+        )
         return fewest, most
 
-    def _calls_until(self, end: int) -> int:
+    def _calls_until(self, end: int, sides: int) -> int:
         """Of the iterations to come."""
-        rollout, jacobian = self.solver.network_calls, self._starts[0].parameters.jacobian_calls()
+        rollout, jacobian = self.solver.network_calls, self._starts[0].parameters.jacobian_calls(sides)
         calls = 0
         for iteration in range(end if self._over else self._iteration, end):
             blocks = self._training_blocks(iteration)
-            repeated = (blocks - self._dealt_whole(blocks)) * (self.pairs.cluster.size - 1)
+            repeated = (blocks - self._dealt_whole(blocks, sides)) * (self.pairs.cluster.size - 1)
             rollouts = TYPICAL_TRIALS * blocks + repeated + self.pairs.validation_blocks
             calls += blocks * jacobian + rollout * rollouts
         return self.pairs.targets.batch * calls
@@ -158,7 +162,7 @@ class GaussNewton:
     def _iterate(self, current: int, blocks: int) -> float:
         """One step of one start on the first so many blocks; returns the training loss after it."""
         parameters, vector = self._starts[current].parameters, self._vectors[current]
-        alone = self._dealt_whole(blocks)
+        alone = self._dealt_whole(blocks, sides_moved(self._difference_step))
         equations = normal_equations(
             self.network,
             self.pairs.training_among(alone),
@@ -180,10 +184,10 @@ class GaussNewton:
         self._vectors[current] = vector + equations.step(damping)
         return loss
 
-    def _dealt_whole(self, blocks: int) -> int:
+    def _dealt_whole(self, blocks: int, sides: int) -> int:
         """How many blocks are one process's each: all, or all but a rest whose columns are sooner done together."""
         size, rollout = self.pairs.cluster.size, self.solver.network_calls
-        jacobian = self._starts[0].parameters.jacobian_calls()
+        jacobian = self._starts[0].parameters.jacobian_calls(sides)
         rest = blocks % size
         together = rest * (rollout + (jacobian - rollout) / size)
         return blocks - rest if together < jacobian else blocks

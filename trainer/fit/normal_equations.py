@@ -70,21 +70,24 @@ def normal_equations(
     A column is the difference of two rollouts; one that is moved begins at the first row that its parameter touches,
     so a Jacobian costs about 2 N^2 network calls a pair. Every other pair is moved to the other side: what curvature
     and the noise of the shared endpoint add then cancels in the sums, as if each pair were moved to both sides, for
-    half the calls. Columns are kept on the CPU, one block at a time.
+    half the calls. From NOISY_STEP on each is moved to both, for a quarter of the noise. Columns are kept on the CPU,
+    one block at a time.
     """
     count = len(parameters)
     base, moved = parameters.plan(vector), [_Moved(parameters, vector, p, difference_step) for p in range(count)]
-    sums, dealt = _Sums(count, loss), _dealt(parameters, cluster.size)
+    sides = sides_moved(difference_step)
+    sums, dealt = _Sums(count, loss), _dealt(parameters, sides, cluster.size)
 
     def columns_of(block: Draw, which: Iterable[int]) -> tuple[Tensor, dict[int, Tensor]]:
         x, asked = _rollout(network, block, base)
         end = loss.features(x)
 
         def column(p: int) -> Tensor:
-            plan, distances = moved[p].for_pairs(block)
-            moved_end = loss.features(_from(network, block, asked, plan, parameters.first_touched[p]))
-            slopes = (moved_end - end).div_(distances.to(end.dtype).to(end.device))
-            return slopes.div_(loss.features.unit).flatten().cpu()
+            slopes = []
+            for plan, distances in moved[p].for_pairs(block, sides):
+                moved_end = loss.features(_from(network, block, asked, plan, parameters.first_touched[p]))
+                slopes.append((moved_end - end).div_(distances.to(end.dtype).to(end.device)))
+            return (sum(slopes[1:], slopes[0]) / (len(slopes) * loss.features.unit)).flatten().cpu()
 
         return end, {p: column(p) for p in which}
 
@@ -104,10 +107,10 @@ def normal_equations(
     return sums.over_all(cluster)
 
 
-def _dealt(parameters: Parameters, size: int) -> list[list[int]]:
+def _dealt(parameters: Parameters, sides: int, size: int) -> list[list[int]]:
     """Which columns each process makes: about as many calls for each, since all wait for the last."""
     busy, columns = [0] * size, [list[int]() for _ in range(size)]
-    for p, calls in sorted(enumerate(parameters.column_calls()), key=lambda item: -item[1]):
+    for p, calls in sorted(enumerate(parameters.column_calls(sides)), key=lambda item: -item[1]):
         process = busy.index(min(busy))
         busy[process] += calls
         columns[process].append(p)
@@ -169,6 +172,11 @@ def choose_difference_step(
     return best if best < NOISY_STEP else 2 * best
 
 
+def sides_moved(difference_step: float) -> int:
+    """To how many sides a pair is moved: both where noise asked for a large step."""
+    return 1 if difference_step < NOISY_STEP else 2
+
+
 class _Moved:
     """Tables with one parameter moved to either side."""
 
@@ -181,10 +189,13 @@ class _Moved:
             with contextlib.suppress(ValueError):
                 self._sides.append((distance, parameters.plan(vector + direction)))
 
-    def for_pairs(self, block: Draw) -> tuple[Plan, Tensor]:
-        """A table with a row for each pair, every other one moved to the other side where both are tables, and how far
-        each is moved, [pairs, 1]."""
-        key = (block.first % 2, len(block.noise))
+    def for_pairs(self, block: Draw, sides: int) -> list[tuple[Plan, Tensor]]:
+        """Tables with a row for each pair, every other one moved to the other side where both are tables, and how far
+        each is moved, [pairs, 1]; sides: 2 for the other side of each pair too."""
+        return [self._for_pairs(block, turn) for turn in range(min(sides, len(self._sides)))]
+
+    def _for_pairs(self, block: Draw, turn: int) -> tuple[Plan, Tensor]:
+        key = ((block.first + turn) % 2, len(block.noise))
         if key not in self._mixed:
             distances, plans = zip(*self._sides, strict=True)
             which = (torch.arange(key[1]) + key[0]) % len(plans)
