@@ -74,19 +74,14 @@ class GaussNewton:
         left = self.pairs.expected_calls()
         if not self._difference_step:
             left += CHOICE_ROLLOUTS * self.solver.network_calls * self.pairs.targets.batch
-        soonest = self._explorations + self._growing + PATIENCE
-        ends = (max(soonest, self._iteration + 1), self._iterations)
         known = sides_moved(self._difference_step) if self._difference_step else None
-        sides = (known or 1, known or 2)
-        fewest, most = (
-            left + self._calls_until(min(end, self._iterations), s) for end, s in zip(ends, sides, strict=True)
-        )
-        return fewest, most
+        return left + self._calls_left(known or 1), left + self._calls_left(known or 2)
 
-    def _calls_until(self, end: int, sides: int) -> int:
-        """Of the iterations to come."""
+    def _calls_left(self, sides: int) -> int:
+        """Of the iterations to come if the fit settles as soon as it may."""
         rollout, jacobian = self.solver.network_calls, self._starts[0].parameters.jacobian_calls(sides)
-        calls = 0
+        soonest = max(self._explorations + self._growing + PATIENCE, self._iteration + 1)
+        end, calls = min(soonest, self._iterations), 0
         for iteration in range(end if self._over else self._iteration, end):
             blocks = self._training_blocks(iteration)
             repeated = (blocks - self._dealt_whole(blocks, sides)) * (self.pairs.cluster.size - 1)
