@@ -28,7 +28,7 @@ GROWING_ITERATIONS = 4
 PATIENCE, SETTLED = 1, 0.1
 """The fit ends when so many iterations on all pairs lower the smallest validation error by less than this share."""
 TRIALS, FACTOR, LEAST_DAMPING, WORTHWHILE = 6, 5.0, 1e-6, 0.01
-"""Dampings tried to one side, how far from each other, the smallest, and what share of the loss another must save."""
+"""Dampings tried to one side, twice as many where none helps, how far from each other, the smallest, and what share of the loss another must save."""
 TYPICAL_TRIALS = 3
 """Dampings that most iterations try."""
 
@@ -238,7 +238,7 @@ def _best_damping(damping: float, loss_of: Callable[[float], float], before: flo
     loss = loss_of(damping)
     for factor in (1 / FACTOR, FACTOR) if loss < before else (FACTOR,):
         began = damping
-        for _ in range(TRIALS):
+        for _ in range(TRIALS if loss < before else 2 * TRIALS):
             other = loss_of(damping * factor) if damping * factor > LEAST_DAMPING else math.inf
             if loss < before and not other < (1 - WORTHWHILE) * loss:
                 break
