@@ -28,7 +28,8 @@ GROWING_ITERATIONS = 4
 PATIENCE, SETTLED = 1, 0.1
 """The fit ends when so many iterations on all pairs lower the smallest validation error by less than this share."""
 TRIALS, FACTOR, LEAST_DAMPING, WORTHWHILE = 6, 5.0, 1e-6, 0.01
-"""Dampings tried to one side, twice as many where none helps, how far from each other, the smallest, and what share of the loss another must save."""
+"""Dampings tried to one side (twice as many where none helps), how far from each other, the smallest, and what share of
+the loss another must save."""
 TYPICAL_TRIALS = 3
 """Dampings that most iterations try."""
 
