@@ -28,6 +28,8 @@ MEASUREMENTS = {
     "tree": "benchmarks.tree.__main__",
     "instance-aware": "benchmarks.instance_aware",
     "phi-cost": "benchmarks.phi_cost",
+    "fit-memory": "benchmarks.fit_memory",
+    "two-processes": "benchmarks.two_processes",
     "overhead": "benchmarks.overhead",
     "comfy-overhead": "benchmarks.comfy_overhead",
     "schedule-rules": "benchmarks.schedule_rules",

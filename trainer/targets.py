@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -136,7 +136,11 @@ class Targets:
         targets: dict[int, Tensor] = {}
         for made in self.cluster.gather({i: block.target.cpu() for i, block in own.items()}):
             targets |= made
-        return {i: own[i] if i in own else self._complete(self.draw(split, i), targets[i]) for i in targets}
+        return {i: own[i] if i in own else self.complete(split, i, targets[i]) for i in targets}
+
+    def complete(self, split: str, index: int, target: Tensor) -> Block:
+        """One block whose endpoint is known; where it lies does not matter."""
+        return self._complete(self.draw(split, index), target)
 
     @staticmethod
     def _complete(drawn: Draw, target: Tensor) -> Block:
@@ -168,6 +172,23 @@ class Targets:
             write_whole(path, save({"target": target.cpu().contiguous()}, metadata))
 
 
+class Blocks(Sequence[Block]):
+    """This process's blocks of a split. Endpoints are held in main memory; noise and condition are drawn again."""
+
+    def __init__(self, targets: Targets, split: str, count: int) -> None:
+        """The teacher runs for the endpoints that are not kept. count: blocks of all processes."""
+        self._targets, self._split, self._indices = targets, split, targets.own(count)
+        self._endpoints = [targets.block(split, index).target.cpu() for index in self._indices]
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, position: Any) -> Any:
+        if isinstance(position, slice):
+            return [self[i] for i in range(len(self))[position]]
+        return self._targets.complete(self._split, self._indices[position], self._endpoints[position])
+
+
 class Pairs:
     """The pairs of one distillation: those to train on, and the held-out ones that judge. Made when first asked for.
 
@@ -192,21 +213,21 @@ class Pairs:
         return self.validation_blocks * self.targets.batch
 
     @cached_property
-    def training(self) -> list[Block]:
-        return [self.targets.block("train", i) for i in self.targets.own(self.training_blocks)]
+    def training(self) -> Sequence[Block]:
+        return Blocks(self.targets, "train", self.training_blocks)
 
     @cached_property
-    def validation(self) -> list[Block]:
-        return [self.targets.block("validation", i) for i in self.targets.own(self.validation_blocks)]
+    def validation(self) -> Sequence[Block]:
+        return Blocks(self.targets, "validation", self.validation_blocks)
 
     @cached_property
     def deviation(self) -> float:
         """Standard deviation of the held-out targets, the unit of the losses."""
         return deviation(self.validation, self.cluster)
 
-    def training_among(self, blocks: int) -> list[Block]:
-        """This process's among the first so many training blocks."""
-        return self.training[: len(self.targets.own(blocks))]
+    def training_among(self, blocks: int) -> Iterator[Block]:
+        """This process's among the first so many training blocks, one after the other."""
+        return map(self.training.__getitem__, range(len(self.targets.own(blocks))))
 
     def training_together(self, blocks: range) -> dict[int, Draw]:
         """Training blocks that all processes work on; only the process that owns a block has its endpoints."""
