@@ -1,5 +1,7 @@
 """`--method` and the options that go with it -> a fit."""
 
+import math
+
 from dyweight import Indis, InstanceDyWeight, Solver
 
 from ..config import DistillOptions
@@ -16,7 +18,7 @@ def make_fit(options: DistillOptions, solver: Solver, network: Network, pairs: P
     """The fit that the options describe, ready to run or to restore."""
     features = loss_features(options.loss, network.checkpoint, lambda: pairs.deviation)
     loss = EndpointLoss(options.loss, options.huber_delta, features)
-    iterations = options.most_iterations(pairs.training_blocks)
+    iterations = options.most_iterations(pairs.training_blocks, math.prod(network.checkpoint.shape))
     if options.method == "adam":
         rate = options.learning_rate or default_learning_rate(solver)
         return Adam(

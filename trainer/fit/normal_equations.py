@@ -69,26 +69,23 @@ def normal_equations(
     blocks: this process's own. together: blocks by index whose columns are dealt out; who owns a block, adds it up.
 
     A column is the difference of two rollouts; one that is moved begins at the first row that its parameter touches,
-    so a Jacobian costs about 2 N^2 network calls a pair. Every other pair is moved to the other side: what curvature
-    and the noise of the shared endpoint add then cancels in the sums, as if each pair were moved to both sides, for
-    half the calls. From NOISY_STEP on each is moved to both, for a quarter of the noise. Columns are kept on the CPU,
-    one block at a time.
+    so a Jacobian costs about 2 N^2 network calls a pair. From NOISY_STEP on both sides are moved, for twice the calls:
+    a quarter of the noise, none of it shared with the residuals. Columns are kept on the CPU, one block at a time.
     """
     count = len(parameters)
-    base, moved = parameters.plan(vector), [_Moved(parameters, vector, p, difference_step) for p in range(count)]
-    sides = sides_moved(difference_step)
-    sums, dealt = _Sums(count, loss), _dealt(parameters, sides, cluster.size)
+    base, moved = parameters.plan(vector), [_moved(parameters, vector, p, difference_step) for p in range(count)]
+    sums = _Sums(count, loss)
 
     def columns_of(block: Draw, which: Iterable[int]) -> tuple[Tensor, dict[int, Tensor]]:
         x, asked = _rollout(network, block, base)
         end = loss.features(x)
 
+        def features_of(plan: Plan, first: tuple[int, bool]) -> Tensor:
+            return loss.features(_from(network, block, asked, plan, first))
+
         def column(p: int) -> Tensor:
-            slopes = []
-            for plan, distances in moved[p].for_pairs(block, sides):
-                moved_end = loss.features(_from(network, block, asked, plan, parameters.first_touched[p]))
-                slopes.append((moved_end - end).div_(distances.to(end.dtype).to(end.device)))
-            return (sum(slopes[1:], slopes[0]) / (len(slopes) * loss.features.unit)).flatten().cpu()
+            ends = {distance: features_of(plan, parameters.first_touched[p]) for distance, plan in moved[p].items()}
+            return _slope(ends, end).div_(loss.features.unit).flatten().cpu()
 
         return end, {p: column(p) for p in which}
 
@@ -100,6 +97,7 @@ def normal_equations(
         sums.add(residual(end, block.target), columns)
     for index, drawn in together.items():
         owner = index % cluster.size
+        dealt = _dealt(parameters, sides_moved(difference_step), cluster.size)
         end, columns = columns_of(drawn, dealt[(cluster.rank + index) % cluster.size])
         for others in cluster.gather(columns, to=owner):
             columns |= others
@@ -156,7 +154,7 @@ def choose_difference_step(
 
     Rounding in the network adds an error of noise / step, curvature one of step * second derivative; the second
     difference over the step shows their sum. TRIED_STEPS up to 6.4e-2 can win; where noise asks for a large one, it is
-    doubled, as moving pairs to either side leaves no error of first order.
+    doubled, as moving both sides leaves no error of first order.
     """
     signs = torch.randint(0, 2, (len(parameters),), generator=generator, dtype=torch.float64) * 2 - 1
     here = _end(network, block, parameters.plan(vector))
@@ -174,43 +172,29 @@ def choose_difference_step(
 
 
 def sides_moved(difference_step: float) -> int:
-    """To how many sides a pair is moved: both where noise asked for a large step."""
+    """To how many sides a number is moved: both where noise asked for a large step."""
     return 1 if difference_step < NOISY_STEP else 2
 
 
-class _Moved:
-    """Tables with one parameter moved to either side."""
+def _moved(parameters: Parameters[Any], vector: Tensor, index: int, step: float) -> dict[float, Plan]:
+    """Tables with one parameter moved, by the distance moved: both ways from NOISY_STEP on, else to one side."""
+    plans, sides = dict[float, Plan](), sides_moved(step)
+    while not plans:  # where times come near to 0, neither side of a large step may be a table
+        for distance in (step, -step):
+            direction = torch.zeros_like(vector)
+            direction[index] = distance
+            with contextlib.suppress(ValueError):
+                plans[distance] = parameters.plan(vector + direction)
+            if plans and sides == 1:
+                break
+        step /= 2
+    return plans
 
-    def __init__(self, parameters: Parameters[Any], vector: Tensor, index: int, step: float) -> None:
-        self._sides: list[tuple[float, Plan]] = []
-        self._mixed: dict[tuple[int, int], tuple[Plan, Tensor]] = {}
-        # Where times come near to 0, neither side of a large step may be a table; of a small one both are.
-        while not self._sides:
-            for distance in (step, -step):
-                direction = torch.zeros_like(vector)
-                direction[index] = distance
-                with contextlib.suppress(ValueError):
-                    self._sides.append((distance, parameters.plan(vector + direction)))
-            step /= 2
 
-    def for_pairs(self, block: Draw, sides: int) -> list[tuple[Plan, Tensor]]:
-        """Tables with a row for each pair, every other one moved to the other side where both are tables, and how far
-        each is moved, [pairs, 1]; sides: 2 for the other side of each pair too."""
-        return [self._for_pairs(block, turn) for turn in range(min(sides, len(self._sides)))]
-
-    def _for_pairs(self, block: Draw, turn: int) -> tuple[Plan, Tensor]:
-        key = ((block.first + turn) % 2, len(block.noise))
-        if key not in self._mixed:
-            distances, plans = zip(*self._sides, strict=True)
-            which = (torch.arange(key[1]) + key[0]) % len(plans)
-            mixed = Plan(
-                torch.stack([plan.sigmas for plan in plans])[which],
-                torch.stack([plan.query_sigmas for plan in plans])[which],
-                torch.stack([plan.gains for plan in plans])[which],
-                plans[0].analytic_first_step,
-            )
-            self._mixed[key] = mixed, torch.tensor(distances, dtype=torch.float64)[which, None]
-        return self._mixed[key]
+def _slope(ends: dict[float, Tensor], end: Tensor) -> Tensor:
+    """The derivative by one parameter, from the endpoints by how far it was moved; end: that of not moving."""
+    (far, far_end), (near, near_end) = (ends if len(ends) == 2 else {**ends, 0.0: end}).items()
+    return (far_end - near_end) / (far - near)
 
 
 def _rollout(network: Network, block: Draw, plan: Plan) -> tuple[Tensor, list[State]]:

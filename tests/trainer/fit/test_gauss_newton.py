@@ -10,7 +10,6 @@ from torch import Tensor
 
 import dyweight
 from dyweight import schedules
-from trainer.fit.gauss_newton import EXPLORING_ITERATIONS, GROWING_ITERATIONS, PATIENCE, SETTLED
 
 
 class Gaussian:
@@ -121,25 +120,6 @@ def test_the_iterate_with_the_smallest_validation_error_is_kept(
     history = json.loads((tmp_path / "report" / "report.json").read_text())["history"]
     _, after = errors_of(outcome.out)
     assert after <= min(line["validation_error"] for line in history) * (1 + 1e-5)
-
-
-@pytest.mark.parametrize("iterations", [2, 30])
-def test_it_ends_when_the_validation_error_has_settled_or_with_its_iterations(
-    iterations: int, commands: Any, quick_pictures: None, tmp_path: Path
-) -> None:
-    """One start, so that every line is of the iterations that count."""
-    arguments = ("--initial", "euler", "--pairs", 32, "--iterations", iterations, "--report", tmp_path / "report")
-    assert commands.distill("digits", "--steps", 3, "--teacher", "ipndm:10", *arguments).status == 0
-    history = json.loads((tmp_path / "report" / "report.json").read_text())["history"]
-    alone = [line["validation_error"] for line in history[EXPLORING_ITERATIONS:]]
-    on_all = alone[min(GROWING_ITERATIONS, iterations) - 1 :]
-    settled = [
-        len(on_all[:end]) > PATIENCE and min(on_all[:end]) >= (1 - SETTLED) * min(on_all[: end - PATIENCE])
-        for end in range(1, len(on_all) + 1)
-    ]
-    assert not any(settled[:-1])
-    assert settled[-1] or len(alone) == iterations
-    assert len(alone) < 30
 
 
 @pytest.mark.parametrize("initial", ["adams-bashforth", "euler", "auto"])
