@@ -117,7 +117,7 @@ def figure(title: str, columns: Mapping[str, Errors], references: Sequence[str],
         names = _names(errors)
         for row, method in enumerate(methods):
             one = axes[row, column]
-            one.set_title(f"{name}, {method}", loc="left", fontsize=SMALL, color=INK)
+            one.set_title(f"{name}\n{method}", loc="left", fontsize=SMALL, color=INK)
             if method in errors:
                 handles |= _draw(one, errors[method], reference, names)
             else:
