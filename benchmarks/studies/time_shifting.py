@@ -42,8 +42,8 @@ Numbers = NDArray[np.float64]
 class Sizes:
     """Of the fits."""
 
-    pairs: int = 1600
-    iterations: int = 300
+    pairs: int = 800
+    iterations: int = 150
     """Three times through the pairs."""
     held_out: int = 64
     """Pairs, whose first batch is sampled after every iteration."""
