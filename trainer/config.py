@@ -72,7 +72,8 @@ class DistillOptions(ComfyOptions):
     """pairs in one network call, to whole multiples of which pairs are rounded up; by default 8 for gauss-newton, 16
     for adam"""
     loss: LossName = "l2"
-    """distance between endpoints; lpips and inception compare decoded images (pip install lpips pytorch-fid)"""
+    """distance between endpoints; lpips and inception compare decoded images (pip install lpips pytorch-fid), features
+    what the checkpoint's own features(x) tells, as that of shapes"""
     huber_delta: float = 1.0
     """where huber turns linear, in standard deviations of the targets"""
     slope: Literal["state", "query"] = "state"

@@ -1,4 +1,4 @@
-"""What endpoints are compared by: the latent itself, or features of the decoded image from an optional library."""
+"""What endpoints are compared by: the latent itself, or features of it or its image, by the checkpoint or a library."""
 
 from __future__ import annotations
 
@@ -45,6 +45,18 @@ class Latent:
 
     def __call__(self, x: Tensor) -> Tensor:
         return x.flatten(1)
+
+
+class Own:
+    """What a checkpoint's own `features(x)` tells; the distance is as its author scales them."""
+
+    unit = 1.0
+
+    def __init__(self, features: Callable[[Tensor], Tensor]) -> None:
+        self._features = features
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self._features(x).flatten(1)
 
 
 class Pictures:
@@ -108,6 +120,18 @@ class Inception(torch.nn.Module):
         """[B, 3, height, width] in 0..1 -> [B, 2048]."""
         pooled: Tensor = self.network(pictures)[0]
         return pooled.flatten(1)
+
+
+def loss_features(loss: LossName, checkpoint: Checkpoint, deviation: Callable[[], float]) -> Features:
+    """What a loss compares. deviation: of the targets, for losses of the latent. Raises TrainerError."""
+    if loss in ("lpips", "inception"):
+        return picture_features(loss, checkpoint)
+    if loss != "features":
+        return Latent(deviation)
+    own = getattr(checkpoint, "features", None)
+    if own is None:
+        raise TrainerError("--loss features needs a checkpoint with features(x), and this one has none: take --loss l2")
+    return Own(own)
 
 
 def picture_features(loss: LossName, checkpoint: Checkpoint) -> Features:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .features import Features, Latent
 
-LossName = Literal["l2", "l1", "huber", "lpips", "inception"]
+LossName = Literal["l2", "l1", "huber", "lpips", "inception", "features"]
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,8 @@ class EndpointLoss:
     """A loss of the residual e = (features of the student's endpoint - of the target's) / unit, mean over all elements.
 
     l2 is e^2, with the latent as its own feature the relative endpoint error; l1 is |e|; huber is e^2 up to delta and
-    2 delta |e| - delta^2 beyond (Huber 1964). lpips and inception are e^2 of features of the decoded image.
+    2 delta |e| - delta^2 beyond (Huber 1964). lpips and inception are e^2 of features of the decoded image,
+    features of those that the checkpoint itself tells.
     """
 
     name: LossName = "l2"

@@ -31,7 +31,8 @@ class Checkpoint(Protocol):
     values: how `schedule` makes its sigmas), all kept in the file; `condition(cond)` (-> [batch, width], what a solver
     with a network may read of the condition; see `dyweight.conditions`); `images(x)` (a latent batch -> [B, height,
     width] or [B, height, width, 3] in 0..1, for pictures; None where it can't); `captions(cond)` (-> a text for each
-    sample, as its prompt, for pictures and report.json; None where there are none).
+    sample, as its prompt, for pictures and report.json; None where there are none); `features(x)` (-> [B, n],
+    differentiable: what `--loss features` compares).
     """
 
     shape: Sequence[int]

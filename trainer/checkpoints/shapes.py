@@ -2,8 +2,13 @@
 
 The pixel-space setting of the papers in small: EDM's preconditioning, noise x = x0 + sigma * noise and polynomial
 schedule (Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative Models", arXiv:2206.00364,
-table 1). The data are those of `shapes_data.py`: a disc, square or triangle, which is the condition, in one of six
-colours on a dark or bright ground; `trainer/checkpoints/train_shapes.py` recreates the weights.
+table 1). The data are those of `shapes_data.py`: a disc, square or triangle in one of six colours on a dark or bright
+ground. All three are the condition: an unknown colour would be decided late and all at once, as in `gmm`.
+
+`trainer/checkpoints/train_shapes.py` recreates the weights (5,000 batches of 64, seed 0, 614 s on one thread of a busy
+machine) and tells how good they are: the nearest of 20,000 drawings lies at 0.101 of the data's deviation from one of
+288 samples and is of the class asked for in 86.1 %; for new drawings these are 0.080 and 99.0 %. Colour and ground are
+right; squares are the rough ones.
 """
 
 from __future__ import annotations
@@ -20,9 +25,10 @@ from dyweight import conditions, schedules
 
 from ..errors import CheckpointError
 from . import shapes_data
+from .shapes_judge import Judge, judge
 
 WEIGHTS = Path(__file__).with_name("shapes.safetensors")
-CLASSES = len(shapes_data.SHAPES)
+CLASSES = len(shapes_data.PROMPTS)
 SIGMA_MAX, SIGMA_MIN = 80.0, 0.002
 LEAST_SIGMA = 1e-4
 """The network is told no smaller one: it has learned none, and the logarithm ends."""
@@ -119,6 +125,7 @@ class Shapes:
     def __init__(self, network: ShapesNetwork, fingerprint: str) -> None:
         self.network = network
         self.fingerprint = fingerprint
+        self._judge: Judge | None = None
 
     def schedule(self, steps: int) -> Tensor:
         """sigmas [steps + 1] from 80 to 0.002, rho 7."""
@@ -136,16 +143,23 @@ class Shapes:
         return preconditioned(self.network, x.to(wide), sigma.to(wide), cond).to(x.dtype)
 
     def condition(self, cond: Tensor) -> Tensor:
-        """Class labels [B] -> what a solver may read of them, [B, 3]."""
+        """Class labels [B] -> what a solver may read of them, [B, 36]."""
         return conditions.of_class(cond, CLASSES)
 
     def captions(self, cond: Tensor) -> list[str]:
-        """Class labels [B] -> the names of the shapes."""
-        return [shapes_data.SHAPES[label] for label in cond.tolist()]
+        """Class labels [B] -> `red disc, dark`."""
+        return [shapes_data.PROMPTS[label] for label in cond.tolist()]
 
     def images(self, x: Tensor) -> Tensor:
         """x [B, 3, 16, 16] -> pictures [B, 16, 16, 3] in 0..1."""
         return ((x * SPREAD + CENTRE + 1) / 2).clamp(0, 1).movedim(1, -1)
+
+    def features(self, x: Tensor) -> Tensor:
+        """x [B, 3, 16, 16] -> what a small classifier sees in the pictures, [B, 64] (see `shapes_judge.py`)."""
+        if self._judge is None:
+            self._judge = judge()
+        seen: Tensor = self._judge.to(x.device)(self.images(x).movedim(-1, 1).float())
+        return seen
 
 
 def checkpoint(weights: Path = WEIGHTS) -> Shapes:

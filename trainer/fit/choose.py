@@ -5,7 +5,7 @@ import math
 from dyweight import DyWeight, Solver
 
 from ..config import DistillOptions
-from ..features import Latent, picture_features
+from ..features import loss_features
 from ..losses import EndpointLoss
 from ..network import Network
 from ..targets import Pairs
@@ -16,8 +16,7 @@ from .gauss_newton import GaussNewton, GaussNewtonSettings
 
 def make_fit(options: DistillOptions, solver: Solver, network: Network, pairs: Pairs) -> Fit:
     """The fit that the options describe, ready to run or to restore."""
-    of_pictures = options.loss in ("lpips", "inception")
-    features = picture_features(options.loss, network.checkpoint) if of_pictures else Latent(lambda: pairs.deviation)
+    features = loss_features(options.loss, network.checkpoint, lambda: pairs.deviation)
     loss = EndpointLoss(options.loss, options.huber_delta, features)
     iterations = options.most_iterations(pairs.training_blocks, math.prod(network.checkpoint.shape))
     if options.method == "adam":

@@ -41,7 +41,7 @@ def test_schedule_is_the_papers(shapes: Shapes) -> None:
 def test_draw_has_the_promised_shapes_and_range(shapes: Shapes) -> None:
     noise, cond = shapes.draw(seeded(), 500)
     assert noise.shape == (500, *shapes.shape) and noise.dtype == torch.float32
-    assert cond.dtype == torch.int64 and set(cond.tolist()) == {0, 1, 2}
+    assert cond.dtype == torch.int64 and set(cond.tolist()) == set(range(36))
     assert abs(float(noise.std()) / 80 - 1) < 0.01
 
 
@@ -58,7 +58,7 @@ def test_the_data_have_the_deviation_that_the_preconditioning_is_told() -> None:
     clean, cond = drawn(2000, seeded())
     assert abs(float(clean.mean())) < 0.02
     assert abs(float(clean.std()) / SIGMA_DATA - 1) < 0.02
-    assert torch.bincount(cond).min() > 600
+    assert len(torch.bincount(cond)) == 36 and torch.bincount(cond).min() > 30
 
 
 def test_a_picture_of_the_data_is_the_drawing(shapes: Shapes) -> None:
@@ -67,7 +67,7 @@ def test_a_picture_of_the_data_is_the_drawing(shapes: Shapes) -> None:
     clean, cond = drawn(8, seeded())
     torch.testing.assert_close(shapes.images(clean), (pictures.movedim(1, -1) + 1) / 2)
     assert shapes.images(clean).shape == (8, 16, 16, 3)
-    assert [text.split()[1].rstrip(",") for text in (shapes_data.PROMPTS[i] for i in prompts)] == shapes.captions(cond)
+    assert shapes.captions(cond) == [shapes_data.PROMPTS[i] for i in prompts]
 
 
 def test_without_noise_the_prediction_is_the_picture_itself(shapes: Shapes) -> None:
@@ -94,12 +94,14 @@ def test_the_preconditioning_is_that_of_the_edm_paper(shapes: Shapes) -> None:
     torch.testing.assert_close(result, 0.25 / (at**2 + 0.25) * x + at * 0.5 / (at**2 + 0.25).sqrt())
 
 
-def test_noise_alone_is_denoised_to_the_mean_of_the_class(shapes: Shapes) -> None:
-    """What the analytic first step relies on: at the highest sigma the prediction is small beside the noise."""
+def test_at_the_highest_sigma_the_prediction_is_small_beside_the_noise(shapes: Shapes) -> None:
+    """What the analytic first step relies on; the exact denoiser would give the mean of the class."""
     noise, cond = shapes.draw(seeded(), 48)
     predicted = shapes.denoise(noise, torch.full((48,), 80.0), cond)
-    clean, labels = drawn(3000, seeded(1))
-    means = torch.stack([clean[labels == label].mean(0) for label in range(3)])
+    clean, labels = drawn(5000, seeded(1))
+    means = torch.stack([clean[labels == label].mean(0) for label in range(36)])
+    assert float(predicted.abs().max()) < 0.02 * 80
+    # Measured: 0.62, as EDM's training hardly meets such noise.
     assert float((predicted - means[cond]).square().mean().sqrt()) < 0.7 * SIGMA_DATA
 
 
@@ -164,5 +166,6 @@ def test_samples_are_new_drawings_of_the_class_asked_for(shapes: Shapes) -> None
     judges, judged = drawn(5000, generator)
     distance, found = nearest(samples, judges)
     ratio = distance.mean() / nearest(drawn(200, generator)[0], judges)[0].mean()
+    # Measured: 0.85 and 1.04.
     assert float((judged[found] == cond).float().mean()) > 0.8
     assert 0.9 < float(ratio) < 2
