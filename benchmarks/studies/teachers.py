@@ -41,7 +41,7 @@ class Sizes:
     """Table 5's, and a rough one."""
     adam: tuple[int, ...] = (600, 2000, 10_000, 30_000)
     """Pairs, each seen once."""
-    again: tuple[int, ...] = (600, 2000)
+    again: tuple[int, ...] = (600,)
     """Pairs seen again and again, for as many iterations as the most pairs of `adam` take."""
     gauss_newton: tuple[int, ...] = (8, 16, 32, 64, 128, 256, 512)
     convergence: int = 10_000
@@ -197,7 +197,8 @@ def figure(numbers: dict[str, Any], path: Path) -> None:
     drawn, axes = panels("What a fit is fed with: the teacher, the pairs, the time", [2.1, 2.1, 2.1], len(numbers))
     for column, (model, found) in enumerate(numbers.items()):
         _draw_teachers(axes[0, column], found["teachers"])
-        axes[0, column].set_title(model, fontsize=TEXT, loc="left")
+        for row, title in enumerate((model, " ", " ")):
+            axes[row, column].set_title(title, fontsize=TEXT, loc="left", pad=18 if row == 0 else 8)
         best = found["handcrafted"][f"{STEPS}"][1]
         for name, rows in found["pairs"].items():
             again = name.startswith(f"{ADAM},")
@@ -211,8 +212,8 @@ def figure(numbers: dict[str, Any], path: Path) -> None:
         (("", "endpoint error"), (f"training pairs ({STEPS} steps)", "endpoint error"), ("pairs seen", "error"))
     ):
         axes[row, 0].set_ylabel(beside, fontsize=SMALL)
-        above = 1.12 if row == 0 else 1.0
-        axes[row, 0].legend(loc="lower left", bbox_to_anchor=(-0.1, above), ncols=4, **_LEGEND)
+        legend = axes[row, 0].legend(loc="lower left", bbox_to_anchor=(-0.1, 1.0), ncols=4, **_LEGEND)
+        legend.set_in_layout(False)  # it is wider than its axes; the titles keep its room free
         for one in axes[row]:
             one.set_xlabel(below, fontsize=SMALL)
     write(drawn, path)
