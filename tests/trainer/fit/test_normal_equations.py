@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import dyweight
-from dyweight import DyWeight
+from dyweight import DyWeight, schedules
 from trainer.features import Latent
 from trainer.fit.normal_equations import NOISY_STEP, NormalEquations, choose_difference_step, normal_equations
 from trainer.fit.parameters import DyWeightParameters
@@ -197,3 +197,16 @@ def test_all_calls_are_made_under_inference_mode(step: float, model: Any, blocks
         Network(model), blocks, parameters, parameters.read(solver), step, EndpointLoss(features=Latent(DEVIATION))
     )
     assert seen and all(seen)
+
+
+def test_where_neither_side_of_a_step_is_a_table_a_smaller_one_is_taken(model: Any, blocks: list[Block]) -> None:
+    """Down, the first weight carries the third time below 0; up, the first."""
+    solver = DyWeight(schedules.polynomial(4), order=1).requires_grad_(False)
+    solver.weights[:3, 0] = torch.tensor([1.272, 0.5, 1.1])
+    parameters, step = DyWeightParameters(solver, False), 0.02
+    vector = parameters.read(solver)
+    for moved in (vector[0] + step, vector[0] - step):
+        with pytest.raises(ValueError, match="below 0|0 or below|above 0"):
+            parameters.plan(torch.cat([moved[None], vector[1:]]))
+    found = normal_equations(Network(model), blocks, parameters, vector, step, EndpointLoss(features=Latent(DEVIATION)))
+    assert bool(torch.isfinite(found.curvature).all()) and float(found.curvature[0, 0]) > 0
