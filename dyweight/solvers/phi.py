@@ -12,8 +12,8 @@ GRIDS: dict[int, tuple[int, ...]] = {1: (1024,), 2: (8, 8), 3: (4, 8, 8)}
 DETAIL = 32
 """Channels of the convolutions that read what the averages lose."""
 HIDDEN = 256
-MODULATION = 1.0
-"""Deviation of the weights by which the condition scales the noise; small ones take long to learn."""
+MODULATION = 10.0
+"""Variance of the weights by which the condition scales the noise, times its width; small ones take long to learn."""
 LARGEST_SIZE = 1 << 16
 """Of any setting from a file."""
 SETTINGS = ("channels", "grid", "detail", "condition_width", "hidden")
@@ -45,7 +45,7 @@ class Phi(nn.Module):
         self.middle = nn.Sequential(nn.SiLU(), *between)
         self.leave = nn.Linear(hidden, outputs)
         if self.enter_condition is not None and channels:
-            nn.init.normal_(self.enter_condition.weight[hidden:], std=MODULATION)
+            nn.init.normal_(self.enter_condition.weight[hidden:], std=(MODULATION / condition_width) ** 0.5)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
 
