@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from trainer.checkpoints import load_checkpoint
 from trainer.checkpoints.comfy.checkpoint import ComfyCheckpoint
 from trainer.checkpoints.comfy.installation import find_comfyui, start
+from trainer.checkpoints.comfy.small_flux import small_flux
 from trainer.config import DistillOptions
 from trainer.distill import distill
 from trainer.memory import peak_bytes, reset_peak
@@ -34,32 +35,7 @@ LIMIT = 1.1
 
 def write_flux(path: Path, hidden: int, generator: torch.Generator) -> None:
     """A FLUX with one double and two single blocks, 264 hidden^2 bytes, and a condition for it beside it."""
-    import comfy.ldm.flux.model
-    import comfy.ops
-
-    model = comfy.ldm.flux.model.Flux(
-        image_model="flux",
-        in_channels=16,
-        out_channels=16,
-        patch_size=2,
-        vec_in_dim=POOLED,
-        context_in_dim=WIDTH,
-        hidden_size=hidden,
-        mlp_ratio=4.0,
-        num_heads=hidden // 128,
-        depth=1,
-        depth_single_blocks=2,
-        axes_dim=[16, 56, 56],
-        theta=10000,
-        qkv_bias=True,
-        guidance_embed=True,
-        txt_ids_dims=[],
-        dtype=torch.float32,
-        device="cpu",
-        operations=comfy.ops.manual_cast,
-    )
-    shapes = {name: value.shape for name, value in model.state_dict().items()}
-    del model
+    shapes = {name: value.shape for name, value in small_flux(hidden, WIDTH, POOLED).state_dict().items()}
     weights = {name: torch.randn(shape, generator=generator) * shape[-1] ** -0.5 for name, shape in shapes.items()}
     save_file(weights, path)
     told = {"cross_attn": torch.randn(2, TOKENS, WIDTH, generator=generator)}

@@ -18,6 +18,7 @@ from torch import Tensor
 from ..shapes_data import PROMPTS, draw
 from .gradients import differentiable
 from .installation import find_comfyui, start
+from .small_flux import small_flux
 
 TOKENS, WIDTH, POOLED = 4, 64, 32
 
@@ -43,31 +44,8 @@ def to_pictures(latents: Tensor) -> Tensor:
 
 def new_model() -> torch.nn.Module:
     """ComfyUI's FLUX, small, with seeded weights."""
-    import comfy.ldm.flux.model
-    import comfy.ops
-
     torch.manual_seed(0)
-    model: torch.nn.Module = comfy.ldm.flux.model.Flux(
-        image_model="flux",
-        in_channels=16,
-        out_channels=16,
-        patch_size=2,
-        vec_in_dim=POOLED,
-        context_in_dim=WIDTH,
-        hidden_size=128,
-        mlp_ratio=4.0,
-        num_heads=1,
-        depth=1,
-        depth_single_blocks=2,
-        axes_dim=[16, 56, 56],
-        theta=10000,
-        qkv_bias=True,
-        guidance_embed=True,
-        txt_ids_dims=[],
-        dtype=torch.float32,
-        device="cpu",
-        operations=comfy.ops.manual_cast,
-    )
+    model = small_flux(128, WIDTH, POOLED)
     for name, value in model.named_parameters():
         if value.ndim > 1:
             torch.nn.init.xavier_uniform_(value)
