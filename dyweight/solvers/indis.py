@@ -113,7 +113,9 @@ class Indis(nn.Module):
         ratio = 1 + LARGEST_SHIFT * torch.tanh(shifts / 2)
         gamma = 1 + LARGEST_SCALE * torch.tanh(scales / 2)
         gains = plan.gains * (gamma / ratio).unsqueeze(-2)
-        return replace(plan, query_sigmas=plan.query_sigmas * ratio, gains=gains, history=self.order)
+        # On another schedule a gain may stand that is rounded to 0 on the base schedule.
+        history = max(self.order, plan.detach().history or 1)
+        return replace(plan, query_sigmas=plan.query_sigmas * ratio, gains=gains, history=history)
 
     def _check_same_end(self, base: Tensor) -> None:
         """Solvers with two calls a step leave one out in a step to 0, and phi speaks of a fixed number of calls."""

@@ -274,3 +274,14 @@ def test_the_random_state_of_the_caller_stays(family):
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(first.phi.middle[1].weight, second.phi.middle[1].weight)
     assert not torch.equal(first.phi.middle[1].weight, other.phi.middle[1].weight)
+
+
+@pytest.mark.parametrize("steps", [50, 100])
+def test_many_steps_of_a_base_solver_whose_gains_fade_to_nothing(steps):
+    """A gain of unipc that is rounded to 0 on the base schedule may stand on a sample's own."""
+    solver = Indis(known_schedules.polynomial(steps), SHAPE, WIDTH, "unipc").requires_grad_(False)
+    torch.manual_seed(1)
+    torch.nn.init.normal_(solver.phi.leave.bias, std=2.0)
+    noise, condition = inputs(solver)
+    plan = solver.plan(noise=noise, condition=condition)
+    assert plan.batch == 4 and plan.rows == steps
