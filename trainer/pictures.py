@@ -37,7 +37,7 @@ LOG_RATIO, MOST_NUMBERS = 50, 15
 
 _NOTE: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": SMALL}
 _PANEL: dict[str, Any] = {"loc": "left", "fontsize": TEXT, "color": INK}
-_LEGEND: dict[str, Any] = {"frameon": False, "fontsize": SMALL, "labelcolor": INK, "borderaxespad": 0.2}
+LEGEND: dict[str, Any] = {"frameon": False, "fontsize": SMALL, "labelcolor": INK, "borderaxespad": 0.2}
 """Legends stand above or beside the axes, where they cover no data."""
 
 PathLike = str | Path
@@ -70,7 +70,7 @@ def convergence(history: Sequence[Progress], path: PathLike, title: str = "") ->
     _log_axis(axes, min(errors, default=1), 1.3 * max(errors, default=1))
     axes.set(xlim=(0, None), xlabel="network calls (forward-equivalents)", ylabel="error")
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 0.98), **_LEGEND)
+    axes.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 0.98), **LEGEND)
     write(figure, path)
 
 
@@ -149,7 +149,7 @@ def _draw_schedule(axes: Any, solver: DyWeight | FreeTable) -> None:
     axes.plot(states, plan.sigmas, "-o", color=WARM, lw=1.8, ms=4.5, label="shifted")
     axes.plot(asked, plan.query_sigmas[asked.start :], "x", color=INK, ms=7, label="asked at")
     axes.set_title("noise level", **_PANEL)
-    axes.legend(ncols=3, loc="lower right", bbox_to_anchor=(1, 0.98), **_LEGEND)
+    axes.legend(ncols=3, loc="lower right", bbox_to_anchor=(1, 0.98), **LEGEND)
 
 
 def error_over_steps(
@@ -183,7 +183,7 @@ def error_over_steps(
     axes.plot([*learned], [*learned.values()], "-o", color=WARM, lw=1.2, ms=9, mec="white", zorder=4, label=label)
     axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
     axes.set(xlim=(left, right), xlabel="network calls (NFE)", ylabel="endpoint error")
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), reverse=True, **_LEGEND)
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), reverse=True, **LEGEND)
     write(figure, path)
 
 

@@ -8,7 +8,6 @@ to the table made the difference, not what can be reached.
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +32,7 @@ TIME: Cases = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    options = parse(STUDY, __doc__, arguments, MODELS)
-    if options.quick and options.models == MODELS:
-        options = replace(options, models=("digits",))
+    options = parse(STUDY, __doc__, arguments, MODELS, quick_models=("digits",))
     timed(lambda: study(options))
     return 0
 

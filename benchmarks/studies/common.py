@@ -54,9 +54,17 @@ class Options:
 
 
 def parse(
-    study: str, description: str | None, arguments: Sequence[str] | None, models: Sequence[str] = (), seeds: int = 3
+    study: str,
+    description: str | None,
+    arguments: Sequence[str] | None,
+    models: Sequence[str] = (),
+    quick_models: Sequence[str] = (),
+    seeds: int = 3,
 ) -> Options:
-    """The options of a study's command line. models: the default ones, none where the study has no model."""
+    """The options of a study's command line.
+
+    models: the default ones, none where the study has no model. quick_models: the default ones of `--quick`.
+    """
     parser = argparse.ArgumentParser(
         prog=f"python -m benchmarks {study}",
         description=description,
@@ -66,10 +74,11 @@ def parse(
     parser.add_argument("--seeds", type=int, nargs="+", help=f"by default 0 to {seeds - 1}, with --quick 0")
     parser.add_argument("--out", type=Path, help="folder for the figure and the numbers")
     if models:
-        parser.add_argument("--models", nargs="+", default=list(models), help=f"by default {' '.join(models)}")
+        parser.add_argument("--models", nargs="+", help=f"by default {' '.join(models)}")
     given = parser.parse_args(arguments)
     chosen = given.seeds or ([0] if given.quick else range(seeds))
-    return Options(given.quick, tuple(chosen), given.out, tuple(getattr(given, "models", ())))
+    default = quick_models if given.quick and quick_models else models
+    return Options(given.quick, tuple(chosen), given.out, tuple(getattr(given, "models", None) or default))
 
 
 class Bench:
@@ -129,6 +138,12 @@ def spread(values: Sequence[float], digits: int = 5) -> str:
     """`mean (smallest to largest)`."""
     mean = f"{statistics.mean(values):.{digits}f}"
     return mean if len(values) == 1 else f"{mean} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def significant(values: Sequence[float]) -> str:
+    """`mean (smallest to largest)` with three digits that count, for errors that span decades."""
+    mean = f"{statistics.mean(values):.3g}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.3g} to {max(values):.3g})"
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

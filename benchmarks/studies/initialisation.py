@@ -6,7 +6,6 @@ the others. Errors are relative endpoint errors on unseen samples. The teacher a
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,9 +28,7 @@ SCHEDULES: Mapping[str, Mapping[str, str | None]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    options = parse(STUDY, __doc__, arguments, MODELS)
-    if options.quick and options.models == MODELS:
-        options = replace(options, models=("digits",))
+    options = parse(STUDY, __doc__, arguments, MODELS, quick_models=("digits",))
     timed(lambda: study(options))
     return 0
 

@@ -29,7 +29,7 @@ TEACHER_ORDER, TEACHER_STEPS = 4, 100
 SHOWN_STEPS, SHOWN_DEGREE, READING_STEPS = 10, 20, 12
 """What the figure holds fixed, and where the other reading of A's entries is tried."""
 VARIANTS = ("standard", "optimised")
-_LEGEND: dict[str, Any] = {"frameon": False, "fontsize": SMALL, "labelcolor": INK}
+LEGEND: dict[str, Any] = {"frameon": False, "fontsize": SMALL, "labelcolor": INK}
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,7 @@ def draw(grid: Grid, found: Sequence[Errors], folder: Path) -> None:
     _over_degree(axes[0, 0], grid, means, steps)
     _over_steps(axes[0, 1], grid, means, SHOWN_DEGREE)
     axes[0, 0].set_ylabel("relative error at t = 1", fontsize=TEXT)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=5, loc="outside lower left", **_LEGEND)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=5, loc="outside lower left", **LEGEND)
     write(figure, folder / "numerical.png")
     rows = -(-len(grid.steps) // 4) + -(-len(grid.degrees) // 4)
     figure, axes = panels("Classical (dashed) and optimised (solid) weights: the whole grid", [1.8] * rows, 4)

@@ -51,12 +51,12 @@ Maker = Callable[[int], Plan]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = parse("rivals", __doc__, arguments, MODELS)
+    options = parse("rivals", __doc__, arguments, MODELS, quick_models=MODELS[:1])
     numbers = _earlier(options.out)
     why = "--quick has no time for them" if options.quick else comfy_samplers.missing()
     if why is not None:
         print(f"ComfyUI's own samplers are left out: {why}")
-    for model in options.models[:1] if options.quick else options.models:
+    for model in options.models:
         if model == "tiny-flux" and why is not None:
             print(f"{model} is left out: it needs ComfyUI")
             continue

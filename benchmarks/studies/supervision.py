@@ -7,7 +7,7 @@ two points of the student's base schedule. Errors are relative endpoint errors o
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
@@ -20,9 +20,9 @@ from trainer.fit.adam import Adam, AdamSettings, default_learning_rate
 from trainer.losses import EndpointLoss
 from trainer.targets import Pairs, Targets, Teacher, default_cache
 
-from .common import Bench, Options, parse, print_table, read_numbers, timed, write_numbers
+from .common import Bench, Options, parse, print_table, read_numbers, significant, timed, write_numbers
 from .paths import PathAdam, TeacherPaths, Times, states_of
-from .variants import ANALYTIC_FIRST_STEP, figure, print_errors, significant, steps_of, with_handcrafted
+from .variants import ANALYTIC_FIRST_STEP, figure, print_errors, steps_of, with_handcrafted
 
 STUDY = "supervision"
 MODELS = ("digits", "gmm", "shapes")
@@ -47,9 +47,7 @@ QUICK = Sizes((3,), 64)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    options = parse(STUDY, __doc__, arguments, MODELS)
-    if options.quick and options.models == MODELS:
-        options = replace(options, models=("digits",))
+    options = parse(STUDY, __doc__, arguments, MODELS, quick_models=("digits",))
     timed(lambda: study(options))
     return 0
 

@@ -8,14 +8,14 @@ otherwise and the convergence, which is that of the fit itself: against its own 
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainer.pictures import _LEGEND, COOL, MUTED, SMALL, TEXT, WARM, write
+from trainer.pictures import COOL, LEGEND, MUTED, SMALL, TEXT, WARM, write
 from trainer.targets import Teacher
 
-from .common import SAMPLES, Bench, Options, parse, print_table, read_numbers, timed, write_numbers
+from .common import SAMPLES, Bench, Options, parse, print_table, read_numbers, significant, timed, write_numbers
 from .panels import draw_range, log_scale, panels
 
 STUDY = "teachers"
@@ -71,9 +71,7 @@ QUICK = Sizes((3,), ("ipndm:10", "ipndm:35"), (32, 64), (32,), (8, 16), 160, 16,
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    options = parse(STUDY, __doc__, arguments, ("digits", "gmm", "shapes"))
-    if options.quick and options.models == ("digits", "gmm", "shapes"):
-        options = replace(options, models=("digits",))
+    options = parse(STUDY, __doc__, arguments, ("digits", "gmm", "shapes"), quick_models=("digits",))
     timed(lambda: study(options))
     return 0
 
@@ -158,7 +156,13 @@ def print_tables(model: str, numbers: dict[str, Any]) -> None:
         header,
         (
             [
-                *(steps, name, shown([row["teacher"]]), shown(row["students"]), shown(row["against itself"])),
+                *(
+                    steps,
+                    name,
+                    significant([row["teacher"]]),
+                    significant(row["students"]),
+                    significant(row["against itself"]),
+                ),
                 f"{best[steps][0]} {best[steps][1]:.3g}",
             ]
             for steps, rows in numbers["teachers"].items()
@@ -170,7 +174,7 @@ def print_tables(model: str, numbers: dict[str, Any]) -> None:
         ["method", "training pairs", "validation pairs", "error", "of the best handcrafted"],
         (
             [
-                *(method, f"{int(count):,}", row["validation pairs"], shown(row["errors"])),
+                *(method, f"{int(count):,}", row["validation pairs"], significant(row["errors"])),
                 f"{statistics.mean(row['errors']) / best[f'{STEPS}'][1]:.3f}",
             ]
             for method, rows in numbers["pairs"].items()
@@ -182,14 +186,8 @@ def print_tables(model: str, numbers: dict[str, Any]) -> None:
     points = sorted({0, 1, 2, len(seen) // 5, len(seen) // 2, len(seen) - 1} & set(range(len(seen))))
     print_table(
         ["start", *(f"{seen[i]:,}" for i in points)],
-        ([name, *(shown(row["validation"][i]) for i in points)] for name, row in numbers["convergence"].items()),
+        ([name, *(significant(row["validation"][i]) for i in points)] for name, row in numbers["convergence"].items()),
     )
-
-
-def shown(values: Sequence[float]) -> str:
-    """`mean (smallest to largest)` with three digits that count: the errors of this study span four decades."""
-    mean = f"{statistics.mean(values):.3g}"
-    return mean if len(values) == 1 else f"{mean} ({min(values):.3g} to {max(values):.3g})"
 
 
 def figure(numbers: dict[str, Any], path: Path) -> None:
@@ -212,7 +210,7 @@ def figure(numbers: dict[str, Any], path: Path) -> None:
         (("", "endpoint error"), (f"training pairs ({STEPS} steps)", "endpoint error"), ("pairs seen", "error"))
     ):
         axes[row, 0].set_ylabel(beside, fontsize=SMALL)
-        legend = axes[row, 0].legend(loc="lower left", bbox_to_anchor=(-0.1, 1.0), ncols=4, **_LEGEND)
+        legend = axes[row, 0].legend(loc="lower left", bbox_to_anchor=(-0.1, 1.0), ncols=4, **LEGEND)
         legend.set_in_layout(False)  # it is wider than its axes; the titles keep its room free
         for one in axes[row]:
             one.set_xlabel(below, fontsize=SMALL)

@@ -25,7 +25,7 @@ from trainer.losses import EndpointLoss
 from trainer.pictures import COOL, INK, SMALL, TEXT, WARM, write
 from trainer.targets import Block, Pairs, Targets, Teacher, default_cache
 
-from .common import Bench, Options, parse, print_table, timed, write_numbers
+from .common import Bench, Options, parse, print_table, significant, timed, write_numbers
 from .panels import log_scale, panels
 from .watched import Record, WatchedAdam, slopes
 
@@ -147,24 +147,18 @@ def print_model(bench: Bench, found: dict[str, list[Summary]]) -> None:
             mean, spread, low, high = zip(*(fit.deviations[state] for fit in fits), strict=True)
             sigma = f"{float(bench.checkpoint.schedule(STEPS)[state]):.3g}"
             middle = f"{statistics.mean(low):.3f} to {statistics.mean(high):.3f}"
-            rows.append([f"{state}, sigma {sigma}", name, shown(mean), shown(spread), middle])
+            rows.append([f"{state}, sigma {sigma}", name, significant(mean), significant(spread), middle])
     print_table(["state", "", "mean", "standard deviation", "5 % to 95 %"], rows)
     print(f"\n{bench.model}: losses\n")
     rows = [
         [
             name,
-            *(shown([getattr(fit, part) for fit in fits]) for part in ("loss", "held_out", "jitter")),
+            *(significant([getattr(fit, part) for fit in fits]) for part in ("loss", "held_out", "jitter")),
             ", ".join("never" if fit.halved is None else str(fit.halved) for fit in fits),
         ]
         for name, fits in found.items()
     ]
     print_table(["", "training, last fifth", "held out, last fifth", "jitter", "halved after"], rows)
-
-
-def shown(values: Sequence[float]) -> str:
-    """`mean (smallest to largest)`, three digits that count."""
-    mean = f"{statistics.mean(values):.3g}"
-    return mean if len(values) == 1 else f"{mean} ({min(values):.3g} to {max(values):.3g})"
 
 
 def draw(numbers: dict[str, Any], path: Path) -> None:

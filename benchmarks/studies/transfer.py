@@ -8,7 +8,6 @@ are relative endpoint errors on unseen samples of the model that is sampled.
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from dyweight import Plan, Solver
@@ -59,9 +58,7 @@ Errors = list[float | None]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    options = parse(STUDY, __doc__, arguments, MODELS)
-    if options.quick and options.models == MODELS:
-        options = replace(options, models=QUICK_MODELS)
+    options = parse(STUDY, __doc__, arguments, MODELS, quick_models=QUICK_MODELS)
     timed(lambda: study(options))
     return 0
 

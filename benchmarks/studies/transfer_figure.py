@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.colors import LogNorm
 
-from trainer.pictures import _LEGEND, COOL, DIVERGING, INK, MUTED, SMALL, WARM, write
+from trainer.pictures import COOL, DIVERGING, INK, LEGEND, MUTED, SMALL, WARM, write
 
 from .panels import log_scale, panels
 
@@ -82,4 +82,4 @@ def _draw_variants(axes: Any, variants: Mapping[str, Any]) -> None:
     log_scale(axes)
     axes.set_ylabel("a small FLUX: error", fontsize=SMALL)
     axes.tick_params(color=MUTED)
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, **_LEGEND)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, **LEGEND)

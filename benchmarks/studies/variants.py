@@ -8,10 +8,10 @@ from typing import Any
 
 from matplotlib.ticker import LogLocator, NullLocator
 
-from trainer.pictures import _LEGEND, COOL, INK, SMALL, WARM, write
+from trainer.pictures import COOL, INK, LEGEND, SMALL, WARM, write
 from trainer.report import Distillation
 
-from .common import Bench, print_table
+from .common import Bench, print_table, significant
 from .panels import panels
 
 Cases = Mapping[str, Mapping[str, Any]]
@@ -81,12 +81,6 @@ def steps_of(model: str, calls: int) -> int:
     return calls + int(model in ANALYTIC_FIRST_STEP)
 
 
-def significant(values: Sequence[float]) -> str:
-    """`mean (smallest to largest)` with three digits that count: errors span four decades."""
-    mean = f"{statistics.mean(values):.3g}"
-    return mean if len(values) == 1 else f"{mean} ({min(values):.3g} to {max(values):.3g})"
-
-
 def with_handcrafted(errors: Errors, handcrafted: Mapping[str, tuple[str, float]]) -> Errors:
     """The same with the best handcrafted solver before each method's variants, for a figure."""
     best = {calls: [error] for calls, (_, error) in handcrafted.items()}
@@ -126,7 +120,7 @@ def figure(title: str, columns: Mapping[str, Errors], references: Sequence[str],
             one.set_xticklabels([])
     _same_limits([one for one in axes.flat if one.get_visible()])
     drawn.supylabel("error as a multiple of the line's", fontsize=SMALL, color=INK)
-    drawn.legend(handles.values(), handles.keys(), loc="upper right", ncols=3, **_LEGEND)
+    drawn.legend(handles.values(), handles.keys(), loc="upper right", ncols=3, **LEGEND)
     write(drawn, path)
 
 
