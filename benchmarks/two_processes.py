@@ -18,7 +18,7 @@ from pathlib import Path
 from .studies.common import MODELS, ROOT
 
 LIMIT = 1.6
-TORCHRUN = ["torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1", "--master-port=0"]
+TORCHRUN = ["torch.distributed.run", "--nproc-per-node=2", "--standalone"]
 SETTINGS = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests/comfy/standins")))}
 
 
