@@ -32,7 +32,7 @@ def speaking(
         solver = pack.dyweight.InstanceDyWeight(base, **settings)
     leave, generator = solver.phi.leave, torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        leave.weight.copy_(loud * torch.randn(leave.weight.shape, generator=generator))
+        leave.weight.copy_(loud * 1.75 * torch.randn(leave.weight.shape, generator=generator))
         leave.bias.copy_(loud * 0.3 * torch.randn(leave.bias.shape, generator=generator))
     return solver.requires_grad_(False)
 
