@@ -118,6 +118,11 @@ def select(name: str) -> Any:
     return call("KSamplerSelect", sampler_name=name)
 
 
+def answer_with(model: Any, network: Any) -> None:
+    """Put network(x, sigma) -> denoised in the place of the model's own, below all that ComfyUI does around it."""
+    model.add_object_patch("_apply_model", lambda x, sigma, *args, **conds: network(x, sigma))
+
+
 def textbook(solver: Any) -> Any:
     """SAMPLER that runs the recursion of the papers line by line, with its own history and its own times."""
     import comfy.samplers
