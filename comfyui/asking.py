@@ -13,9 +13,9 @@ _KEY = "dyweight"
 class TimeScaling:
     """An APPLY_MODEL wrapper: the network is asked at another noise level than everything around it is shown.
 
-    The paper multiplies the time that the network is fed (DyWeight, equation 9), and nothing else. So conditions, ranges,
-    masks, ControlNets, caches and guidance see the level of the state. Where something between the sampler and the
-    network changes that level, the level asked at changes by the same factor.
+    The paper multiplies the time that the network is fed (DyWeight, equation 9), and nothing else. So conditions,
+    ranges, masks, ControlNets, caches and guidance see the level of the state. Where something between the sampler and
+    the network changes that level, the level asked at changes by the same factor.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,9 @@ class TimeScaling:
         transformer.update(wrappers=wrappers, sample_sigmas=sample_sigmas)
         return {**model_options, "transformer_options": transformer}
 
-    def __call__(self, apply_model: Callable[..., Tensor], x: Tensor, sigma: Tensor, *args: Any, **conds: Any) -> Tensor:
+    def __call__(
+        self, apply_model: Callable[..., Tensor], x: Tensor, sigma: Tensor, *args: Any, **conds: Any
+    ) -> Tensor:
         """Raises ValueError where levels differ by sample and the batch is not a multiple of the samples."""
         state, query = (level.to(sigma.device) for level in (self._state, self._query))
         if len(sigma) != len(state):  # the prompts of a batch come one after the other, each with all samples
@@ -46,7 +48,8 @@ class TimeScaling:
                     f"{len(sigma)} samples in one call, but the solver has noise levels for {len(state)}: sample them "
                     "one by one, or with a solver that gives all samples one schedule"
                 )
-            state, query = (level[torch.arange(len(sigma), device=sigma.device) % len(level)] for level in (state, query))
+            sample = torch.arange(len(sigma), device=sigma.device) % len(state)
+            state, query = state[sample], query[sample]
         # not sigma * query / state, which would be an ulp off where nobody changed sigma
         return apply_model(x, query + (sigma - state) * (query / state), *args, **conds)
 

@@ -18,7 +18,8 @@ _PREDICTIONS = {
 
 def prediction_type(model_sampling: Any) -> str | None:
     """What the network predicts and how noise is mixed in, from ComfyUI's model-sampling classes; None for others."""
-    return next((_PREDICTIONS[kind.__name__] for kind in type(model_sampling).__mro__ if kind.__name__ in _PREDICTIONS), None)
+    kinds = (kind.__name__ for kind in type(model_sampling).__mro__)
+    return next((_PREDICTIONS[kind] for kind in kinds if kind in _PREDICTIONS), None)
 
 
 def noise_scale(model_sampling: Any) -> float:

@@ -19,7 +19,7 @@ class Hidden:
     """[B, ...] what an inpainting mask keeps."""
 
 
-def hidden(model: Any, kind: type) -> Hidden:
+def hidden(model: Any, kind: Any) -> Hidden:
     """A sampler that wraps this one hands over a plain function without the noise and the latent.
 
     They are then found with the model of a caller: the nearest one that ComfyUI made for the same guider.

@@ -34,7 +34,7 @@ def endpoint(network: Network, block: Block, sampler: Sampler) -> Tensor:
     """Where a sampler takes a block's noise, without gradients."""
     with torch.inference_mode():
         plan = plan_for(sampler, network, block)
-        denoise = network.bound(block.cond, block.first, int(plan.analytic_first_step))
+        denoise = network.bound(block.cond, block.first, plan=plan)
         return dyweight.sample(denoise, block.noise, plan)
 
 

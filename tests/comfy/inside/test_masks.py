@@ -2,7 +2,18 @@
 
 import pytest
 import torch
-from sampling_tools import advanced, answer_with, call, custom, difference, latent, model, random_solver, select, sigmas_of
+from sampling_tools import (
+    advanced,
+    answer_with,
+    call,
+    custom,
+    difference,
+    latent,
+    model,
+    random_solver,
+    select,
+    sigmas_of,
+)
 
 ROUNDING = 2e-6
 FAMILIES = ("flux", "sd3", "sd15", "wan")

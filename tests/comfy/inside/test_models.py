@@ -3,7 +3,19 @@
 import pytest
 import tiny_models
 import torch
-from sampling_tools import FAMILIES, advanced, answer_with, call, custom, difference, guided, model, random_solver, select, sigmas_of
+from sampling_tools import (
+    FAMILIES,
+    advanced,
+    answer_with,
+    call,
+    custom,
+    difference,
+    guided,
+    model,
+    random_solver,
+    select,
+    sigmas_of,
+)
 from sampling_tools import textbook as textbook_of
 
 ROUNDING = 2e-6

@@ -6,7 +6,19 @@ import pytest
 import tiny_models
 import torch
 from sample_solvers import KINDS, STEPS, for_model, speaking
-from sampling_tools import FAMILIES, advanced, answer_with, call, custom, difference, guided, latent, model, select, sigmas_of
+from sampling_tools import (
+    FAMILIES,
+    advanced,
+    answer_with,
+    call,
+    custom,
+    difference,
+    guided,
+    latent,
+    model,
+    select,
+    sigmas_of,
+)
 
 ROUNDING = 5e-6
 each_kind = pytest.mark.parametrize("kind", KINDS)
