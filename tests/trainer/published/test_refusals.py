@@ -8,6 +8,7 @@ import random
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 
 import pytest
@@ -139,19 +140,31 @@ def test_a_zip_that_is_no_flux_file_is_named(refused, content, message):
 
 DEEP = b")" + pickle.TUPLE1 * 900_000
 WIDE = b")" + b"".join(b"q%cK\x00h%c\x87" % (n, n) for n in range(60))
+STORED = torch.ones(50_000)._typed_storage().__reduce__()[1][0]
+LOAD = b"ctorch.storage\n_load_from_bytes\nq\x01B" + struct.pack("<I", len(STORED)) + STORED + b"q\x00\x85R"
+VIEW = b"ctorch._utils\n_rebuild_tensor_v2\n(" + LOAD + b"K\x00" + b"J\x00\x00\x10\x00" * 2 + b"\x86K\x00K\x00\x86tR"
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        pytest.param(b"\x80\x04}" + DEEP + b"K\x00s.", "plain keys", id="a key nested without end"),
-        pytest.param(b"\x80\x04}" + WIDE + b"K\x00s.", "plain keys", id="a key that takes forever to hash"),
-        pytest.param(b"\x80\x04r\xff\xff\xff\x7f.", "damaged", id="a memo of 2**31 places"),
-        pytest.param(b"\x80\x04B\xff\xff\xff\x7fa.", "damaged", id="bytes that are not there"),
+        pytest.param(b"}" + DEEP + b"K\x00s.", "plain keys", id="a key nested without end"),
+        pytest.param(b"}" + WIDE + b"K\x00s.", "plain keys", id="a key that takes forever to hash"),
+        pytest.param(b"Nr\xff\xff\xff\x3f0.", "POP", id="a memo of 2**30 places"),
+        pytest.param(b"B\xff\xff\xff\x7fa.", "damaged", id="bytes that are not there"),
+        pytest.param(
+            b"(" + LOAD + b"h\x01h\x00\x85R" * 1000 + b"t.", "more bytes than the file", id="bytes again and again"
+        ),
+        pytest.param(VIEW + b".", "more numbers than its file", id="a view of 2**40 numbers"),
     ],
 )
 def test_a_small_file_can_not_ask_for_much(refused, content, message):
-    refused(content, message)
+    tracemalloc.start()
+    try:
+        refused(b"\x80\x04" + content, message)
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.fixture(scope="module")
