@@ -1,8 +1,8 @@
 """Pickles of plain data and tensors, read as data: the standard library's unpickler with two closed lists.
 
-No name in a pickle is imported, and only the opcodes and names of the lists are followed. Nothing made by them takes
-more memory than a few times the file's: a tensor is a view of its bytes, and the keys of dictionaries are plain, since
-the hash of nested tuples can take forever.
+No name in a pickle is imported, and only the opcodes and names of the lists are followed. This is the one in Python:
+the one in C takes gigabytes for a memo of many places, and ends the process over a key of a dictionary that is nested
+deep. Here nothing takes more memory than a few times the file's, a tensor is a view of its bytes, and keys are plain.
 """
 
 import io
