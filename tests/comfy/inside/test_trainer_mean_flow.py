@@ -51,7 +51,7 @@ def test_the_trainer_and_the_nodes_end_at_the_same_latent_and_tell_the_same_leve
 
 
 def test_where_memory_ends_each_part_of_a_batch_is_asked_at_its_own_levels(pack, trainer, tmp_path, monkeypatch):  # noqa: F811
-    """Half a batch has half of the levels. Not with mean flow: ComfyUI tells a batch the next level of its first sample."""
+    """Not with mean flow: ComfyUI tells a batch the next level of its first sample."""
     from trainer.compare.endpoint_error import endpoint
     from trainer.pairs.pairs import Block
     from trainer.run.network import Network
