@@ -133,7 +133,7 @@ def _prepared(options: DistillOptions, cluster: Cluster) -> tuple[Solver, Pairs]
     cache = writable_folder("--cache", options.cache or default_cache()) if options.keep_targets else None
     teacher = Teacher.parse(options.teacher)
     targets = Targets(network, teacher, options.seed, options.batch_size, cache, cluster)
-    own = {"resume": options.resume, "fingerprint": getattr(network.checkpoint, "fingerprint", None)}
+    own = {"resume": options.resume, "fingerprint": network.checkpoint.fingerprint}
     told = comparable(asdict(options)) | own
     cluster.agree({name: str(value) for name, value in told.items()})
     solver = new_solver(options, network)
@@ -154,11 +154,11 @@ def provenance(
     checkpoint = network.checkpoint
     return {
         "model": Path(options.ckpt).name,
-        "model_family": getattr(checkpoint, "model_family", None),
+        "model_family": checkpoint.model_family,
         "fingerprint": pairs.targets.fingerprint,
-        "prediction_type": getattr(checkpoint, "prediction_type", None),
-        "shift": getattr(checkpoint, "shift", None),
-        "guidance": getattr(checkpoint, "guidance", None),
+        "prediction_type": checkpoint.prediction_type,
+        "shift": checkpoint.shift,
+        "guidance": checkpoint.guidance,
         "shape": list(checkpoint.shape),
         "teacher": options.teacher,
         "method": options.method,
@@ -174,7 +174,7 @@ def provenance(
             "python": platform.python_version(),
         },
         "date": date,
-        **getattr(checkpoint, "made_for", {}),
+        **checkpoint.made_for,
     }
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..checkpoints.protocol import Checkpoint
+from ..checkpoints.protocol import FullCheckpoint
 from ..run.errors import TrainerError
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Inception(torch.nn.Module):
         return pooled.flatten(1)
 
 
-def loss_features(loss: LossName, checkpoint: Checkpoint, deviation: Callable[[], float]) -> Features:
+def loss_features(loss: LossName, checkpoint: FullCheckpoint, deviation: Callable[[], float]) -> Features:
     """What a loss compares. deviation: of the targets, for losses of the latent. Raises TrainerError."""
     if loss in ("lpips", "inception"):
         return picture_features(loss, checkpoint)
@@ -139,7 +139,7 @@ def loss_features(loss: LossName, checkpoint: Checkpoint, deviation: Callable[[]
     return Own(own)
 
 
-def picture_features(loss: LossName, checkpoint: Checkpoint) -> Features:
+def picture_features(loss: LossName, checkpoint: FullCheckpoint) -> Features:
     """What `--loss lpips` and `--loss inception` compare. Raises TrainerError with what to install or to give."""
     images = getattr(checkpoint, "images", None)
     if images is None:

@@ -1,16 +1,17 @@
 """The options of a ComfyUI checkpoint; the command lines of the trainer inherit them."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
 from ..run.errors import TrainerError
+from .parse import flag
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComfyOptions:
-    """How ComfyUI loads and samples the checkpoint; for other checkpoints without effect."""
+    """How ComfyUI loads and samples the checkpoint."""
 
     comfyui: Path | None = None
     """ComfyUI's folder; by default COMFYUI_PATH, the one the pack is installed in, or ~/comfy/ComfyUI"""
@@ -60,6 +61,10 @@ class ComfyOptions:
             self.lora_strength(lora)
         if self.prompts is not None and self.conditioning is not None:
             raise TrainerError("--prompts and --conditioning: give one of them")
+
+    def of_comfyui(self) -> list[str]:
+        """The options of this class that are not at their defaults."""
+        return [flag(field.name) for field in fields(ComfyOptions) if getattr(self, field.name) != field.default]
 
     @staticmethod
     def lora_strength(text: str) -> tuple[str, float]:

@@ -150,15 +150,15 @@ def derived_seed(*parts: object) -> int:
 def fingerprint(network: Network) -> str:
     """What tells one model from another: its own `fingerprint`, or a hash of what it answers to a fixed question."""
     checkpoint = network.checkpoint
-    own = getattr(checkpoint, "fingerprint", None)
-    if isinstance(own, str):
-        return own
+    if checkpoint.fingerprint is not None:
+        return checkpoint.fingerprint
     answers, sigmas = [], checkpoint.schedule(2)
     for seed in range(4):
         noise, cond = checkpoint.draw(torch.Generator().manual_seed(seed), 1)
         with torch.inference_mode():
             answers += [network.bound(cond)(noise, sigmas[i].to(noise).expand(1)) for i in range(2)]
-    return "answers-" + hashlib.sha256("".join(map(digest, answers)).encode()).hexdigest()[:16]
+    checkpoint.fingerprint = "answers-" + hashlib.sha256("".join(map(digest, answers)).encode()).hexdigest()[:16]
+    return checkpoint.fingerprint
 
 
 def _digests(noise: Tensor, cond: Any) -> dict[str, str] | None:

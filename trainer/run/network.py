@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint as recompute
 
-from ..checkpoints.protocol import Checkpoint
+from ..checkpoints.protocol import Checkpoint, FullCheckpoint, full
 from .errors import CheckpointError, NonFiniteError
 
 
 class Network:
     """Counts network calls by sample, forward and backward, and stops at the first value that is not finite."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self.checkpoint = checkpoint
+    def __init__(self, checkpoint: Checkpoint | FullCheckpoint) -> None:
+        self.checkpoint = full(checkpoint)
         self.forward = 0
         self.backward = 0
         self.on_calls: Callable[[int], object] | None = None
@@ -28,8 +28,12 @@ class Network:
 
     def condition(self, cond: Any) -> Tensor | None:
         """[B, width] of a condition, for solvers that read it; None where the checkpoint has none to tell."""
-        tell = getattr(self.checkpoint, "condition", None)
-        return None if tell is None or cond is None else tell(cond)
+        return self.checkpoint.condition(cond)
+
+    def count(self, calls: int) -> None:
+        """Forward calls that were made elsewhere."""
+        self.forward += calls
+        self._tell(calls)
 
     def bound(
         self, cond: Any, pair: int = 0, step: int = 0, who: str = "student", recomputed: bool = False
@@ -50,8 +54,7 @@ class Network:
             return denoised
 
         def call(x: Tensor, sigma: Tensor) -> Tensor:
-            self.forward += x.shape[0]
-            self._tell(x.shape[0])
+            self.count(x.shape[0])
             return self.checkpoint.denoise(x, sigma, cond)
 
         def count_backward(gradient: Tensor) -> None:

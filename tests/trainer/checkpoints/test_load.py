@@ -10,6 +10,7 @@ import torch
 
 from trainer.checkpoints.builtin.gmm import checkpoint
 from trainer.checkpoints.load import checked, load_checkpoint
+from trainer.checkpoints.protocol import full
 from trainer.run.errors import CheckpointError, TrainerError
 
 
@@ -152,6 +153,26 @@ def test_a_shape_that_is_none_is_a_clear_error(shape: Any) -> None:
         checked(wrong, "mine")
 
 
-def test_a_whole_checkpoint_passes_unchanged() -> None:
+def test_a_whole_checkpoint_tells_what_it_has_and_else_nothing() -> None:
     whole = changed()
-    assert checked(whole, "mine") is whole
+    found = checked(whole, "mine")
+    assert found.made is whole and found.name == "mine" and full(found) is found
+    assert found.images(torch.zeros(1, 2)) is found.captions(None) is found.condition(torch.ones(1)) is None
+    assert found.features is found.rivals is found.fingerprint is None and found.made_for == {}
+    told = checked(changed(shift=3.0, images=lambda x: x + 1, fingerprint="mine", made_for={"cfg": 2}), "mine")
+    assert (told.shift, told.fingerprint, told.made_for) == (3.0, "mine", {"cfg": 2})
+    assert torch.equal(told.images(torch.zeros(2)), torch.ones(2))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        lambda steps: torch.linspace(1, 0, 4),
+        lambda steps: torch.linspace(1, 0 if steps < 5 else 2, steps + 1),
+        lambda steps: torch.linspace(1, 0, steps + 1) if steps < 5 else int("five"),
+    ],
+    ids=["length", "rising", "ValueError"],
+)
+def test_a_schedule_that_is_wrong_for_more_steps_is_one_clear_line(schedule: Callable[[int], Any]) -> None:
+    with pytest.raises(CheckpointError, match=r"--ckpt mine: schedule\(5\)"):
+        checked(changed(schedule=schedule), "mine").schedule(5)
