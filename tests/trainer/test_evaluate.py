@@ -125,8 +125,12 @@ class TestComparison:
 
 @pytest.mark.parametrize(
     ("baselines", "said"),
-    [("eulr", "euler"), ("euler,dpmpp2m", "dpmpp_2m"), ("nothing", "unipc"), ("euler,,heun", "unipc"), ("", "unipc")]
-    + [
+    [
+        ("eulr", "euler"),
+        ("euler,dpmpp2m", "dpmpp_2m"),
+        ("nothing", "unipc"),
+        ("euler,,heun", "unipc"),
+        ("", "unipc"),
         ("ipndm:5", "1, 2, 3, 4"),
         ("euler:2", "orders of euler are 1"),
         ("ipndm:", "1, 2, 3, 4"),

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..checkpoints.protocol import FullCheckpoint
 from ..losses.features import in_colour
 from ..options.evaluate import EvaluateOptions
-from ..pairs.targets import Draw, Targets
+from ..pairs.targets import Draw, Split, Targets
 from ..run.errors import NonFiniteError, TrainerError
 from ..run.table import table
 from .endpoint_error import Sampler, endpoint
@@ -19,14 +19,14 @@ from .image_metrics import FID_FEATURES, Metrics, Shown
 
 TEACHER = "teacher"
 """The row of the fine teacher."""
-SPLIT = "pictures"
+SPLIT: Split = "pictures"
 """The samples are not those of the endpoint errors."""
 
 
 class PictureTargets(Targets):
     """Pairs of their own, in which numbered prompts come in turn, as published protocols have it."""
 
-    def draw(self, split: str, index: int) -> Draw:
+    def draw(self, split: Split, index: int) -> Draw:
         """One block, whose prompts go on where those of the block before ended."""
         drawn, prompts = super().draw(split, index), self.network.checkpoint.prompts
         if prompts is None:

@@ -71,11 +71,7 @@ def _free_table(options: DistillOptions, network: Network) -> FreeTable:
 
 
 def _instance_dyweight(options: DistillOptions, network: Network) -> InstanceDyWeight:
-    if options.start is None:
-        raise TrainerError(
-            "--instance-aware corrects a distilled DyWeight: make one with the same options but this one, then name "
-            "its file with --start"
-        )
+    assert options.start is not None  # the options see to it
     start = dyweight.load_solver(options.start)
     if not isinstance(start, DyWeight):
         raise TrainerError(

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -41,6 +41,10 @@ class Block(Draw):
     """[pairs, *shape]"""
 
 
+Split = Literal["train", "validation", "test", "evaluation", "pictures"]
+"""What pairs are for; each split draws its own."""
+
+
 class Targets:
     """The pairs of a run, block by block. A block depends on nothing but the checkpoint, teacher, seed and split."""
 
@@ -69,7 +73,7 @@ class Targets:
         """Blocks that hold so many pairs; the last is as large as the others."""
         return -(-pairs // self.batch)
 
-    def missing(self, split: str, blocks: int) -> int:
+    def missing(self, split: Split, blocks: int) -> int:
         """How many pairs of the first so many blocks the teacher has still to run, in all processes."""
         own = sum(not self._known(split, i) for i in self.own(blocks))
         return self.batch * round(self.cluster.total(own))
@@ -78,12 +82,12 @@ class Targets:
         """Which of the first so many blocks are this process's."""
         return range(self.cluster.rank, blocks, self.cluster.size)
 
-    def draw(self, split: str, index: int) -> Draw:
+    def draw(self, split: Split, index: int) -> Draw:
         """One block of a split, without the teacher's endpoint."""
         generator = torch.Generator().manual_seed(derived_seed(self.seed, split, index, self.batch))
         return Draw(index * self.batch, *self.network.checkpoint.draw(generator, self.batch))
 
-    def block(self, split: str, index: int) -> Block:
+    def block(self, split: Split, index: int) -> Block:
         """One block of a split (train, validation or test); the teacher runs if its endpoint is not kept."""
         drawn = self.draw(split, index)
         digests = _digests(drawn.noise, drawn.cond)
@@ -95,7 +99,7 @@ class Targets:
             self._store(split, index, digests, target)
         return self._complete(drawn, target)
 
-    def for_all(self, split: str, blocks: Iterable[int]) -> dict[int, Block]:
+    def for_all(self, split: Split, blocks: Iterable[int]) -> dict[int, Block]:
         """Blocks for every process: each makes the endpoints of its own and has those of the others from them."""
         own = {i: self.block(split, i) for i in blocks if self.cluster.mine(i)}
         targets: dict[int, Tensor] = {}
@@ -103,7 +107,7 @@ class Targets:
             targets |= made
         return {i: own[i] if i in own else self.complete(split, i, targets[i]) for i in targets}
 
-    def complete(self, split: str, index: int, target: Tensor) -> Block:
+    def complete(self, split: Split, index: int, target: Tensor) -> Block:
         """One block whose endpoint is known; where it lies does not matter."""
         return self._complete(self.draw(split, index), target)
 
@@ -111,14 +115,14 @@ class Targets:
     def _complete(drawn: Draw, target: Tensor) -> Block:
         return Block(drawn.first, drawn.noise, drawn.cond, target.to(drawn.noise.device).clone())
 
-    def _path(self, split: str, index: int) -> Path | None:
+    def _path(self, split: Split, index: int) -> Path | None:
         return self.folder / f"{split}-{index:06d}.safetensors" if self.folder else None
 
-    def _known(self, split: str, index: int) -> bool:
+    def _known(self, split: Split, index: int) -> bool:
         path = self._path(split, index)
         return path is not None and path.is_file()
 
-    def _read(self, split: str, index: int, digests: dict[str, str] | None) -> Tensor | None:
+    def _read(self, split: Split, index: int, digests: dict[str, str] | None) -> Tensor | None:
         path = self._path(split, index)
         if path is None or digests is None or not path.is_file():
             return None
@@ -130,7 +134,7 @@ class Targets:
             return None
         return target if fits else None
 
-    def _store(self, split: str, index: int, digests: dict[str, str] | None, target: Tensor) -> None:
+    def _store(self, split: Split, index: int, digests: dict[str, str] | None, target: Tensor) -> None:
         path = self._path(split, index)
         if path is not None and digests is not None:
             metadata = {**digests, "target": digest(target)}

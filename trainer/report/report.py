@@ -47,7 +47,9 @@ def distillation_report(options: DistillOptions, done: Distillation, network: Ne
     """Measure the new solver on pairs that the fit never saw, and write all of it into the folder `options.report`."""
     assert options.report is not None
     folder, solver = options.report, done.solver
-    blocks = [pairs.targets.block("test", i) for i in range(pairs.targets.block_count(options.report_pairs))]
+    # The first process alone reports, and has only its own blocks.
+    alone = pairs.cluster.size == 1
+    blocks = [*pairs.test] if alone else [pairs.targets.block("test", i) for i in range(pairs.test_blocks)]
     sampling_peak = _sampling_peak(network, blocks[0], solver)
     samplers: dict[str, Sampler] = {solver.family: solver, **handcrafted(network.checkpoint, solver.network_calls)}
     errors = errors_at_equal_calls(network, blocks, samplers)
