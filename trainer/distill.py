@@ -2,6 +2,7 @@
 
 import copy
 import datetime
+import importlib.util
 import math
 import os
 import platform
@@ -21,6 +22,7 @@ from .checkpoints.load import load_checkpoint
 from .compare.endpoint_error import endpoint_error, error_or_infinity
 from .fit import Fit
 from .fit.choose import make_fit
+from .fit.distillation import Distillation
 from .fit.new_solver import new_solver
 from .losses.features import Latent
 from .options.distill import DistillOptions
@@ -28,9 +30,9 @@ from .options.parse import parse
 from .pairs.pairs import Pairs, deviation
 from .pairs.targets import Targets, default_cache
 from .pairs.teacher import Teacher
-from .report.report import Distillation, distillation_report
 from .run.cluster import Cluster
 from .run.command import CallBar, run, writable_folder
+from .run.errors import TrainerError
 from .run.memory import peak_bytes, reset_peak
 from .run.network import Network
 from .run.resume import ResumeFile, comparable
@@ -84,6 +86,8 @@ def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
     untrained = copy.deepcopy(solver)
     file = ResumeFile(options.out, {**asdict(options), "fingerprint of the model": pairs.targets.fingerprint})
     begun = _resume(file, fit, network, cluster) if options.resume else None
+    if not options.resume and file.path.is_file() and cluster.first:
+        print(f"{file.path} is from an interrupted run; this one replaces it; --resume would go on with it")
 
     validating = pairs.validation_pairs * solver.network_calls
     after_fit = validating + 2 * pairs.test_pairs * solver.network_calls + pairs.expected_test_calls()
@@ -134,6 +138,8 @@ def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
             f"wrote {options.out}"
         )
         if options.report is not None:
+            from .report.report import distillation_report
+
             distillation_report(options, done, network, pairs)
             print(f"report and pictures are in {options.report}")
     return done
@@ -176,6 +182,10 @@ def _prepared(options: DistillOptions, cluster: Cluster) -> tuple[Solver, Pairs]
         writable_folder(f"--out {options.out}", options.out.parent)
         if options.report is not None:
             writable_folder("--report", options.report)
+            if importlib.util.find_spec("matplotlib") is None:
+                raise TrainerError(
+                    "--report draws pictures with matplotlib, which is not installed: pip install matplotlib"
+                )
     cache = writable_folder("--cache", options.cache or default_cache()) if options.keep_targets else None
     teacher = Teacher.parse(options.teacher)
     own = {"resume": options.resume, "fingerprint": network.checkpoint.fingerprint}

@@ -21,12 +21,12 @@ from trainer.checkpoints.protocol import FullCheckpoint
 from trainer.compare.endpoint_error import Sampler, endpoint_error
 from trainer.compare.handcrafted import handcrafted
 from trainer.distill import distill
+from trainer.fit.distillation import Distillation
 from trainer.losses.features import Latent
 from trainer.options.distill import DistillOptions
 from trainer.pairs.pairs import deviation
 from trainer.pairs.targets import Block, Targets, default_cache
 from trainer.pairs.teacher import Teacher
-from trainer.report.report import Distillation
 from trainer.run.network import Network
 from trainer.run.table import table
 

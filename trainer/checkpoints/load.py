@@ -18,7 +18,7 @@ from ..options.comfy import ComfyOptions
 from ..run.errors import CheckpointError
 from .builtin import digits, gmm, shapes
 from .comfy.checkpoint import ComfyCheckpoint
-from .comfy.installation import find_comfyui, find_model, start
+from .comfy.installation import AmbiguousError, find_comfyui, find_model, start
 from .protocol import Checkpoint, FullCheckpoint, describe
 
 BUILT_IN: dict[str, Callable[..., Checkpoint]] = {
@@ -37,6 +37,8 @@ def load_checkpoint(name: str, options: ComfyOptions | None = None, cache: Path 
     """
     options = options or ComfyOptions()
     before, _, after = name.rpartition(":")
+    if name.endswith(".py"):
+        raise CheckpointError(f"--ckpt {name}: name its callable too, as {name}:checkpoint")
     unlike_built_in = name and not before and not did_you_mean(name, tuple(BUILT_IN))
     if name not in BUILT_IN and (Path(name).is_file() or unlike_built_in):
         return checked(_from_comfyui(name, options, cache), name)
@@ -49,6 +51,8 @@ def load_checkpoint(name: str, options: ComfyOptions | None = None, cache: Path 
         if not after.isdecimal() or int(after) < 1:
             raise CheckpointError(f"--ckpt {name}: give gmm:DIMENSION, a whole number of 1 or more")
         return checked(gmm.checkpoint(int(after)), name)
+    if before and not after.isidentifier():
+        raise CheckpointError(f"--ckpt {name}: there is no such file")
     if not before or (before.startswith(".") and not before.endswith(".py")):
         raise CheckpointError(_unknown(name))
     module = _from_file(Path(before)) if before.endswith(".py") else _from_name(before)
@@ -84,8 +88,16 @@ def _from_comfyui(name: str, options: ComfyOptions, cache: Path | None) -> objec
     try:
         start(find_comfyui(options.comfyui))
         path = find_model(name)
+    except AmbiguousError:
+        raise
     except CheckpointError as error:
         raise CheckpointError(f"{_unknown(name)}. As the name of a ComfyUI checkpoint: {error}") from error
+    schedulers = tuple(importlib.import_module("comfy.samplers").SCHEDULER_NAMES)
+    if options.scheduler not in schedulers:
+        hint = did_you_mean(options.scheduler, schedulers)
+        raise CheckpointError(
+            f"--scheduler {options.scheduler}: {hint}ComfyUI without its packs has {', '.join(schedulers)}"
+        )
     return ComfyCheckpoint(path, options, cache)
 
 

@@ -17,6 +17,7 @@ import dyweight
 from dyweight.solver_file import write_whole
 
 from ..run.cluster import ALONE, Cluster
+from ..run.errors import TrainerError
 from ..run.network import Network
 from .digest import digest
 from .teacher import Teacher
@@ -41,6 +42,8 @@ class Block(Draw):
     """[pairs, *shape]"""
 
 
+FINGERPRINT_CALLS = 16
+"""Network calls that tell a model without a name of its own from others."""
 Split = Literal["train", "validation", "test", "evaluation", "pictures"]
 """What pairs are for; each split draws its own."""
 
@@ -138,7 +141,13 @@ class Targets:
         path = self._path(split, index)
         if path is not None and digests is not None:
             metadata = {**digests, "target": digest(target)}
-            write_whole(path, save({"target": target.cpu().contiguous()}, metadata))
+            try:
+                write_whole(path, save({"target": target.cpu().contiguous()}, metadata))
+            except OSError as error:
+                raise TrainerError(
+                    f"--cache: {path} can't be written ({error.strerror}); give another place with --cache, or "
+                    "--no-keep-targets"
+                ) from error
 
 
 def default_cache() -> Path:
@@ -156,11 +165,12 @@ def fingerprint(network: Network) -> str:
     checkpoint = network.checkpoint
     if checkpoint.fingerprint is not None:
         return checkpoint.fingerprint
-    answers, sigmas = [], checkpoint.schedule(2)
-    for seed in range(4):
+    answers = []
+    # Guidance may act in a part of the noise levels only, so questions are asked all over them.
+    for seed, sigma in enumerate(checkpoint.schedule(FINGERPRINT_CALLS)[:-1]):
         noise, cond = checkpoint.draw(torch.Generator().manual_seed(seed), 1)
         with torch.inference_mode():
-            answers += [network.bound(cond)(noise, sigmas[i].to(noise).expand(1)) for i in range(2)]
+            answers.append(network.bound(cond)(noise, sigma.to(noise).expand(1)))
     checkpoint.fingerprint = "answers-" + hashlib.sha256("".join(map(digest, answers)).encode()).hexdigest()[:16]
     return checkpoint.fingerprint
 

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from dyweight.solver_file import write_whole
 
 from ..compare.endpoint_error import Sampler, endpoint, errors_at_equal_calls, errors_over_calls, plan_for
 from ..compare.handcrafted import handcrafted
-from ..fit import Progress
+from ..fit.distillation import Distillation
 from ..options.distill import DistillOptions
 from ..pairs.pairs import Pairs
 from ..pairs.targets import Block
@@ -29,18 +29,6 @@ SHOWN = 10
 """Samples in a picture's row."""
 CURVE_CALLS = 3
 """A distillation's report compares up to so many network calls more than the solver's."""
-
-
-@dataclass(frozen=True)
-class Distillation:
-    """A fitted solver and what it took."""
-
-    solver: Solver
-    history: list[Progress]
-    network_calls: dict[str, int]
-    """forward, backward, and the total in forward-equivalents."""
-    seconds: float
-    peak_memory_bytes: int | None
 
 
 def distillation_report(options: DistillOptions, done: Distillation, network: Network, pairs: Pairs) -> None:
