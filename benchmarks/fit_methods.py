@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 
 from trainer.checkpoints.load import load_checkpoint
-from trainer.compare.endpoint_error import endpoint_error, errors_at_equal_calls, errors_over_calls, handcrafted
+from trainer.compare.endpoint_error import endpoint_error, errors_at_equal_calls, errors_over_calls
+from trainer.compare.handcrafted import handcrafted
 from trainer.distill import distill
 from trainer.losses.features import Latent
 from trainer.options.distill import DistillOptions

@@ -160,3 +160,5 @@ _SOLVERS: dict[str, tuple[Callable[[int], Callable[[Denoise, Tensor, Tensor], Te
 """name -> (order -> textbook loop, orders it has with the default last, most network calls a step)"""
 
 NAMES = tuple(_SOLVERS)
+ORDERS = {name: orders for name, (_, orders, _) in _SOLVERS.items()}
+"""name -> the orders it has, the default last"""

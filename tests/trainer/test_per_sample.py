@@ -99,10 +99,10 @@ def test_a_model_without_a_condition_can_be_read_too(commands: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--family", "indis", "--instance-aware"), "indis reads each sample as it is"),
+        (("--family", "indis", "--instance-aware"), "--instance-aware is for --family dyweight"),
         (("--family", "indis", "--method", "gauss-newton"), "a network needs --method adam"),
         (("--instance-aware",), "name its file with --start"),
-        (("--start", "x.safetensors"), "--start x.safetensors is what --instance-aware corrects"),
+        (("--start", "x.safetensors"), "--start x.safetensors is for --instance-aware"),
         (("--family", "indis", "--base", "euller"), "did you mean euler"),
         (("--instance-aware", "--start", "nowhere.safetensors"), "nowhere.safetensors: it can't be read"),
     ],
