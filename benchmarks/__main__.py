@@ -7,6 +7,7 @@ import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 
+from benchmarks.harness import pages
 from dyweight.names import did_you_mean
 
 STUDIES = {
@@ -22,18 +23,24 @@ STUDIES = {
         "rivals",
     )
 }
-"""Of the DyWeight paper: each seeded, with a table, a figure and `--quick`."""
+"""Of the DyWeight paper."""
 MEASUREMENTS = {
-    "fit-methods": "benchmarks.fit_methods",
+    **{
+        name: f"benchmarks.measurements.{name.replace('-', '_')}"
+        for name in (
+            "fit-methods",
+            "instance-aware",
+            "schedule-rules",
+            "phi-cost",
+            "fit-memory",
+            "two-processes",
+            "overhead",
+            "comfy-overhead",
+        )
+    },
     "tree": "benchmarks.tree.__main__",
-    "instance-aware": "benchmarks.instance_aware",
-    "phi-cost": "benchmarks.phi_cost",
-    "fit-memory": "benchmarks.fit_memory",
-    "two-processes": "benchmarks.two_processes",
-    "overhead": "benchmarks.overhead",
-    "comfy-overhead": "benchmarks.comfy_overhead",
-    "schedule-rules": "benchmarks.schedule_rules",
 }
+PAGES = "benchmarks.harness.pages"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,17 +50,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(listing())
         return 0
     known = STUDIES | MEASUREMENTS
+    if given[0] == "pages":
+        return pages.main(known, given[1:])
     if given[0] not in known:
-        print(f"{given[0]}: {did_you_mean(given[0], list(known))}`python -m benchmarks` lists them", file=sys.stderr)
+        hint = did_you_mean(given[0], [*known, "pages"])
+        print(f"{given[0]}: {hint}`python -m benchmarks` lists them", file=sys.stderr)
         return 2
-    sys.argv = [f"python -m benchmarks {given[0]}", *given[1:]]
-    return importlib.import_module(known[given[0]]).main() or 0
+    return importlib.import_module(known[given[0]]).main(given[1:]) or 0
 
 
 def listing() -> str:
     """What there is, each with the first line of its docstring."""
-    parts = ["python -m benchmarks NAME [--help]; studies take --quick, --seeds and --out FOLDER"]
-    for title, names in (("Studies of the DyWeight paper", STUDIES), ("Measurements", MEASUREMENTS)):
+    parts = ["python -m benchmarks NAME [--help]; all take --quick and --out FOLDER, most --record for the pages"]
+    groups = (("Studies of the DyWeight paper", STUDIES), ("Measurements", MEASUREMENTS), ("Pages", {"pages": PAGES}))
+    for title, names in groups:
         parts += ["", title, *_lines(names)]
     return "\n".join(parts)
 

@@ -6,17 +6,17 @@ without it, as long as time scaling is on (`without_shifting` writes it as one);
 to the table made the difference, not what can be reached.
 """
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from dyweight import DyWeight
 
-from .common import Bench, Options, parse, print_table, read_numbers, timed, write_numbers
-from .variants import QUICK, Cases, Fits, Sizes, figure, print_errors, with_handcrafted
+from ..harness.bench import Bench
+from ..harness.study import Numbers, Options, Study, Tables, table
+from ..harness.variants import QUICK, Cases, Fits, Sizes, errors_table, figure, with_handcrafted
 
-STUDY, DEFAULT = "ablations", "order 3"
+DEFAULT = "order 3"
 MODELS = ("digits", "gmm", "shapes")
 SIZES = {
     "digits": Sizes(adam_pairs=10_000),
@@ -30,25 +30,13 @@ TIME: Cases = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    options = parse(STUDY, __doc__, arguments, MODELS, quick_models=("digits",))
-    timed(lambda: study(options))
-    return 0
-
-
-def study(options: Options) -> None:
-    """All variants on each model; tables, figure and numbers. Models of an earlier run stay in the figure."""
-    numbers = read_numbers(options.out, STUDY)
+def measure(options: Options) -> Iterator[tuple[str, Any]]:
+    """Model -> the best handcrafted errors, those of all variants, and of the default's tables written otherwise."""
     for model in options.models:
         fits = Fits(Bench(model, options.quick), QUICK if options.quick else SIZES.get(model, Sizes()))
-        numbers[model] = {"handcrafted": fits.handcrafted(), "errors": fits.errors(cases, options.seeds)}
-        print_errors(model, numbers[model]["errors"], numbers[model]["handcrafted"])
-        print("\nthe default's table, written without time shifting")
-        print_table(["method", "network calls", "error", "as it was"], rewritten(fits, options.seeds[0]))
-        write_numbers(options.out, STUDY, numbers)
-    if options.out is not None:
-        draw(numbers, options.out)
+        errors = fits.errors(cases, options.seeds)
+        again = rewritten(fits, options.seeds[0])
+        yield model, {"handcrafted": fits.handcrafted(), "errors": errors, "rewritten": again}
 
 
 def cases(method: str, steps: int) -> Cases:
@@ -71,23 +59,36 @@ def without_shifting(solver: DyWeight) -> DyWeight:
     return other.set_table(solver.plan().detach())
 
 
-def rewritten(fits: Fits, seed: int) -> list[list[object]]:
+def rewritten(fits: Fits, seed: int) -> list[list[Any]]:
     """Rows of method, network calls, error of the table without time shifting, and of the solver it was."""
-    rows: list[list[object]] = []
+    rows: list[list[Any]] = []
     for method in fits.sizes.methods:
         for calls in fits.sizes.calls:
             done, error = fits.fit(method, calls, seed, {"order": 3})
             assert isinstance(done.solver, DyWeight)
-            again = fits.bench.error(without_shifting(done.solver))
-            rows.append([method, calls, f"{again:.6f}", f"{error:.6f}"])
+            rows.append([method, calls, fits.bench.error(without_shifting(done.solver)), error])
     return rows
 
 
-def draw(numbers: Mapping[str, Any], out: Path) -> None:
+def tables(numbers: Numbers) -> Tables:
+    """All variants, and the default's tables written without time shifting."""
+    again = [
+        [f"`{model}`", method, calls, f"{error:.6f}", f"{before:.6f}"]
+        for model, found in numbers.items()
+        for method, calls, error, before in found["rewritten"]
+    ]
+    return {
+        "errors": errors_table({model: (found["errors"], found["handcrafted"]) for model, found in numbers.items()}),
+        "without time shifting": table(["model", "method", "network calls", "error", "as it was"], again),
+    }
+
+
+def draw(numbers: Numbers, folder: Path) -> None:
     """The figure: a column a model, a row a method."""
     errors = {model: with_handcrafted(found["errors"], found["handcrafted"]) for model, found in numbers.items()}
-    figure(f"DyWeight with less; {DEFAULT} = 1", errors, [DEFAULT] * len(errors), out / f"study-{STUDY}.png")
+    title = f"DyWeight with less; {DEFAULT} = 1"
+    figure(title, errors, [DEFAULT] * len(errors), folder / "study-ablations.png")
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+STUDY = Study("ablations", __doc__, measure, tables, draw, MODELS, quick_models=("digits",))
+main = STUDY.main

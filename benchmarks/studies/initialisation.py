@@ -4,16 +4,15 @@ Neither changes what can be reached: with time shifting and time scaling every t
 the others. Errors are relative endpoint errors on unseen samples. The teacher always runs on the model's own schedule.
 """
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .common import Bench, Options, parse, read_numbers, timed, write_numbers
-from .variants import QUICK, Cases, Fits, Sizes, figure, print_errors, with_handcrafted
+from ..harness.bench import Bench
+from ..harness.study import Numbers, Options, Study, Tables
+from ..harness.variants import QUICK, Cases, Fits, Sizes, errors_table, figure, with_handcrafted
 
-STUDY = "initialisation"
 MODELS = ("digits", "gmm", "shapes")
 SIZES = {"shapes": Sizes((3, 5), adam_pairs=1000)}
 RESCHEDULED = "benchmarks.studies.rescheduled"
@@ -24,30 +23,21 @@ SCHEDULES: Mapping[str, Mapping[str, str | None]] = {
     "shapes": EDM,
 }
 """Model -> name of a base schedule, the model's own first -> its checkpoint in rescheduled.py."""
+PARTS = ("weights", "schedule")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    options = parse(STUDY, __doc__, arguments, MODELS, quick_models=("digits",))
-    timed(lambda: study(options))
-    return 0
-
-
-def study(options: Options) -> None:
-    """Both parts on each model; tables, figure and numbers. Models of an earlier run stay in the figure."""
-    numbers = read_numbers(options.out, STUDY)
+def measure(options: Options) -> Iterator[tuple[str, Any]]:
+    """Model -> the best handcrafted errors, and those of both parts."""
     for model in options.models:
         fits = Fits(Bench(model, options.quick), QUICK if options.quick else SIZES.get(model, Sizes()))
-        numbers[model] = {
-            "handcrafted": fits.handcrafted(),
-            "weights": fits.errors(weight_cases, options.seeds),
-            "schedule": fits.errors(partial(schedule_cases, model), options.seeds),
-        }
-        for part in ("weights", "schedule"):
-            print_errors(f"{model}: {part}", numbers[model][part], numbers[model]["handcrafted"])
-        write_numbers(options.out, STUDY, numbers)
-    if options.out is not None:
-        draw(numbers, options.out)
+        yield (
+            model,
+            {
+                "handcrafted": fits.handcrafted(),
+                "weights": fits.errors(weight_cases, options.seeds),
+                "schedule": fits.errors(partial(schedule_cases, model), options.seeds),
+            },
+        )
 
 
 def weight_cases(method: str, steps: int) -> Cases:
@@ -67,16 +57,25 @@ def schedule_cases(model: str, method: str, steps: int) -> Cases:
     return {name: {"initial": initial, **checkpoint} for name, checkpoint in named.items()}
 
 
-def draw(numbers: Mapping[str, Any], out: Path) -> None:
+def tables(numbers: Numbers) -> Tables:
+    """One for each part."""
+    return {
+        part: errors_table({model: (found[part], found["handcrafted"]) for model, found in numbers.items()})
+        for part in PARTS
+    }
+
+
+def draw(numbers: Numbers, folder: Path) -> None:
     """The figure: weights and schedule of each model side by side."""
     panels = {
         f"{model}, {part}": with_handcrafted(found[part], found["handcrafted"])
         for model, found in numbers.items()
-        for part in ("weights", "schedule")
+        for part in PARTS
     }
     references = [first for m in numbers for first in ("adams-bashforth", next(iter(SCHEDULES[m])))]
-    figure("Where a fit begins; the first variant = 1", panels, references, out / f"study-{STUDY}.png")
+    title = "Where a fit begins; the first variant = 1"
+    figure(title, panels, references, folder / "study-initialisation.png")
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+STUDY = Study("initialisation", __doc__, measure, tables, draw, MODELS, quick_models=("digits",))
+main = STUDY.main

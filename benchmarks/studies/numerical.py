@@ -1,7 +1,5 @@
 """Are handcrafted multistep weights good at few steps? The numerical study: section 3.2, D.1, figures 3 and A.2.
 
-python -m benchmarks numerical --out numerical
-
 Adams-Bashforth of orders 1 to 4 on polynomials of degree K: with the classical weights, and with weights of each step
 that Adam moves for 2,000 iterations towards the known end. 50 problems a seed; a point is the mean of their relative
 errors. The paper's four observations are checked point by point.
@@ -9,7 +7,6 @@ errors. The paper's four observations are checked point by point.
 
 import itertools
 import statistics
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,8 +17,8 @@ from torch import Tensor
 
 from trainer.report.curves import COOL, INK, SMALL, TEXT, WARM, write
 
-from .common import Options, parse, print_table, timed, write_numbers
-from .panels import log_scale, panels
+from ..harness.panels import log_scale, panels
+from ..harness.study import Numbers, Options, Study, Tables, table
 from .polynomials import COUPLING, DIMENSION, Integration, Problems, optimised_weights, problems
 
 ORDERS = (1, 2, 3, 4)
@@ -58,34 +55,14 @@ class Errors:
     """Fraction of single runs whose error the optimisation lowered."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    options = parse("numerical", __doc__, arguments)
-    timed(lambda: study(options))
-    return 0
-
-
-def study(options: Options) -> None:
-    """All seeds, the tables, the observations, the figures."""
-    grid = QUICK if options.quick else Grid()
-    found: list[Errors] = []
-    for seed in options.seeds:
-        found.append(measure(problems(grid.runs, max(grid.degrees), seed), grid))
-        by_seed = dict(zip(options.seeds, map(plain, found), strict=False))
-        write_numbers(options.out, "numerical", {"grid": asdict(grid), "seeds": by_seed})
-    print(f"\nMean relative error, {grid.runs} problems for each of the seeds {options.seeds}: standard / optimised\n")
-    print_errors(grid, found)
-    print("\nObservations of the paper: share of the points where each holds, by seed\n")
-    print_observations(grid, found)
-    print(f"\nThe other reading of N(0, 0.1/sqrt(D)), as a variance; seed {options.seeds[0]}, {READING_STEPS} steps\n")
-    print_readings(grid, options.seeds[0])
-    easiest = f"{grid.steps[-1]} steps, degree {grid.degrees[0]}, seed {options.seeds[0]}"
-    print(f"\nThe learning rate where the errors are smallest: {easiest}\n")
-    print_rates(grid, options.seeds[0])
-    print(f"\nWeights learned on one problem, used on another; seed {options.seeds[0]}, {READING_STEPS} steps\n")
-    print_exchanged(grid, options.seeds[0])
-    if options.out is not None:
-        draw(grid, found, options.out)
+def study(options: Options) -> Iterator[tuple[str, Any]]:
+    """The grid with all seeds, and three side questions with the first seed."""
+    grid, first = QUICK if options.quick else Grid(), options.seeds[0]
+    found = [plain(measure(problems(grid.runs, max(grid.degrees), seed), grid)) for seed in options.seeds]
+    yield "grid", {"grid": asdict(grid), "seeds": dict(zip(options.seeds, found, strict=True))}
+    yield "readings", readings(grid, first)
+    yield "rates", rates(grid, first)
+    yield "exchanged", exchanged(grid, first)
 
 
 def measure(given: Problems, grid: Grid) -> Errors:
@@ -137,23 +114,62 @@ def _falls(grid: Grid, table: Tensor, axis: int, flipped: bool = False) -> dict[
     return {f"AB-{ORDERS[o]}, S {grid.steps[s]}, K {degrees[k]}": bool(holds[s, o, k]) for s, o, k in _points(holds)}
 
 
-def print_errors(grid: Grid, found: Sequence[Errors]) -> None:
-    """Rows: steps and order; columns: some degrees. Means over the seeds."""
+def tables(numbers: Numbers) -> Tables:
+    """Of the parts that there are: errors and observations over the grid, and the side questions."""
+    made: dict[str, str] = {}
+    if "grid" in numbers:
+        grid, found = read(numbers["grid"])
+        made = {
+            "errors": of_errors(grid, found),
+            "gains": of_gains(found),
+            "observations": of_observations(grid, found),
+        }
+    orders = [f"AB-{order}" for order in ORDERS]
+    if "readings" in numbers:
+        rows = ([name, f"{found['growth']:.2f}", *cells(found)] for name, found in numbers["readings"].items())
+        made["readings"] = table(["0.1/sqrt(D) is the", "largest growth rate of A", *orders], rows)
+    for part in ("rates", "exchanged"):
+        if part in numbers:
+            lines = ([name, *(f"{error:.3g}" for error in line)] for name, line in numbers[part].items())
+            made[part] = table(["weights", *orders], lines)
+    return made
+
+
+def read(found: Mapping[str, Any]) -> tuple[Grid, list[Errors]]:
+    """The grid and each seed's errors from JSON."""
+    sizes: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in found["grid"].items()}
+    return Grid(**sizes), [
+        Errors(*map(torch.tensor, (one[name] for name in (*VARIANTS, "teacher"))), one["improved_runs"])  # type: ignore
+        for one in found["seeds"].values()
+    ]
+
+
+def cells(found: Mapping[str, Any]) -> list[str]:
+    """Standard / optimised error of each order."""
+    return [f"{a:.3g} / {b:.3g}" for a, b in zip(found["standard"], found["optimised"], strict=True)]
+
+
+def of_errors(grid: Grid, found: Sequence[Errors]) -> str:
+    """Rows: steps and order; columns: some degrees. Standard / optimised, means over the seeds."""
     standard, optimised = (torch.stack([getattr(one, name) for one in found]).mean(0) for name in VARIANTS)
     shown = [k for k, degree in enumerate(grid.degrees) if degree in (5, 10, 20, 30, 40)]
-    rows = []
-    for s, o in ((s, o) for s in range(len(grid.steps)) for o in range(len(ORDERS))):
-        cells = [f"{standard[s, o, k]:.3g} / {optimised[s, o, k]:.3g}" for k in shown]
-        rows.append([grid.steps[s], f"AB-{ORDERS[o]}", *cells])
+    rows: list[list[object]] = []
+    for s, o in itertools.product(range(len(grid.steps)), range(len(ORDERS))):
+        errors = [f"{standard[s, o, k]:.3g} / {optimised[s, o, k]:.3g}" for k in shown]
+        rows.append([grid.steps[s], f"AB-{ORDERS[o]}", *errors])
     teacher = torch.stack([one.teacher for one in found]).mean(0)
     rows.append([TEACHER_STEPS, "teacher, AB-4", *(f"{teacher[k]:.2g}" for k in shown)])
-    print_table(["steps", "solver", *(f"K = {grid.degrees[k]}" for k in shown)], rows)
+    return table(["steps", "solver", *(f"K = {grid.degrees[k]}" for k in shown)], rows)
+
+
+def of_gains(found: Sequence[Errors]) -> str:
+    """What optimising takes off the error, mean over the grid, and how many single runs it improves."""
     gains = [
-        f"AB-{order} {_spread([float((1 - one.optimised[:, o] / one.standard[:, o]).mean()) for one in found])}"
+        [f"AB-{order}", _spread([float((1 - one.optimised[:, o] / one.standard[:, o]).mean()) for one in found])]
         for o, order in enumerate(ORDERS)
     ]
-    print(f"\nWhat optimising takes off the error, mean over the grid: {'; '.join(gains)}")
-    print(f"Single runs that it improves: {_spread([one.improved_runs for one in found], 2)}")
+    improved = ["single problems that it improves", _spread([one.improved_runs for one in found], 2)]
+    return table(["solver", "optimising takes off the error"], [*gains, improved])
 
 
 def _spread(values: Sequence[float], digits: int = 1) -> str:
@@ -162,7 +178,7 @@ def _spread(values: Sequence[float], digits: int = 1) -> str:
     return f"{mean} ({100 * min(values):.{digits}f} to {100 * max(values):.{digits}f})" if len(values) > 1 else mean
 
 
-def print_observations(grid: Grid, found: Sequence[Errors]) -> None:
+def of_observations(grid: Grid, found: Sequence[Errors]) -> str:
     """One row an observation: how often it holds, and where it does not."""
     by_seed = [observations(grid, errors) for errors in found]
     rows = []
@@ -172,26 +188,22 @@ def print_observations(grid: Grid, found: Sequence[Errors]) -> None:
         where = "; ".join(failing[:4]) + (f" and {len(failing) - 4} more" if len(failing) > 4 else "")
         shares = ", ".join(f"{sum(points.values())} of {len(points)}" for points in held)
         rows.append([name, shares, where or "nowhere"])
-    print_table(["observation", "holds at", "not at"], rows)
+    return table(["observation", "holds at", "not at"], rows)
 
 
-def print_readings(grid: Grid, seed: int) -> None:
-    """The errors with 0.1/sqrt(D) as A's deviation and as its variance."""
-    rows = []
-    for name, coupling in (
-        ("deviation", COUPLING * DIMENSION**-0.5),
-        ("variance", (COUPLING * DIMENSION**-0.5) ** 0.5),
-    ):
+def readings(grid: Grid, seed: int) -> dict[str, Any]:
+    """The errors with 0.1/sqrt(D) as A's deviation and as its variance, at READING_STEPS steps."""
+    deviation, found = COUPLING * DIMENSION**-0.5, {}
+    for name, coupling in (("deviation", deviation), ("variance", deviation**0.5)):
         given = problems(grid.runs, max(grid.degrees), seed, coupling)
-        largest = torch.linalg.eigvals(given.coupling).real.amax()
-        before, after = (errors.mean((1, 2)) for errors in errors_at(given, grid, READING_STEPS))
-        cells = [f"{a:.3g} / {b:.3g}" for a, b in zip(before, after, strict=True)]
-        rows.append([name, f"{largest:.2f}", *cells])
-    print_table(["0.1/sqrt(D) is the", "largest growth rate of A", *(f"AB-{order}" for order in ORDERS)], rows)
+        before, after = (errors.mean((1, 2)).tolist() for errors in errors_at(given, grid, READING_STEPS))
+        growth = float(torch.linalg.eigvals(given.coupling).real.amax())
+        found[name] = {"growth": growth, "standard": before, "optimised": after}
+    return found
 
 
-def print_rates(grid: Grid, seed: int) -> None:
-    """What the constant learning rate and float32 leave: errors on the first few problems."""
+def rates(grid: Grid, seed: int) -> dict[str, list[float]]:
+    """What the constant learning rate and float32 leave where errors are smallest: on the first few problems."""
     given = problems(min(10, grid.runs), max(grid.degrees), seed)
     exact, fast = (
         Integration(given, grid.degrees[:1], ORDERS, grid.steps[-1], dtype) for dtype in (torch.float64, torch.float32)
@@ -202,20 +214,16 @@ def print_rates(grid: Grid, seed: int) -> None:
         "optimised, in float64": optimised_weights(exact, grid.iterations),
         "optimised, learning rate decays to 0": optimised_weights(fast, grid.iterations, decaying=True),
     }
-    errors = {name: exact.relative_errors(found.double()).mean((1, 2)) for name, found in weights.items()}
-    rows = [[name, *(f"{error:.2g}" for error in line)] for name, line in errors.items()]
-    print_table(["weights", *(f"AB-{order}" for order in ORDERS)], rows)
+    return {name: exact.relative_errors(found.double()).mean((1, 2)).tolist() for name, found in weights.items()}
 
 
-def print_exchanged(grid: Grid, seed: int) -> None:
+def exchanged(grid: Grid, seed: int) -> dict[str, list[float]]:
     """Mean errors over runs and degrees: of classical weights, of each run's own, and of the next run's weights."""
     given = problems(grid.runs, max(grid.degrees), seed)
     made = Integration(given, grid.degrees, ORDERS, READING_STEPS, torch.float32)
     own = optimised_weights(made, grid.iterations)
     weights = {"standard": made.classical_weights(), "own": own, "of the next problem": own.roll(1, dims=2)}
-    errors = {name: made.relative_errors(found).mean((1, 2)) for name, found in weights.items()}
-    rows = [[name, *(f"{error:.3g}" for error in line)] for name, line in errors.items()]
-    print_table(["weights", *(f"AB-{order}" for order in ORDERS)], rows)
+    return {name: made.relative_errors(found).mean((1, 2)).tolist() for name, found in weights.items()}
 
 
 def plain(errors: Errors) -> dict[str, Any]:
@@ -223,8 +231,9 @@ def plain(errors: Errors) -> dict[str, Any]:
     return {name: value.tolist() if isinstance(value, Tensor) else value for name, value in vars(errors).items()}
 
 
-def draw(grid: Grid, found: Sequence[Errors], folder: Path) -> None:
-    """`numerical.png` as the paper's figure 3, `numerical-grid.png` as its figure A.2."""
+def draw(numbers: Numbers, folder: Path) -> None:
+    """`study-numerical.png` as the paper's figure 3, `study-numerical-grid.png` as its figure A.2."""
+    grid, found = read(numbers["grid"])
     means = {name: torch.stack([getattr(one, name) for one in found]).mean(0) for name in (*VARIANTS, "teacher")}
     steps = SHOWN_STEPS if SHOWN_STEPS in grid.steps else grid.steps[0]
     figure, axes = panels("Classical weights (dashed) and optimised weights (solid) on polynomials", [2.9], 2)
@@ -232,7 +241,7 @@ def draw(grid: Grid, found: Sequence[Errors], folder: Path) -> None:
     _over_steps(axes[0, 1], grid, means, SHOWN_DEGREE)
     axes[0, 0].set_ylabel("relative error at t = 1", fontsize=TEXT)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=5, loc="outside lower left", **LEGEND)
-    write(figure, folder / "numerical.png")
+    write(figure, folder / "study-numerical.png")
     rows = -(-len(grid.steps) // 4) + -(-len(grid.degrees) // 4)
     figure, axes = panels("Classical (dashed) and optimised (solid) weights: the whole grid", [1.8] * rows, 4)
     for axis, steps in zip(axes.flat, grid.steps, strict=False):
@@ -241,7 +250,7 @@ def draw(grid: Grid, found: Sequence[Errors], folder: Path) -> None:
         _over_steps(axis, grid, means, degree)
     for axis in [axis for axis in axes.flat if not axis.lines]:
         axis.remove()
-    write(figure, folder / "numerical-grid.png")
+    write(figure, folder / "study-numerical-grid.png")
 
 
 def _over_degree(axes: Any, grid: Grid, means: Mapping[str, Tensor], steps: int) -> None:
@@ -266,5 +275,5 @@ def _lines(axes: Any, at: Sequence[int], tables: Mapping[str, Tensor], title: st
     log_scale(axes)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+STUDY = Study("numerical", __doc__, study, tables, draw)
+main = STUDY.main

@@ -2,16 +2,14 @@
 (tables 1 and A.5 to A.9).
 
 Endpoint error over 3 to 10 network calls, and the calls at which each rival is as good as DyWeight is at 5. The three
-learned families have one trainer, Gauss-Newton with its defaults. `--out` keeps the numbers of models that an earlier
-run measured, and draws them too. `--quick` takes the first model only, and none of ComfyUI's samplers.
+learned families have one trainer, Gauss-Newton with its defaults. `--quick` takes none of ComfyUI's samplers.
 """
 
 import copy
 import dataclasses
-import json
+import math
 import statistics
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -24,10 +22,11 @@ from trainer.compare.endpoint_error import error_or_infinity
 from trainer.compare.handcrafted import solvers
 from trainer.report import curves
 
+from ..harness.bench import FLUX, SAMPLES, Bench, use_stand_ins
+from ..harness.study import Numbers, Options, Study, Tables, spread, table
 from . import comfy_samplers
-from .common import SAMPLES, Bench, Options, parse, print_table, spread, timed, write_numbers
 
-MODELS = ("digits", "gmm", "shapes", "tiny-flux")
+MODELS = ("digits", "gmm", "shapes", FLUX)
 FAMILIES: Mapping[str, Mapping[str, str]] = {
     "dyweight": {"family": "dyweight"},
     "learned-schedule": {"family": "learned-schedule"},
@@ -38,7 +37,7 @@ FAMILIES: Mapping[str, Mapping[str, str]] = {
 CALLS, FITTED = range(3, 11), (3, 5, 7, 10)
 REFERENCE, MOST_CALLS = 5, 40
 """How many calls of DyWeight a rival must equal, and up to how many calls that is looked for."""
-SLOW: Mapping[str, tuple[int, tuple[int, ...]]] = {"shapes": (100, (3, 5, 7)), "tiny-flux": (50, (3, 5))}
+SLOW: Mapping[str, tuple[int, tuple[int, ...]]] = {"shapes": (100, (3, 5, 7)), FLUX: (50, (3, 5))}
 """Samples and fitted step counts where a call is dear."""
 SCHEDULERS = ("beta", "karras")
 """Of ComfyUI, beside the model's own, where the model is one of ComfyUI's."""
@@ -51,27 +50,26 @@ Maker = Callable[[int], Plan]
 """steps -> the table of a rival."""
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    options = parse("rivals", __doc__, arguments, MODELS, quick_models=MODELS[:1])
-    numbers = _earlier(options.out)
-    why = "--quick has no time for them" if options.quick else comfy_samplers.missing()
+def measure(options: Options) -> Iterator[tuple[str, Any]]:
+    """Model -> what `measured` gives."""
+    why = "--quick has no time for them" if options.quick else _missing()
     if why is not None:
         print(f"ComfyUI's own samplers are left out: {why}")
     for model in options.models:
-        if model == "tiny-flux" and why is not None:
+        if model == FLUX and why is not None:
             print(f"{model} is left out: it needs ComfyUI")
-            continue
-        numbers[model] = measured(model, options, with_comfyui=why is None)
-        _print(model, numbers[model])
-        write_numbers(options.out, "rivals", numbers)
-        if options.out is not None:
-            draw(numbers, options.out / "rivals.png")
+        else:
+            yield model, measured(model, options, with_comfyui=why is None)
+
+
+def _missing() -> str | None:
+    use_stand_ins()
+    return comfy_samplers.missing()
 
 
 def measured(model: str, options: Options, with_comfyui: bool) -> dict[str, Any]:
     """errors: rival -> network calls -> error. learned: family -> steps -> errors by seed. equal: rival or family ->
     the calls at which it equals DyWeight at REFERENCE, None where it does not up to MOST_CALLS."""
-    began = time.monotonic()
     samples, fitted = SLOW.get(model, (SAMPLES, FITTED))
     calls, budget = CALLS, dict[str, Any]()
     if options.quick:
@@ -92,8 +90,6 @@ def measured(model: str, options: Options, with_comfyui: bool) -> dict[str, Any]
         equal[family] = min((n for n, found in by_steps.items() if statistics.mean(found) <= target), default=None)
     return {
         "samples": sum(len(block.noise) for block in bench.blocks),
-        "seeds": options.seeds,
-        "seconds": time.monotonic() - began,
         "errors": errors,
         "learned": learned,
         "equal": equal,
@@ -159,31 +155,56 @@ def _error(bench: Bench, make: Maker, steps: int) -> float:
     return error_or_infinity(bench.network, bench.blocks, make(steps), bench.features)
 
 
-def _earlier(out: Path | None) -> dict[str, Any]:
-    file = None if out is None else out / "rivals.json"
-    return json.loads(file.read_text("utf-8")) if file is not None and file.exists() else {}
+def tables(numbers: Numbers) -> Tables:
+    """At REFERENCE calls every solver on every model; over the calls what is learned, and for each model everybody."""
+    families = dict.fromkeys(family for found in numbers.values() for family in found["learned"])
+    others = dict.fromkeys(name for found in numbers.values() for name in found["errors"])
+    at_reference = [
+        *([f"**{family}**", *(_at_reference(found, family) for found in numbers.values())] for family in families),
+        *([name, *(_at_reference(found, name) for found in numbers.values())] for name in others),
+    ]
+    counts = [str(n) for n in sorted({int(n) for found in numbers.values() for n in found["learned"]["dyweight"]})]
+    learned = [
+        [f"`{model}`", family, *(spread(by_steps[n]) if n in by_steps else "" for n in counts)]
+        for model, found in numbers.items()
+        for family, by_steps in found["learned"].items()
+    ]
+    return {
+        f"at {REFERENCE} calls": table(["solver", *(f"`{model}`" for model in numbers)], at_reference),
+        "learned": table(["model", "solver", *(f"{n} calls" for n in counts)], learned),
+        **{f"everybody, {model}": of_model(found) for model, found in numbers.items()},
+    }
 
 
-def _print(model: str, found: Mapping[str, Any]) -> None:
-    counts = sorted(found["learned"]["dyweight"])
+def _at_reference(found: Mapping[str, Any], name: str) -> str:
+    """The error, and after the comma the calls to equal DyWeight."""
+    if name not in found["equal"]:
+        return ""
+    errors = found["learned"].get(name, found["errors"].get(name, {})).get(str(REFERENCE), [])
+    mean = errors if isinstance(errors, float) else statistics.mean(errors) if errors else math.nan
+    return f"{'-' if math.isnan(mean) else f'{mean:.5f}'}, {_calls(found['equal'], name)}"
+
+
+def of_model(found: Mapping[str, Any]) -> str:
+    """All that was compared on a model, the best at REFERENCE calls first."""
+    counts = sorted(found["learned"]["dyweight"], key=int)
     rows: list[list[str]] = []
     for family, by_steps in found["learned"].items():
         rows.append([f"**{family}**", *(spread(by_steps[n]) for n in counts), _calls(found["equal"], family)])
-    best_first = sorted(found["errors"].items(), key=lambda item: item[1].get(REFERENCE, float("inf")))
+    best_first = sorted(found["errors"].items(), key=lambda item: item[1].get(str(REFERENCE), math.inf))
     for name, line in best_first:
         errors = (f"{line[n]:.5f}" if n in line else "" for n in counts)
         rows.append([name, *errors, _calls(found["equal"], name)])
-    print(f"\n{model}: {found['samples']} samples, seeds {list(found['seeds'])}, {found['seconds']:.0f} s\n")
-    print_table(["solver", *(f"{n} calls" for n in counts), f"calls to equal DyWeight at {REFERENCE}"], rows)
+    return table(["solver", *(f"{n} calls" for n in counts), f"calls to equal DyWeight at {REFERENCE}"], rows)
 
 
 def _calls(equal: Mapping[str, int | None], name: str) -> str:
     if equal[name] is None:
-        return "none of these" if name in FAMILIES else f"more than {MOST_CALLS}"
+        return "none of these" if name in FAMILIES else f"> {MOST_CALLS}"
     return f"{equal[name]}"
 
 
-def draw(numbers: Mapping[str, Any], path: Path) -> None:
+def draw(numbers: Numbers, folder: Path) -> None:
     """A panel for each model: endpoint error over network calls."""
     columns = 2 if len(numbers) > 1 else 1
     rows = -(-len(numbers) // columns)
@@ -209,7 +230,7 @@ def draw(numbers: Mapping[str, Any], path: Path) -> None:
         axes.set_xlabel("network calls (NFE)")
     lines, labels = panels[0].get_legend_handles_labels()
     figure.legend(lines, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=curves.SMALL)
-    curves.write(figure, path)
+    curves.write(figure, folder / "study-rivals.png")
 
 
 def _numbered(line: Mapping[Any, Any]) -> dict[int, Any]:
@@ -217,5 +238,5 @@ def _numbered(line: Mapping[Any, Any]) -> dict[int, Any]:
     return dict(sorted((int(n), value) for n, value in line.items()))
 
 
-if __name__ == "__main__":
-    timed(main)
+STUDY = Study("rivals", __doc__, measure, tables, draw, MODELS, quick_models=MODELS[:1])
+main = STUDY.main

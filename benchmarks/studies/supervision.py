@@ -5,8 +5,7 @@ two points of the student's base schedule. Errors are relative endpoint errors o
 """
 
 import statistics
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,11 +21,11 @@ from trainer.pairs.pairs import Pairs
 from trainer.pairs.targets import Targets, default_cache
 from trainer.pairs.teacher import Teacher
 
-from .common import Bench, Options, parse, print_table, read_numbers, significant, timed, write_numbers
+from ..harness.bench import Bench
+from ..harness.study import Numbers, Options, Study, Tables, best, significant, table
+from ..harness.variants import ANALYTIC_FIRST_STEP, errors_table, figure, steps_of, with_handcrafted
 from .paths import PathAdam, TeacherPaths, Times, states_of
-from .variants import ANALYTIC_FIRST_STEP, figure, print_errors, steps_of, with_handcrafted
 
-STUDY = "supervision"
 MODELS = ("digits", "gmm", "shapes")
 SUBSTEPS, BATCH, VALIDATION_PAIRS = 5, 16, 64
 LOSSES: dict[str, Times | None] = {"endpoint": None, "path": "scheduled", "path, shifted times": "shifted"}
@@ -47,39 +46,18 @@ SIZES = {"shapes": Sizes((3, 5), 1000)}
 QUICK = Sizes((3,), 64)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    options = parse(STUDY, __doc__, arguments, MODELS, quick_models=("digits",))
-    timed(lambda: study(options))
-    return 0
-
-
-def study(options: Options) -> None:
-    """All losses on each model; tables, figure and numbers. Models of an earlier run stay in the figure."""
-    numbers = read_numbers(options.out, STUDY)
+def measure(options: Options) -> Iterator[tuple[str, Any]]:
+    """Model -> what `compare` gives."""
     for model in options.models:
-        bench, sizes = Bench(model, options.quick), QUICK if options.quick else SIZES.get(model, Sizes())
-        numbers[model] = compare(bench, sizes, options.seeds)
-        errors = {"": {"the teacher itself": numbers[model]["teacher"]}, "adam": numbers[model]["errors"]}
-        print_errors(model, errors, numbers[model]["handcrafted"])
-        print(f"\n{model}: distance from the teacher's states on the way")
-        calls = [*numbers[model]["handcrafted"]]
-        rows = [
-            [name, where, *(significant(row[n]) for n in calls)]
-            for name, places in numbers[model]["away"].items()
-            for where, row in places.items()
-        ]
-        print_table(["loss", "compared at times", *(f"{n} calls" for n in calls)], rows)
-        write_numbers(options.out, STUDY, numbers)
-    if options.out is not None:
-        draw(numbers, options.out)
+        sizes = QUICK if options.quick else SIZES.get(model, Sizes())
+        yield model, compare(Bench(model, options.quick), sizes, options.seeds)
 
 
 def compare(bench: Bench, sizes: Sizes, seeds: Sequence[int]) -> dict[str, Any]:
     """Of each loss the errors at the end and on the way; beside them the teacher's and the best handcrafted one's."""
     found: dict[str, Any] = {"handcrafted": {}, "teacher": {}, "errors": {}, "away": {}}
     for calls in sizes.calls:
-        found["handcrafted"][str(calls)] = next(iter(bench.handcrafted_errors(calls).items()))
+        found["handcrafted"][str(calls)] = best(bench.handcrafted_errors(calls))
         for seed in seeds:
             lesson = Lesson(bench, calls, seed, sizes.pairs)
             found["teacher"][str(calls)] = [bench.error(lesson.teacher.plan(bench.checkpoint))]
@@ -140,13 +118,34 @@ class Lesson:
         return statistics.mean(distances)
 
 
-def draw(numbers: Mapping[str, Any], out: Path) -> None:
+def tables(numbers: Numbers) -> Tables:
+    """Errors at the end, and on the way."""
+    models = {
+        model: ({"": {"the teacher itself": found["teacher"]}, "adam": found["errors"]}, found["handcrafted"])
+        for model, found in numbers.items()
+    }
+    every_calls = sorted({int(calls) for found in numbers.values() for calls in found["handcrafted"]})
+    away = [
+        [f"`{model}`", name, where, *(significant(row[str(n)]) if str(n) in row else "" for n in every_calls)]
+        for model, found in numbers.items()
+        for name, places in found["away"].items()
+        for where, row in places.items()
+    ]
+    return {
+        "errors": errors_table(models),
+        "distance from the teacher's states on the way": table(
+            ["model", "loss", "compared at times", *(f"{n} calls" for n in every_calls)], away
+        ),
+    }
+
+
+def draw(numbers: Numbers, folder: Path) -> None:
     """The figure: a column a model."""
     errors = {
         model: with_handcrafted({"adam": found["errors"]}, found["handcrafted"]) for model, found in numbers.items()
     }
-    figure("What a fit is told; endpoint = 1", errors, ["endpoint"] * len(errors), out / f"study-{STUDY}.png")
+    figure("What a fit is told; endpoint = 1", errors, ["endpoint"] * len(errors), folder / "study-supervision.png")
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+STUDY = Study("supervision", __doc__, measure, tables, draw, MODELS, quick_models=("digits",))
+main = STUDY.main

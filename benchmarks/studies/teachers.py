@@ -6,8 +6,7 @@ otherwise and the convergence, which is that of the fit itself: against its own 
 """
 
 import statistics
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,10 @@ from typing import Any
 from trainer.pairs.teacher import Teacher
 from trainer.report.curves import COOL, LEGEND, MUTED, SMALL, TEXT, WARM, write
 
-from .common import SAMPLES, Bench, Options, parse, print_table, read_numbers, significant, timed, write_numbers
-from .panels import draw_range, log_scale, panels
+from ..harness.bench import SAMPLES, Bench
+from ..harness.panels import draw_range, log_scale, panels
+from ..harness.study import Numbers, Options, Study, Tables, best, significant, table
 
-STUDY = "teachers"
 STEPS = 5
 """Of the solvers in the parts on pairs and on convergence."""
 ADAM, BATCH = "adam", 16
@@ -69,31 +68,20 @@ SIZES = {
 QUICK = Sizes((3,), ("ipndm:10", "ipndm:35"), (32, 64), (32,), (8, 16), 160, 16, fit={"pairs": 16, "iterations": 2})
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    options = parse(STUDY, __doc__, arguments, ("digits", "gmm", "shapes"), quick_models=("digits",))
-    timed(lambda: study(options))
-    return 0
-
-
-def study(options: Options) -> None:
-    """All three parts on each model; tables, figure and numbers. Models of an earlier run stay in the figure."""
-    numbers = read_numbers(options.out, STUDY)
+def measure(options: Options) -> Iterator[tuple[str, Any]]:
+    """Model -> the best handcrafted errors by steps, and the three parts."""
     for model in options.models:
         sizes = QUICK if options.quick else SIZES.get(model, Sizes())
         bench = Bench(model, options.quick, samples=sizes.samples)
-        numbers[model] = {
-            "handcrafted": {
-                f"{n}": next(iter(bench.handcrafted_errors(n).items())) for n in sorted({*sizes.steps, STEPS})
+        yield (
+            model,
+            {
+                "handcrafted": {n: best(bench.handcrafted_errors(n)) for n in sorted({*sizes.steps, STEPS})},
+                "teachers": teachers(bench, sizes, options.seeds),
+                "pairs": pairs(bench, sizes, options.seeds),
+                "convergence": convergence(bench, sizes, options.seeds),
             },
-            "teachers": teachers(bench, sizes, options.seeds),
-            "pairs": pairs(bench, sizes, options.seeds),
-            "convergence": convergence(bench, sizes, options.seeds),
-        }
-        print_tables(model, numbers[model])
-        write_numbers(options.out, STUDY, numbers)
-    if options.out is not None:
-        figure(numbers, options.out / f"study-{STUDY}.png")
+        )
 
 
 def teachers(bench: Bench, sizes: Sizes, seeds: Sequence[int]) -> dict[str, dict[str, dict[str, Any]]]:
@@ -147,50 +135,41 @@ def convergence(bench: Bench, sizes: Sizes, seeds: Sequence[int]) -> dict[str, d
     return found
 
 
-def print_tables(model: str, numbers: dict[str, Any]) -> None:
-    """One for each part."""
-    best = numbers["handcrafted"]
-    print(f"\n{model}: teachers")
-    header = ["steps", "teacher", "its own error", "error of the student", "against its teacher", "best handcrafted"]
-    print_table(
-        header,
-        (
-            [
-                *(
-                    steps,
-                    name,
-                    significant([row["teacher"]]),
-                    significant(row["students"]),
-                    significant(row["against itself"]),
-                ),
-                f"{best[steps][0]} {best[steps][1]:.3g}",
-            ]
-            for steps, rows in numbers["teachers"].items()
-            for name, row in rows.items()
-        ),
-    )
-    print(f"\n{model}: pairs, {STEPS} steps; best handcrafted {best[str(STEPS)][0]} {best[str(STEPS)][1]:.3g}")
-    print_table(
-        ["method", "training pairs", "validation pairs", "error", "of the best handcrafted"],
-        (
-            [
-                *(method, f"{int(count):,}", row["validation pairs"], significant(row["errors"])),
-                f"{statistics.mean(row['errors']) / best[f'{STEPS}'][1]:.3f}",
-            ]
-            for method, rows in numbers["pairs"].items()
-            for count, row in rows.items()
-        ),
-    )
-    print(f"\n{model}: convergence of adam, {STEPS} steps: validation error after so many pairs")
-    seen = next(iter(numbers["convergence"].values()))["pairs"]
+def tables(numbers: Numbers) -> Tables:
+    """One for each part; of the convergence one a model, since the points differ."""
+    header = ["model, steps", "teacher", "its own error", "error of the student", "against its teacher"]
+    judged = [
+        [
+            *(f"`{model}`, {steps}", name, significant([row["teacher"]]), significant(row["students"])),
+            *(significant(row["against itself"]), "{} {:.3g}".format(*found["handcrafted"][steps])),
+        ]
+        for model, found in numbers.items()
+        for steps, rows in found["teachers"].items()
+        for name, row in rows.items()
+    ]
+    fed = [
+        [
+            *(f"`{model}`", method, f"{int(count):,}", row["validation pairs"], significant(row["errors"])),
+            f"{statistics.mean(row['errors']) / found['handcrafted'][f'{STEPS}'][1]:.3f}",
+        ]
+        for model, found in numbers.items()
+        for method, rows in found["pairs"].items()
+        for count, row in rows.items()
+    ]
+    of_pairs = ["model", "method", "training pairs", "validation pairs", "error", "of the best handcrafted"]
+    converging = {f"convergence, {model}": of_convergence(found["convergence"]) for model, found in numbers.items()}
+    return {"teachers": table([*header, "best handcrafted"], judged), "pairs": table(of_pairs, fed), **converging}
+
+
+def of_convergence(found: Mapping[str, Any]) -> str:
+    """Validation error after so many pairs."""
+    seen = next(iter(found.values()))["pairs"]
     points = sorted({0, 1, 2, len(seen) // 5, len(seen) // 2, len(seen) - 1} & set(range(len(seen))))
-    print_table(
-        ["start", *(f"{seen[i]:,}" for i in points)],
-        ([name, *(significant(row["validation"][i]) for i in points)] for name, row in numbers["convergence"].items()),
-    )
+    rows = ([name, *(significant(row["validation"][i]) for i in points)] for name, row in found.items())
+    return table(["start", *(f"{seen[i]:,} pairs" for i in points)], rows)
 
 
-def figure(numbers: dict[str, Any], path: Path) -> None:
+def draw(numbers: Numbers, folder: Path) -> None:
     """A column a model, a row a part: students over teachers, errors over pairs, convergence."""
     drawn, axes = panels("What a fit is fed with: the teacher, the pairs, the time", [2.1, 2.1, 2.1], len(numbers))
     for column, (model, found) in enumerate(numbers.items()):
@@ -214,7 +193,7 @@ def figure(numbers: dict[str, Any], path: Path) -> None:
         legend.set_in_layout(False)  # it is wider than its axes; the titles keep its room free
         for one in axes[row]:
             one.set_xlabel(below, fontsize=SMALL)
-    write(drawn, path)
+    write(drawn, folder / "study-teachers.png")
 
 
 def _draw_teachers(axes: Any, found: dict[str, dict[str, dict[str, Any]]]) -> None:
@@ -237,5 +216,5 @@ def _draw_convergence(axes: Any, found: dict[str, dict[str, list[Any]]]) -> None
     log_scale(axes)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+STUDY = Study("teachers", __doc__, measure, tables, draw, ("digits", "gmm", "shapes"), quick_models=("digits",))
+main = STUDY.main

@@ -1,15 +1,12 @@
 """Does time shifting steady the training? The slopes on the way and the loss, with and without it: figure 4.
 
-python -m benchmarks time-shifting --out time-shifting
-
 The trainer's Adam fits a solver of 5 steps twice, on the same pairs: with time shifting, and with the times of the base
 schedule whatever the weights sum to. After every iteration the solver samples the same held-out pairs. Where the solver
 says that its state has noise level t, the slope (x - D(x, s t)) / t should spread as the teacher's slopes do at t.
 """
 
 import statistics
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +24,9 @@ from trainer.pairs.targets import Block, Targets, default_cache
 from trainer.pairs.teacher import Teacher
 from trainer.report.curves import COOL, INK, SMALL, TEXT, WARM, write
 
-from .common import Bench, Options, parse, print_table, significant, timed, write_numbers
-from .panels import log_scale, panels
+from ..harness.bench import Bench
+from ..harness.panels import log_scale, panels
+from ..harness.study import Numbers, Options, Study, Tables, significant, table
 from .watched import Record, WatchedAdam, slopes
 
 MODELS = ("shapes", "benchmarks.models:digits_exploding", "gmm")
@@ -37,7 +35,7 @@ TEACHER = Teacher("ipndm", 35)
 SHOWN_STATES = (3, 4)
 VARIANTS = {"with time shifting": True, "without": False}
 COLOURS = (WARM, COOL)
-Numbers = NDArray[np.float64]
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -70,28 +68,21 @@ class Summary:
     """First iteration whose held-out loss is below half of the untrained solver's; None if there is none."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    options = parse("time-shifting", __doc__, arguments, MODELS)
-    timed(lambda: study(options))
-    return 0
-
-
-def study(options: Options) -> None:
-    """All models, variants and seeds; the tables and the figure."""
-    sizes, numbers = (QUICK if options.quick else Sizes()), {}
+def measure(options: Options) -> Iterator[tuple[str, Any]]:
+    """Model -> its scheduled sigmas, and by variant the summary of each seed's fit and what the picture shows of it."""
+    sizes = QUICK if options.quick else Sizes()
     for model in options.models:
         bench = Bench(model, options.quick)
         by_seed = [watch(bench, sizes, seed) for seed in options.seeds]
-        records = {name: [found[name] for found in by_seed] for name in VARIANTS}
-        numbers[model] = {
-            name: [{**asdict(record), "relative": relative(record).tolist()} for record in found]
-            for name, found in records.items()
-        }
-        print_model(bench, {name: [summary(record) for record in found] for name, found in records.items()})
-        write_numbers(options.out, "time-shifting", numbers)
-    if options.out is not None:
-        draw(numbers, options.out / "time-shifting.png")
+        variants = {name: [kept(found[name]) for found in by_seed] for name in VARIANTS}
+        yield model.rpartition(":")[2], {"sigmas": bench.checkpoint.schedule(STEPS).tolist(), "variants": variants}
+
+
+def kept(record: Record) -> dict[str, Any]:
+    """Of one fit: its summary, and the lines of the picture."""
+    shown = {state: relative(record)[:, state].tolist() for state in SHOWN_STATES}
+    lines = {"losses": record.losses, "held_out_losses": record.held_out_losses, "relative": shown}
+    return {"summary": asdict(summary(record)), **lines}
 
 
 def watch(bench: Bench, sizes: Sizes, seed: int) -> dict[str, Record]:
@@ -117,10 +108,10 @@ def expected(bench: Bench, block: Block) -> list[tuple[float, float]]:
     return sorted(zip(sigmas, deviations, strict=True))
 
 
-def relative(record: Record) -> Numbers:
+def relative(record: Record) -> Array:
     """[iterations, states]: the deviation of the slopes over the expected one at the state's own noise level."""
     sigmas, deviations = np.array(record.expected).T
-    at: Numbers = np.interp(np.log(record.sigmas), np.log(sigmas), deviations)
+    at: Array = np.interp(np.log(record.sigmas), np.log(sigmas), deviations)
     return np.array(record.deviations) / at
 
 
@@ -140,43 +131,39 @@ def summary(record: Record) -> Summary:
     )
 
 
-def print_model(bench: Bench, found: dict[str, list[Summary]]) -> None:
-    """Two tables: slopes by state, losses. Means over the seeds, with the smallest and the largest."""
-    print(f"\n{bench.model}: deviation of the slopes over the expected one, over the iterations\n")
-    rows = []
-    for state in range(1, STEPS):
-        for name, fits in found.items():
-            mean, spread, low, high = zip(*(fit.deviations[state] for fit in fits), strict=True)
-            sigma = f"{float(bench.checkpoint.schedule(STEPS)[state]):.3g}"
-            middle = f"{statistics.mean(low):.3f} to {statistics.mean(high):.3f}"
-            rows.append([f"{state}, sigma {sigma}", name, significant(mean), significant(spread), middle])
-    print_table(["state", "", "mean", "standard deviation", "5 % to 95 %"], rows)
-    print(f"\n{bench.model}: losses\n")
-    rows = [
-        [
-            name,
-            *(significant([getattr(fit, part) for fit in fits]) for part in ("loss", "held_out", "jitter")),
-            ", ".join("never" if fit.halved is None else str(fit.halved) for fit in fits),
-        ]
-        for name, fits in found.items()
-    ]
-    print_table(["", "training, last fifth", "held out, last fifth", "jitter", "halved after"], rows)
+def tables(numbers: Numbers) -> Tables:
+    """Slopes by state, over the expected ones, over the iterations; losses. Means over the seeds, with the range."""
+    slopes_of, losses = [], []
+    for model, found in numbers.items():
+        for name, fits in found["variants"].items():
+            fits_ = [fit["summary"] for fit in fits]
+            for state in range(1, STEPS):
+                mean, spread, low, high = zip(*(fit["deviations"][state] for fit in fits_), strict=True)
+                middle = f"{statistics.mean(low):.3f} to {statistics.mean(high):.3f}"
+                where = [f"`{model}`", f"{state}, {found['sigmas'][state]:.3g}", name]
+                slopes_of.append([*where, significant(mean), significant(spread), middle])
+            parts = (significant(fit[part] for fit in fits_) for part in ("loss", "held_out", "jitter"))
+            halved = ", ".join("never" if fit["halved"] is None else str(fit["halved"]) for fit in fits_)
+            losses.append([f"`{model}`", name, *parts, halved])
+    slope = ["model", "state, scheduled sigma", "", "mean", "standard deviation", "5 % to 95 %"]
+    loss = ["model", "", "training, last fifth", "held out, last fifth", "jitter", "halved after"]
+    return {"slopes": table(slope, slopes_of), "losses": table(loss, losses)}
 
 
-def draw(numbers: dict[str, Any], path: Path) -> None:
+def draw(numbers: Numbers, folder: Path) -> None:
     """A column a model; the slopes of two states above the losses. A line a seed."""
     figure, axes = panels("Slopes and loss during training, a line a seed", [1.8, 1.8, 2.0], len(numbers))
-    for column, (model, variants) in enumerate(numbers.items()):
-        for (name, records), colour in zip(variants.items(), COLOURS, strict=True):
+    for column, (model, found) in enumerate(numbers.items()):
+        for (name, records), colour in zip(found["variants"].items(), COLOURS, strict=True):
             for i, record in enumerate(records):
                 label = name if i == 0 else None
                 for row, state in enumerate(SHOWN_STATES):
-                    axes[row, column].plot([line[state] for line in record["relative"]], color=colour, lw=0.8)
+                    axes[row, column].plot(record["relative"][str(state)], color=colour, lw=0.8)
                 axes[2, column].plot(record["losses"], color=colour, lw=0.4, alpha=0.25)
                 axes[2, column].plot(record["held_out_losses"], color=colour, lw=1.2, label=label)
         for row, state in enumerate(SHOWN_STATES):
             axes[row, column].axhline(1, color=INK, lw=0.8, ls=":")
-            axes[row, column].set_title(f"{model.rpartition(':')[2]}, state {state}", loc="left", fontsize=TEXT)
+            axes[row, column].set_title(f"{model}, state {state}", loc="left", fontsize=TEXT)
         log_scale(axes[2, column])
         axes[2, column].set_xlabel("iteration", fontsize=SMALL)
     for row in range(2):
@@ -184,8 +171,8 @@ def draw(numbers: dict[str, Any], path: Path) -> None:
     axes[2, 0].set_ylabel("loss (pale: training)", fontsize=SMALL)
     handles = axes[2, 0].get_legend_handles_labels()
     figure.legend(*handles, ncols=2, loc="outside lower left", frameon=False, fontsize=SMALL, labelcolor=INK)
-    write(figure, path)
+    write(figure, folder / "study-time-shifting.png")
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+STUDY = Study("time-shifting", __doc__, measure, tables, draw, MODELS)
+main = STUDY.main

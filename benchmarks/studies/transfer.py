@@ -6,21 +6,20 @@ are relative endpoint errors on unseen samples of the model that is sampled.
 """
 
 import math
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from dyweight import Plan, Solver
 from dyweight.placement import place
-from trainer.checkpoints.comfy.installation import find_comfyui
 from trainer.checkpoints.protocol import Checkpoint
-from trainer.run.errors import CheckpointError, NonFiniteError
+from trainer.run.errors import NonFiniteError
 
-from .common import SAMPLES, TINY_FLUX, Bench, Options, parse, print_table, read_numbers, timed, write_numbers
+from ..harness.bench import FLUX, SAMPLES, TINY_FLUX, Bench, without_flux
+from ..harness.study import Numbers, Options, Study, Tables, best, significant, table
 from .transfer_figure import figure
 
-STUDY = "transfer"
-FLUX = "tiny-flux"
 OURS = "benchmarks.models:"
 MODELS = ("digits", *(f"{OURS}digits_{kind}" for kind in ("shifted", "guided", "exploding")), "gmm", "shapes", FLUX)
 QUICK_MODELS = (MODELS[0], MODELS[1], MODELS[3])
@@ -52,38 +51,26 @@ KINDS = {
     "placed": "on the sampled model's schedule by the rules of the nodes",
 }
 """Of carrying a solver to another model."""
+GROUPS = {"flow": {"digits", "digits_shifted", "digits_guided"}, "exploding": {"digits_exploding", "gmm", "shapes"}}
+"""Models with one kind of noise."""
 Errors = list[float | None]
 """One for each seed; None where there is no plan, or the network overflows."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    options = parse(STUDY, __doc__, arguments, MODELS, quick_models=QUICK_MODELS)
-    timed(lambda: study(options))
-    return 0
-
-
-def study(options: Options) -> None:
-    """The matrix of all models but the FLUX, and the variants of the FLUX. What an earlier run wrote stays."""
-    numbers = read_numbers(options.out, STUDY)
-    small = [model for model in options.models if model != FLUX]
-    if small:
-        benches = {
-            model.removeprefix(OURS): Bench(model, options.quick, samples=SLOW_SAMPLES if model in SLOW else SAMPLES)
-            for model in small
-        }
-        steps, methods = (QUICK_STEPS, QUICK_METHODS) if options.quick else (STEPS, METHODS)
-        for method, more in methods.items():
-            chosen = {name: bench for name, bench in benches.items() if method != "adam" or name not in SLOW}
-            numbers[method] = {f"{n}": matrix(chosen, n, options.seeds, more) for n in steps}
-            print_matrices(method, numbers[method])
-    if FLUX in options.models and has_comfyui():
-        numbers[FLUX] = variants(options)
-        print_variants(numbers[FLUX])
-    write_numbers(options.out, STUDY, numbers)
-    if options.out is not None and numbers:
-        matrices = {method: numbers[method] for method in METHODS if method in numbers}
-        figure(matrices, numbers.get(FLUX, {}), options.out / f"study-{STUDY}.png")
+def measure(options: Options) -> Iterator[tuple[str, Any]]:
+    """Method -> steps -> the matrix of all models but the FLUX; the FLUX -> its variants."""
+    models = without_flux(options.models)
+    small = {
+        model.removeprefix(OURS): Bench(model, options.quick, samples=SLOW_SAMPLES if model in SLOW else SAMPLES)
+        for model in models
+        if model != FLUX
+    }
+    steps, methods = (QUICK_STEPS, QUICK_METHODS) if options.quick else (STEPS, METHODS)
+    for method, more in methods.items() if small else ():
+        chosen = {name: bench for name, bench in small.items() if method != "adam" or name not in SLOW}
+        yield method, {n: matrix(chosen, n, options.seeds, more) for n in steps}
+    if FLUX in models:
+        yield FLUX, variants(options)
 
 
 def matrix(
@@ -148,16 +135,6 @@ def _error(bench: Bench, sampler: Plan | Solver) -> float | None:
         return None
 
 
-def has_comfyui() -> bool:
-    """Whether the part on FLUX can run; says why not."""
-    try:
-        find_comfyui(None)
-    except CheckpointError as error:
-        print(f"\n{FLUX} is left out: {error}")
-        return False
-    return True
-
-
 def variants(options: Options) -> dict[str, dict[str, Any]]:
     """Variant -> errors of the handcrafted solvers, of the variant's own, and of those of the model as made.
 
@@ -180,48 +157,65 @@ def variants(options: Options) -> dict[str, dict[str, Any]]:
     return found
 
 
-def print_matrices(method: str, found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
-    """For each number of steps the errors as the paper carries weights, then as the nodes do."""
-    for steps, rows in found.items():
-        for kind, title in KINDS.items():
-            print(f"\n{method}, {steps} steps, {title}: rows are sampled, columns are where the coefficients were made")
-            print_table(
-                ["model", *rows, "iPNDM", "best handcrafted"],
-                (
-                    [name, *(cell(row[kind][of]) for of in rows), f"{row['handcrafted']['ipndm']:.3g}", best(row)]
-                    for name, row in rows.items()
-                ),
-            )
+def tables(numbers: Numbers) -> Tables:
+    """A matrix for each method, number of steps and way of carrying, whose rows are sampled and whose columns are where
+    the coefficients were made; of the FLUX a row for each variant; and how often foreign coefficients win."""
+    made = {
+        f"{method}, {steps} steps, {kind}": of_matrix(rows, kind)
+        for method in METHODS
+        for steps, rows in numbers.get(method, {}).items()
+        for kind in KINDS
+    }
+    if FLUX in numbers:
+        kinds = {"foreign": "foreign", "native": "native", "own schedule": "foreign, file's own schedule"}
+        kinds["placed"] = "foreign, nodes' rules"
+        rows = ([name, *(significant(row[k]) for k in kinds), _best(row)] for name, row in numbers[FLUX].items())
+        made[FLUX] = table(["variant", *kinds.values(), "best handcrafted"], rows)
+    return {**made, "wins": of_wins(numbers)} if made.keys() - {FLUX} else made
 
 
-def print_variants(found: Mapping[str, Mapping[str, Any]]) -> None:
-    """A row for each variant."""
-    print(f"\n{FLUX}, {FLUX_STEPS} steps: the coefficients of the model as made, used on its variants")
-    print_table(
-        ["variant", "foreign", "native", "foreign, file's own schedule", "foreign, nodes' rules", "best handcrafted"],
-        (
-            [name, *(cell(row[kind]) for kind in ("foreign", "native", "own schedule", "placed")), best(row)]
-            for name, row in found.items()
-        ),
+def of_matrix(rows: Mapping[str, Mapping[str, Any]], kind: str) -> str:
+    """Errors of one way of carrying."""
+    lines = (
+        [f"`{name}`", *(significant(row[kind][of]) for of in rows), f"{ipndm(row['handcrafted']):.3g}", _best(row)]
+        for name, row in rows.items()
     )
+    return table(["model", *rows, "iPNDM", "best handcrafted"], lines)
 
 
-def best(row: Mapping[str, Any]) -> str:
+def of_wins(numbers: Numbers) -> str:
+    """At how many pairs of two models of one kind the foreign coefficients' mean error is the lower one."""
+    lines = []
+    for method, kind in ((method, kind) for method in METHODS if method in numbers for kind in KINDS):
+        for title, group in GROUPS.items():
+            pairs = [
+                (statistics.mean(errors) if None not in errors else math.inf, row["handcrafted"])
+                for rows in numbers[method].values()
+                for name, row in rows.items()
+                for of, errors in row[kind].items()
+                if name != of and {name, of} <= group
+            ]
+            wins = (sum(error < least(h) for error, h in pairs) for least in (ipndm, lambda h: best(h)[1]))
+            lines.append([f"{title} models, {method}, {KINDS[kind]}", *(f"{n} of {len(pairs)}" for n in wins)])
+    header = ["of the pairs of two models with one kind of noise", "better than iPNDM", "better than every handcrafted"]
+    return table(header, lines)
+
+
+def ipndm(handcrafted: Mapping[str, float]) -> float:
+    """The error of iPNDM at its best order."""
+    return min(error for name, error in handcrafted.items() if name.partition(":")[0] == "ipndm")
+
+
+def _best(row: Mapping[str, Any]) -> str:
     """The best handcrafted solver of a row and its error."""
-    name, error = next(iter(row["handcrafted"].items()))
-    return f"{name} {error:.3g}"
+    return "{} {:.3g}".format(*best(row["handcrafted"]))
 
 
-def cell(values: Sequence[float | None]) -> str:
-    """`mean (smallest to largest)` of those that exist, with three digits that count."""
-    finite = [value for value in values if value is not None]
-    if not finite:
-        return "no plan"
-    text = f"{sum(finite) / len(finite):.3g}"
-    if len(values) > 1:
-        text += f" ({min(finite):.3g} to {max(finite):.3g})"
-    return text if len(finite) == len(values) else f"{text}, {len(values) - len(finite)} without a plan"
+def draw(numbers: Numbers, folder: Path) -> None:
+    """All matrices, and the variants."""
+    matrices = {method: numbers[method] for method in METHODS if method in numbers}
+    figure(matrices, numbers.get(FLUX, {}), folder / "study-transfer.png")
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+STUDY = Study("transfer", __doc__, measure, tables, draw, MODELS, quick_models=QUICK_MODELS)
+main = STUDY.main

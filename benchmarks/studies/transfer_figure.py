@@ -11,7 +11,7 @@ from matplotlib.colors import LogNorm
 
 from trainer.report.curves import COOL, DIVERGING, INK, LEGEND, MUTED, SMALL, WARM, write
 
-from .panels import log_scale, panels
+from ..harness.panels import log_scale, panels
 
 FARTHEST = 30.0
 """Where the colours end: an error so many times that of the best handcrafted solver, or as small a part of it."""

@@ -23,7 +23,7 @@ BASES = {
 
 def test_the_quick_study_writes_its_numbers_and_its_figure(tmp_path):
     assert main(["--quick", "--out", str(tmp_path)]) == 0
-    numbers = json.loads((tmp_path / "initialisation.json").read_text("utf-8"))["digits"]
+    numbers = json.loads((tmp_path / "initialisation.json").read_text("utf-8"))["numbers"]["digits"]
     for part, count in (("weights", 3), ("schedule", 3)):
         assert len(numbers[part]["adam"]) == count
         for variants in numbers[part].values():

@@ -108,6 +108,6 @@ def test_observations_tell_where_they_fail():
 def test_quick_runs_and_writes(tmp_path, capsys):
     assert main(["--quick", "--out", str(tmp_path)]) == 0
     assert "AB-4" in capsys.readouterr().out
-    numbers = json.loads((tmp_path / "numerical.json").read_text("utf-8"))
+    numbers = json.loads((tmp_path / "numerical.json").read_text("utf-8"))["numbers"]["grid"]
     assert math.isfinite(sum(numbers["seeds"]["0"]["teacher"]))
-    assert {"numerical.png", "numerical-grid.png"} <= {path.name for path in tmp_path.iterdir()}
+    assert {"study-numerical.png", "study-numerical-grid.png"} <= {path.name for path in tmp_path.iterdir()}

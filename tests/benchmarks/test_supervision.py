@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from benchmarks.studies.common import Bench
+from benchmarks.harness.bench import Bench
 from benchmarks.studies.paths import teacher_path
 from benchmarks.studies.supervision import Lesson, main
 from dyweight import baselines, schedules
@@ -31,7 +31,7 @@ def gaussian_path():
 
 def test_the_quick_study_writes_its_numbers_and_its_figure(tmp_path):
     assert main(["--quick", "--out", str(tmp_path)]) == 0
-    numbers = json.loads((tmp_path / "supervision.json").read_text("utf-8"))["digits"]
+    numbers = json.loads((tmp_path / "supervision.json").read_text("utf-8"))["numbers"]["digits"]
     for by_calls in (*numbers["errors"].values(), *(row for rows in numbers["away"].values() for row in rows.values())):
         assert all(0 < error < math.inf for [error] in by_calls.values())
     assert (tmp_path / "study-supervision.png").stat().st_size > 10_000

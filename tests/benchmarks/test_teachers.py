@@ -13,7 +13,7 @@ def quick(tmp_path_factory):
     folder = tmp_path_factory.mktemp("teachers")
     assert main(["--quick", "--models", "gmm", "--out", str(folder)]) == 0
     assert (folder / "study-teachers.png").stat().st_size > 10_000
-    return json.loads((folder / "teachers.json").read_text("utf-8"))["gmm"]
+    return json.loads((folder / "teachers.json").read_text("utf-8"))["numbers"]["gmm"]
 
 
 def test_a_student_ends_farther_from_the_fine_endpoint_than_its_teacher(quick):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.studies.common import Bench
+from benchmarks.harness.bench import Bench
 from benchmarks.studies.time_shifting import STEPS, TEACHER, VARIANTS, expected, main, relative, summary
 from benchmarks.studies.watched import Record, WatchedAdam, slopes
 from dyweight import DyWeight, baselines, schedules
@@ -100,7 +100,7 @@ def test_a_loss_that_falls_evenly_does_not_jitter():
 def test_quick_runs_and_writes(tmp_path, capsys):
     assert main(["--quick", "--models", "gmm", "--out", str(tmp_path)]) == 0
     assert "without" in capsys.readouterr().out
-    numbers = json.loads((tmp_path / "time-shifting.json").read_text("utf-8"))["gmm"]
-    first = [numbers[name][0]["deviations"][0] for name in VARIANTS]
+    numbers = json.loads((tmp_path / "time-shifting.json").read_text("utf-8"))["numbers"]["gmm"]["variants"]
+    first = [numbers[name][0]["relative"]["3"][0] for name in VARIANTS]
     assert first[0] == pytest.approx(first[1], rel=1e-5), "untrained, the weights sum to 1 and both are the same"
-    assert (tmp_path / "time-shifting.png").is_file()
+    assert (tmp_path / "study-time-shifting.png").is_file()

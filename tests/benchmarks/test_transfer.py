@@ -6,9 +6,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from benchmarks.harness.bench import TINY_FLUX
+from benchmarks.harness.study import significant
 from benchmarks.models import digits_exploding, digits_shifted
 from benchmarks.studies import transfer
-from benchmarks.studies.common import TINY_FLUX
 from dyweight import DyWeight, schedules
 from dyweight.placement import place
 from trainer.checkpoints.builtin import digits
@@ -20,7 +21,7 @@ def quick(tmp_path_factory):
     folder = tmp_path_factory.mktemp("transfer")
     assert transfer.main(["--quick", "--out", str(folder)]) == 0
     assert (folder / "study-transfer.png").stat().st_size > 10_000
-    return json.loads((folder / "transfer.json").read_text("utf-8"))["gauss-newton"]["3"]
+    return json.loads((folder / "transfer.json").read_text("utf-8"))["numbers"]["gauss-newton"]["3"]
 
 
 def random_solver(sigmas, seed):
@@ -47,7 +48,7 @@ def test_weights_that_reach_time_zero_too_early_have_no_plan():
     solver = random_solver(schedules.flow(3), seed=0)
     solver.weights[0, 0] = 4.0
     assert transfer.carried(solver, digits.checkpoint()) is None
-    assert transfer.cell([None]) == "no plan"
+    assert significant([None]) == "none" and significant([None, 1.0]) == "1 (1 to 1), 1 without"
     assert transfer.cell([0.25, None, 0.75]) == "0.5 (0.25 to 0.75), 1 without a plan"
 
 

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-STANDINS = Path(__file__).parent / "standins"
+STANDINS = ROOT / "tools" / "standins"
 MISSING = (
     "NO COMFYUI: the nodes are NOT tested. Check ComfyUI out to ~/comfy/ComfyUI (where comfy-cli puts it) or set "
     "COMFYUI_PATH, several folders separated as in PATH, and install its requirements (make comfyui)"

@@ -11,8 +11,9 @@ from matplotlib.ticker import LogLocator, NullLocator
 from trainer.fit.distillation import Distillation
 from trainer.report.curves import COOL, INK, LEGEND, SMALL, WARM, write
 
-from .common import Bench, print_table, significant
+from .bench import Bench
 from .panels import panels
+from .study import best, significant, table
 
 Cases = Mapping[str, Mapping[str, Any]]
 """Name of a variant -> options of its fit."""
@@ -73,7 +74,7 @@ class Fits:
 
     def handcrafted(self) -> dict[str, tuple[str, float]]:
         """Network calls -> the best handcrafted solver and its error."""
-        return {str(calls): next(iter(self.bench.handcrafted_errors(calls).items())) for calls in self.sizes.calls}
+        return {str(calls): best(self.bench.handcrafted_errors(calls)) for calls in self.sizes.calls}
 
 
 def steps_of(model: str, calls: int) -> int:
@@ -87,15 +88,21 @@ def with_handcrafted(errors: Errors, handcrafted: Mapping[str, tuple[str, float]
     return {method: {HANDCRAFTED: best, **variants} for method, variants in errors.items()}
 
 
-def print_errors(title: str, errors: Errors, handcrafted: Mapping[str, tuple[str, float]]) -> None:
-    """A row a variant, a column a number of network calls."""
-    print(f"\n{title}")
-    calls = list(handcrafted)
-    rows = [["", HANDCRAFTED, *(f"{name} {error:.3g}" for name, error in handcrafted.values())]]
-    for method, variants in errors.items():
-        for name, by_calls in variants.items():
-            rows.append([method, name, *(significant(by_calls[n]) if n in by_calls else "" for n in calls)])
-    print_table(["method", "variant", *(f"{n} calls" for n in calls)], rows)
+def errors_table(models: Mapping[str, tuple[Errors, Mapping[str, tuple[str, float]]]]) -> str:
+    """A row a variant of each method on each model, a column a number of network calls.
+
+    models: model -> its errors, and the best handcrafted solver at each number of calls.
+    """
+    every_calls = sorted({int(calls) for _, handcrafted in models.values() for calls in handcrafted})
+    rows = []
+    for model, (errors, handcrafted) in models.items():
+        named = {int(calls): f"{name} {error:.3g}" for calls, (name, error) in handcrafted.items()}
+        rows.append([f"`{model}`", "", HANDCRAFTED, *(named.get(n, "") for n in every_calls)])
+        for method, variants in errors.items():
+            for name, by_calls in variants.items():
+                given = {int(calls): significant(values) for calls, values in by_calls.items()}
+                rows.append([f"`{model}`", method, name, *(given.get(n, "") for n in every_calls)])
+    return table(["model", "fit", "variant", *(f"{n} calls" for n in every_calls)], rows)
 
 
 def figure(title: str, columns: Mapping[str, Errors], references: Sequence[str], path: Path) -> None:

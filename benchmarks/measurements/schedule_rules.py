@@ -1,46 +1,39 @@
 """What a learned solver is worth on sigmas that are not its own: the figures of docs/schedules.md.
 
-`python -m benchmarks.schedule_rules` distils solvers and prints, for each rule of dyweight/placement.py, the endpoint
-error of the rule, of the untrained solver on the same sigmas, and of the solver on its own schedule.
+For each rule of dyweight/placement.py the endpoint error of the rule, of the untrained solver on the same sigmas, and
+of the solver on its own schedule.
 """
 
 import argparse
-import contextlib
-import io
 import math
 import statistics
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-import dyweight
-from dyweight import DyWeight, Plan, schedules
+from dyweight import Plan, schedules
 from dyweight.placement import place, schedule_distance, untrained_plan
-from trainer.checkpoints.load import load_checkpoint
 from trainer.compare.endpoint_error import endpoint
-from trainer.distill import distill
-from trainer.options.distill import DistillOptions
-from trainer.pairs.pairs import deviation
-from trainer.run.network import Network
 
-from .fit_methods import unseen
+from ..harness.bench import Bench
+from ..harness.study import Numbers, Options, Study, Tables, table
 
 MODELS = ("digits", "benchmarks.models:digits_shifted", "benchmarks.models:digits_exploding")
 CHANGES = (-0.3, -0.1, -0.03, 0.03, 0.1, 0.3)
+SAMPLES = 400
+QUICK = {"pairs": 16, "iterations": 1}
 
 
 class Case:
-    """One model with a solver distilled for it, and unseen samples."""
+    """One model with a solver fitted for it, and unseen samples."""
 
-    def __init__(self, ckpt: str, steps: int, samples: int, teacher: str) -> None:
-        self.network = Network(load_checkpoint(ckpt))
-        self.blocks = unseen(self.network, teacher, samples)
-        self.unit = deviation(self.blocks)
-        self.solver = distilled(ckpt, steps)
+    def __init__(self, model: str, steps: int, quick: bool) -> None:
+        bench = Bench(model, quick, samples=SAMPLES)
+        self.network, self.blocks, self.unit = bench.network, bench.blocks, bench.features.unit
+        self.solver = bench.fit(steps, 0, **(QUICK if quick else {})).solver.requires_grad_(False)
         self.sigmas = self.solver.sigmas
         self.is_flow = abs(float(self.sigmas[0]) - 1) < 1e-6
 
@@ -81,16 +74,6 @@ class Case:
     def _schedule_below(self, sigma: float, steps: int) -> Tensor:
         fine = self.network.checkpoint.schedule(2 * steps).double()
         return torch.cat([torch.tensor([sigma], dtype=torch.float64), fine[fine < sigma * (1 - 1e-6)]])
-
-
-def distilled(ckpt: str, steps: int) -> DyWeight:
-    """A solver for the model by the default fit."""
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        out = Path(folder) / "solver.safetensors"
-        distill(DistillOptions(ckpt=ckpt, steps=steps, out=out))
-        solver = dyweight.load_solver(out)
-    assert isinstance(solver, DyWeight)
-    return solver
 
 
 def other_sigmas(case: Case) -> Iterator[tuple[str, float, float]]:
@@ -135,38 +118,53 @@ def off_schedule(case: Case) -> Iterator[tuple[str, float, float]]:
         )
 
 
-def main() -> None:
-    """Print the tables."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.schedule_rules", description=__doc__)
-    parser.add_argument("--models", nargs="+", default=list(MODELS))
-    parser.add_argument("--steps", type=int, nargs="+", default=[5, 7])
-    parser.add_argument("--samples", type=int, default=400)
-    parser.add_argument("--teacher", default="ipndm:100", help="the fine teacher that errors are measured against")
-    arguments = parser.parse_args()
-    ratios: dict[str, list[float]] = {}
-    print("| model, steps | sigmas | learned | untrained | learned, own schedule |")
-    print("| --- | --- | --- | --- | --- |")
-    for ckpt in arguments.models:
-        for steps in arguments.steps:
-            case = Case(ckpt, steps, arguments.samples, arguments.teacher)
-            own = case.error([case.solver.plan()])
-            for rule, title in RULES.items():
-                for what, learned, untrained in rule(case):
-                    name = ckpt.rpartition(":")[2]
-                    print(f"| {name}, {steps} | {what} | {learned:.5f} | {untrained:.5f} | {own:.5f} |", flush=True)
-                    ratios.setdefault(title, []).append(learned / untrained)
-    print("\n| rule | cases | error, learned / untrained: median (least to most) |\n| --- | --- | --- |")
-    for title, found in ratios.items():
-        print(f"| {title} | {len(found)} | {statistics.median(found):.3f} ({min(found):.3f} to {max(found):.3f}) |")
-
-
-RULES: dict[Callable[[Case], Iterator[tuple[str, float, float]]], str] = {
-    other_sigmas: "as many steps, other sigmas",
-    two_parts: "split in two, no new noise",
-    fresh_noise: "last steps from fresh noise",
-    off_schedule: "denoise off the schedule, if the learned rows ran",
+RULES: dict[str, Callable[[Case], Iterator[tuple[str, float, float]]]] = {
+    "as many steps, other sigmas": other_sigmas,
+    "split in two, no new noise": two_parts,
+    "last steps from fresh noise": fresh_noise,
+    "denoise off the schedule, if the learned rows ran": off_schedule,
 }
 
 
-if __name__ == "__main__":
-    main()
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--steps", type=int, nargs="+", help="by default 5 7, with --quick 3")
+
+
+def measure(options: Options) -> Iterator[tuple[str, Any]]:
+    """Model -> rows of steps, rule, sigmas, and the errors: learned, untrained, learned on its own schedule."""
+    for model in options.models:
+        rows = []
+        for steps in options.more.steps or ([3] if options.quick else [5, 7]):
+            case = Case(model, steps, options.quick)
+            own = case.error([case.solver.plan()])
+            for rule, cases in RULES.items():
+                for what, learned, untrained in cases(case):
+                    errors = {"learned": learned, "untrained": untrained, "own": own}
+                    rows.append({"steps": steps, "rule": rule, "sigmas": what, **errors})
+        yield model.rpartition(":")[2], {"samples": sum(len(block.noise) for block in case.blocks), "rows": rows}
+
+
+def tables(numbers: Numbers) -> Tables:
+    """Every case, and what each rule is worth."""
+    rows = [{"model": model, **row} for model, found in numbers.items() for row in found["rows"]]
+    errors = ("learned", "untrained", "own")
+    cases = [[f"{r['model']}, {r['steps']}", r["sigmas"], *(f"{r[error]:.5f}" for error in errors)] for r in rows]
+    header = ["model, steps", "sigmas", "learned", "untrained", "learned, own schedule"]
+    return {"cases": table(header, cases), "rules": of_rules(rows)}
+
+
+def of_rules(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The learned error over the untrained one, over all cases of a rule."""
+    found = []
+    for rule in RULES:
+        ratios = [row["learned"] / row["untrained"] for row in rows if row["rule"] == rule]
+        text = f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+        found.append([rule, len(ratios), sum(ratio < 1 for ratio in ratios), text])
+    header = ["rule", "cases", "learned is better", "error, learned / untrained: median (smallest to largest)"]
+    return table(header, found)
+
+
+STUDY = Study(
+    "schedule-rules", __doc__, measure, tables, models=MODELS, quick_models=MODELS[:1], seeds=0, add_options=add_options
+)
+main = STUDY.main

@@ -1,8 +1,7 @@
 """What the sampler costs inside ComfyUI: time and memory against ComfyUI's own euler at the same number of calls.
 
-`python -m benchmarks.comfy_overhead [--comfyui PATH] [--device cuda]` samples a tiny FLUX of ComfyUI's own class (1.3 M
-parameters, random weights) through comfy.sample and prints both ratios. A real model takes longer in the network and
-the same in the sampler, so its ratio is nearer to 1.
+Samples the small FLUX of tools/models (1.3 M parameters) through comfy.sample. A real model takes longer in the network
+and the same in the sampler, so its ratio is nearer to 1.
 """
 
 import argparse
@@ -10,21 +9,25 @@ import asyncio
 import importlib
 import statistics
 import sys
-import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-ROOT = Path(__file__).parents[1]
-TESTS = ROOT / "tests" / "comfy"
+from trainer.checkpoints.comfy.installation import find_comfyui, start
+
+from ..harness.bench import ROOT, TINY_FLUX, seconds_by_turns, use_stand_ins
+from ..harness.study import Numbers, Options, Study, Tables, table
+
 ORDER = 3
 TIME_LIMIT = 1.05
+"""Of a step's time over euler's. For memory it is the order: as many latents as the solver remembers."""
 
 
 class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -68,38 +71,22 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
     return int(live.peak)
 
 
-def seconds_by_turns(runs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each run; they take turns, so a busy machine slows all alike."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(repeats + 3):
-        for name, run in runs.items():
-            began = time.perf_counter()
-            run()
-            if turn >= 3:
-                seconds[name].append(time.perf_counter() - began)
-    return seconds
-
-
 def sampling_runs(comfyui: Path, device: torch.device, steps: int, size: int) -> dict[str, Callable[[], Tensor]]:
     """One sampling run with ComfyUI's euler, and one with a solver of order 3 given by DyWeightApply."""
-    sys.path[:0] = [str(comfyui)]
-    sys.path += [str(TESTS / "inside"), str(TESTS / "standins")]
-    importlib.import_module("sitecustomize")
-    from comfy.cli_args import args
-
-    args.cpu = device.type == "cpu"
+    use_stand_ins()
+    start(comfyui)
+    importlib.import_module("comfy.cli_args").args.cpu = device.type == "cpu"
     import comfy.sample
     import comfy.sd
-    import tiny_models
 
     nodes = importlib.import_module("nodes")
-
     asyncio.run(nodes.load_custom_node(str(ROOT)))
     pack = next(m for m in list(sys.modules.values()) if vars(m).get("__file__") == str(ROOT / "__init__.py"))
-    model = comfy.sd.load_diffusion_model_state_dict(tiny_models.state_dict("flux"))
+    model = comfy.sd.load_diffusion_model(str(TINY_FLUX))
     solver = pack.dyweight.DyWeight(pack.dyweight.schedules.flow(steps, 3.0), ORDER).requires_grad_(False)
     learned = nodes.NODE_CLASS_MAPPINGS["DyWeightApply"].execute(model, solver).result[0]
-    positive = tiny_models.conditioning("flux")
+    told = load_file(TINY_FLUX.with_name("tiny-flux-conditions.safetensors"))
+    positive = [[told["cross_attn"][:1], {"pooled_output": told["pooled"][:1]}]]
     noise = torch.randn(1, 16, size, size, generator=torch.Generator().manual_seed(0))
 
     def run(patched: Any, sampler: str) -> Callable[[], Tensor]:
@@ -111,32 +98,56 @@ def sampling_runs(comfyui: Path, device: torch.device, steps: int, size: int) ->
     return {"euler": run(model, "euler"), "dyweight": run(learned, "dyweight")}
 
 
-@torch.inference_mode()
-def main() -> int:
-    """Print both figures; exit status 1 where one is over its limit."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.comfy_overhead", description=__doc__)
-    parser.add_argument("--comfyui", type=Path, default=Path.home() / "comfy" / "ComfyUI")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--comfyui", type=Path, help="by default as for the trainer")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--size", type=int, default=64, help="width and height of the latent")
     parser.add_argument("--repeats", type=int, default=30)
-    options = parser.parse_args()
-    runs = sampling_runs(options.comfyui, options.device, options.steps, options.size)
-    seconds = seconds_by_turns(runs, options.repeats)
-    per_step = {name: statistics.median(values) / options.steps for name, values in seconds.items()}
-    ratio = statistics.median(d / e for d, e in zip(seconds["dyweight"], seconds["euler"], strict=True))
-    latent = 16 * options.size**2 * 4
-    peaks = {name: peak_bytes(run, options.device) / latent for name, run in runs.items()}
-    extra = peaks["dyweight"] - peaks["euler"]
-    print(f"{options.steps} steps of a tiny FLUX, latent 1x16x{options.size}x{options.size}, on {options.device}")
-    print(", ".join(f"{name} {1000 * value:.2f} ms a step" for name, value in per_step.items()))
-    print(f"time: dyweight / euler = {ratio:.3f} (median of {options.repeats} turns; at most {TIME_LIMIT})")
-    print(
-        f"memory at the peak, in latents: euler {peaks['euler']:.1f}, dyweight {peaks['dyweight']:.1f}, so "
-        f"{extra:+.2f} (at most {ORDER}, the order of the solver)"
+
+
+@torch.inference_mode()
+def measure(options: Options) -> Iterator[tuple[str, Any]]:
+    """Device -> the sizes, seconds of a step, the median ratio of them, and latents at the peak."""
+    given = options.more
+    runs = sampling_runs(find_comfyui(given.comfyui), given.device, given.steps, given.size)
+    seconds = seconds_by_turns(runs, 2 if options.quick else given.repeats, given.device)
+    latent = 16 * given.size**2 * 4
+    yield (
+        f"{given.device}",
+        {
+            "steps": given.steps,
+            "size": given.size,
+            "seconds": {name: statistics.median(taken) / given.steps for name, taken in seconds.items()},
+            "ratio": statistics.median(d / e for d, e in zip(seconds["dyweight"], seconds["euler"], strict=True)),
+            "latents": {name: peak_bytes(run, given.device) / latent for name, run in runs.items()},
+        },
     )
-    return int(ratio > TIME_LIMIT or extra > ORDER)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def tables(numbers: Numbers) -> Tables:
+    """Time and memory, and what DyWeight adds."""
+    found = {}
+    for device, one in numbers.items():
+        time, memory = one["seconds"], one["latents"]
+        rows = [
+            ["milliseconds a step", *(f"{1000 * t:.2f}" for t in time.values()), f"x {one['ratio']:.3f}", TIME_LIMIT],
+            ["latents at the peak", *(f"{m:.1f}" for m in memory.values()), f"{extra(one):+.2f}", ORDER],
+        ]
+        size = f"{one['steps']} steps, latent 1x16x{one['size']}x{one['size']}"
+        found[device] = table([size, *time, "difference", "at most"], rows)
+    return found
+
+
+def extra(found: Numbers) -> float:
+    """Latents that DyWeight holds beside those of euler."""
+    return float(found["latents"]["dyweight"] - found["latents"]["euler"])
+
+
+def passes(numbers: Numbers) -> bool:
+    """Whether both are within their limits."""
+    return all(found["ratio"] <= TIME_LIMIT and extra(found) <= ORDER for found in numbers.values())
+
+
+STUDY = Study("comfy-overhead", __doc__, measure, tables, seeds=0, add_options=add_options, passes=passes)
+main = STUDY.main

@@ -1,0 +1,1 @@
+"""What all benchmarks share: models with unseen samples, a command line, figures that are kept, and pages with them."""

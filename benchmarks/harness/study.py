@@ -1,0 +1,225 @@
+"""A benchmark: its command line, its run part by part, and the figures that are kept of it."""
+
+import argparse
+import datetime
+import json
+import platform
+import shlex
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import dyweight
+from dyweight.solver_file import write_whole
+from trainer.run.table import table
+
+from .bench import ROOT
+
+FIGURES, PICTURES = ROOT / "benchmarks" / "figures", ROOT / "docs" / "images"
+"""Where `--record` puts the numbers, and the pictures that the pages show."""
+DIGITS = 6
+"""Significant ones that are kept."""
+Numbers = Mapping[str, Any]
+"""Part -> what was measured of it, as JSON has it: every key is text."""
+Tables = Mapping[str, str]
+"""Name -> a table in Markdown."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every benchmark is asked for."""
+
+    quick: bool
+    seeds: tuple[int, ...]
+    models: tuple[str, ...]
+    more: argparse.Namespace
+    """Options of this benchmark alone."""
+
+
+@dataclass
+class Figures:
+    """A benchmark's numbers, each part with how it was made."""
+
+    numbers: dict[str, Any] = field(default_factory=dict)
+    made: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Part -> date, command, versions, threads, seeds, seconds."""
+
+    @classmethod
+    def read(cls, path: Path) -> "Figures":
+        """What is kept there; nothing if there is no file."""
+        return cls(**json.loads(path.read_text("utf-8"))) if path.is_file() else cls()
+
+    def write(self, path: Path) -> None:
+        write_whole(path, (json.dumps({"made": self.made, "numbers": self.numbers}, indent=1) + "\n").encode())
+
+    def source(self, part: str) -> str:
+        """A line for a page: when and with what its figures were made. part: one of the parts; by default of all."""
+        chosen = [self.made[part]] if part in self.made else self.made.values()
+        lines = {
+            (
+                f"Measured on {made['date']} by `{made['command']}`"
+                + (f", seeds {', '.join(map(str, made['seeds']))}" if made["seeds"] else "")
+                + f", with torch {made['versions']['torch']} on {made['threads']} threads of {made['processor']}"
+            ): None
+            for made in chosen
+        }
+        return "\n".join(f"*{line}.*" for line in lines)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A benchmark of any kind. `main` is its command."""
+
+    name: str
+    """As `python -m benchmarks` has it, and of the file with its figures."""
+    description: str | None
+    measure: Callable[[Options], Iterator[tuple[str, Any]]]
+    """Gives each part's name and numbers as soon as it is measured. What an earlier run kept of other parts stays."""
+    tables: Callable[[Numbers], Tables]
+    """Of all parts that there are. The terminal shows them, and so do the pages."""
+    draw: Callable[[Numbers, Path], None] | None = None
+    """Numbers and the folder for pictures."""
+    models: Sequence[str] = ()
+    """The default ones; none where the user has no choice."""
+    quick_models: Sequence[str] = ()
+    """The default ones of `--quick`, if others."""
+    seeds: int = 3
+    """How many by default; 0 where nothing is drawn."""
+    add_options: Callable[[argparse.ArgumentParser], object] = lambda parser: None
+    passes: Callable[[Numbers], bool] = lambda numbers: True
+    """Whether the limits hold, if there are any; the exit status says so."""
+
+    def main(self, arguments: Sequence[str] | None = None) -> int:
+        """The command line; returns the exit status."""
+        given, options = self._parse(arguments)
+        file = FIGURES / f"{self.name}.json" if given.record else given.out and given.out / f"{self.name}.json"
+        kept, measured = Figures() if file is None else Figures.read(file), dict[str, Any]()
+        began = last = time.monotonic()
+        for part, numbers in self.measure(options):
+            measured[part] = kept.numbers[part] = as_json(numbers)
+            last, before = time.monotonic(), last
+            kept.made[part] = made(self.name, arguments, options.seeds, last - before)
+            self._print({part: measured[part]})
+            if file is not None:
+                kept.write(file)
+        print(f"\n{time.monotonic() - began:.0f} s, torch {torch.__version__}, {torch.get_num_threads()} threads")
+        if self.draw is not None and file is not None and kept.numbers:
+            self._draw(kept.numbers, given.out)
+        return int(not self.passes(measured))
+
+    def _parse(self, arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Options]:
+        parser = argparse.ArgumentParser(
+            prog=f"python -m benchmarks {self.name}",
+            description=self.description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        parser.add_argument(
+            "--quick", action="store_true", help="little of everything: that it runs, not what it finds"
+        )
+        where = parser.add_mutually_exclusive_group()
+        where.add_argument("--out", type=Path, help="a folder for the figures and the pictures")
+        where.add_argument(
+            "--record",
+            action="store_true",
+            help="keep them in the repository, for the tables and pictures of the pages",
+        )
+        if self.seeds:
+            parser.add_argument(
+                "--seeds", type=int, nargs="+", help=f"by default 0 to {self.seeds - 1}, with --quick 0"
+            )
+        if self.models:
+            parser.add_argument("--models", nargs="+", help=f"by default {' '.join(self.models)}")
+        self.add_options(parser)
+        given = parser.parse_args(arguments)
+        if given.quick and given.record:
+            parser.error(
+                "--record keeps figures that pages show, and those of --quick say nothing: leave one of them out"
+            )
+        seeds = self.seeds and (given.seeds or ([0] if given.quick else range(self.seeds)))
+        default = self.quick_models if given.quick and self.quick_models else self.models
+        models = (self.models and given.models) or default
+        return given, Options(given.quick, tuple(seeds or ()), tuple(models), given)
+
+    def _print(self, numbers: Numbers) -> None:
+        for name, text in self.tables(numbers).items():
+            print(f"\n{name}\n\n{text}", flush=True)
+
+    def _draw(self, numbers: Numbers, out: Path | None) -> None:
+        """All pictures into a folder, or those that the pages show into the repository."""
+        assert self.draw is not None
+        if out is not None:
+            self.draw(numbers, out)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            self.draw(numbers, Path(folder))
+            for picture in Path(folder).iterdir():
+                if (PICTURES / picture.name).is_file():
+                    shutil.copy(picture, PICTURES)
+
+
+def made(name: str, arguments: Sequence[str] | None, seeds: Sequence[int], seconds: float) -> dict[str, Any]:
+    """How figures come about."""
+    given = sys.argv[1:] if arguments is None else arguments
+    return {
+        "date": datetime.date.today().isoformat(),
+        "commit": _commit(),
+        "command": shlex.join(["python", "-m", "benchmarks", name, *given]),
+        "versions": {
+            "dyweight": dyweight.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+        "threads": torch.get_num_threads(),
+        "processor": torch.cuda.get_device_name() if torch.cuda.is_available() else "a CPU",
+        "seeds": list(seeds),
+        "seconds": round(seconds, 1),
+    }
+
+
+def _commit() -> str | None:
+    """Of the repository, with a + where files differ from it."""
+    try:
+        asked = ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
+        return subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def as_json(value: Any) -> Any:
+    """The same after a way through JSON, with floats cut to DIGITS digits."""
+    return json.loads(json.dumps(value), parse_float=lambda text: float(f"{float(text):.{DIGITS}g}"))
+
+
+def spread(values: Sequence[float], digits: int = 5) -> str:
+    """`mean (smallest to largest)`."""
+    mean = f"{statistics.mean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def significant(values: Iterable[float | None]) -> str:
+    """`mean (smallest to largest)` with three digits that count, for errors that span decades; None is no value."""
+    given = list(values)
+    finite = [value for value in given if value is not None]
+    if not finite:
+        return "none"
+    text = f"{statistics.mean(finite):.3g}"
+    if len(given) > 1:
+        text += f" ({min(finite):.3g} to {max(finite):.3g})"
+    return text if len(finite) == len(given) else f"{text}, {len(given) - len(finite)} without"
+
+
+def best(handcrafted: Mapping[str, float]) -> tuple[str, float]:
+    """The handcrafted solver with the smallest error, and that error."""
+    return min(handcrafted.items(), key=lambda item: item[1])
+
+
+__all__ = ["Figures", "Numbers", "Options", "Study", "Tables", "as_json", "best", "significant", "spread", "table"]

@@ -1,0 +1,135 @@
+"""The fits against the best handcrafted solver at any order: endpoint error, network calls, seconds.
+
+Every fit begins without the teacher's endpoints, so its calls and seconds include the teacher's. Errors are measured on
+unseen samples against a finer teacher.
+"""
+
+import argparse
+import statistics
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trainer.compare.endpoint_error import errors_over_calls
+from trainer.report.curves import error_over_steps
+
+from ..harness.bench import FLUX, Bench, without_flux
+from ..harness.study import Numbers, Options, Study, Tables, best, table
+
+OURS = "benchmarks.models:"
+MODELS = (
+    *("digits", "gmm", "shapes", FLUX),
+    *(f"{OURS}{name}" for name in ("digits_exploding", "digits_shifted", "digits_guided", "digits_rounded")),
+    f"{OURS}mixture_flow",
+)
+FITS: Mapping[str, Mapping[str, Any]] = {"gauss-newton": {}, "adam": {"method": "adam", "pairs": 10_000}}
+"""Name -> options of the trainer. The first is the default fit, and the one that is run on every model."""
+EVERY_FIT = ("digits", "gmm")
+"""Models on which all of them are run."""
+QUICK: Mapping[str, Mapping[str, Any]] = {"gauss-newton": {"pairs": 16, "iterations": 1}, "adam": {"pairs": 32}}
+PICTURED = "digits"
+Row = Mapping[str, Any]
+"""One fit: model, steps, fit, seed, error, calls, seconds."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--steps", type=int, nargs="+", help="by default 3 5 7, with --quick 3")
+    parser.add_argument("--fits", nargs="+", choices=FITS, help="by default those that the model is worth")
+
+
+def measure(options: Options) -> Iterator[tuple[str, Any]]:
+    """Model -> samples, errors of the handcrafted solvers by steps, a row a fit, and the curves of the picture."""
+    for model in without_flux(options.models):
+        bench, name = Bench(model, options.quick), model.removeprefix(OURS)
+        every_step = options.more.steps or ([3] if options.quick else [3, 5, 7])
+        default = list(FITS) if model in EVERY_FIT else list(FITS)[:1]
+        yield (
+            name,
+            {
+                "samples": sum(len(block.noise) for block in bench.blocks),
+                "handcrafted": {steps: bench.handcrafted_errors(steps) for steps in every_step},
+                "rows": [
+                    row(bench, name, steps, fit, seed, options.quick)
+                    for steps in every_step
+                    for fit in options.more.fits or default
+                    for seed in options.seeds
+                ],
+                "curves": errors_over_calls(bench.network, bench.blocks, max(every_step) + 3)
+                if name == PICTURED
+                else {},
+            },
+        )
+
+
+def row(bench: Bench, model: str, steps: int, fit: str, seed: int, quick: bool) -> Row:
+    """One fit."""
+    with tempfile.TemporaryDirectory() as cache:
+        more = {**FITS[fit], **(QUICK[fit] if quick else {})}
+        done = bench.fit(steps, seed, cache=Path(cache), **more)
+    found = {"error": bench.error(done.solver), "calls": done.network_calls["total"], "seconds": done.seconds}
+    return {"model": model, "steps": steps, "fit": fit, "seed": seed, **found}
+
+
+def tables(numbers: Numbers) -> Tables:
+    """One for each model with all its fits, and one with the default fit on all models."""
+    return {**{model: of_model(found) for model, found in numbers.items()}, "every model": of_default(numbers)}
+
+
+def of_model(found: Mapping[str, Any]) -> str:
+    """The median over the seeds, with the smallest and largest error."""
+    rows: list[list[str]] = []
+    for steps, handcrafted in found["handcrafted"].items():
+        solver, least = best(handcrafted)
+        rows.append([steps, solver, f"{least:.5f}", "1", "", ""])
+        for fit, fits in by_fit(found["rows"], int(steps)).items():
+            seconds = f"{middle(fits, 'seconds'):.0f}"
+            rows.append([steps, fit, *error_and_ratio(fits, least), f"{middle(fits, 'calls'):,.0f}", seconds])
+    header = ["steps", "solver", "endpoint error", "of the best handcrafted", "network calls", "seconds"]
+    return table(header, rows)
+
+
+def of_default(numbers: Numbers) -> str:
+    """A row for each model and number of steps."""
+    fit, rows = next(iter(FITS)), []
+    for model, found in numbers.items():
+        for steps, handcrafted in found["handcrafted"].items():
+            solver, least = best(handcrafted)
+            fits = by_fit(found["rows"], int(steps)).get(fit)
+            if fits:
+                calls = f"{middle(fits, 'calls'):,.0f}"
+                rows.append([f"`{model}`", steps, solver, f"{least:.5f}", *error_and_ratio(fits, least), calls])
+    return table(["model", "steps", "best handcrafted", "its error", fit, "ratio", "network calls"], rows)
+
+
+def by_fit(rows: Sequence[Row], steps: int) -> dict[str, list[Row]]:
+    """Fit -> its rows of all seeds."""
+    fits = dict.fromkeys(row["fit"] for row in rows if row["steps"] == steps)
+    return {fit: [row for row in rows if row["steps"] == steps and row["fit"] == fit] for fit in fits}
+
+
+def middle(fits: Sequence[Row], of: str) -> float:
+    """The median over the seeds."""
+    return float(statistics.median(row[of] for row in fits))
+
+
+def error_and_ratio(fits: Sequence[Row], least: float) -> tuple[str, str]:
+    """The median, smallest and largest error, and the median over the best handcrafted error."""
+    errors = [row["error"] for row in fits]
+    text = f"{middle(fits, 'error'):.5f} ({min(errors):.5f} to {max(errors):.5f})"
+    return text, f"{middle(fits, 'error') / least:.3f}"
+
+
+def draw(numbers: Numbers, folder: Path) -> None:
+    """The default fit among the handcrafted solvers."""
+    if PICTURED not in numbers:
+        return
+    found, fit = numbers[PICTURED], next(iter(FITS))
+    curves = {name: {int(n): error for n, error in line.items()} for name, line in found["curves"].items()}
+    every_step = map(int, found["handcrafted"])
+    learned = {n: middle(fits[fit], "error") for n in every_step if fit in (fits := by_fit(found["rows"], n))}
+    error_over_steps(curves, folder / f"{PICTURED}-errors.png", learned, "dyweight", PICTURED)
+
+
+STUDY = Study("fit-methods", __doc__, measure, tables, draw, MODELS, quick_models=(PICTURED,), add_options=add_options)
+main = STUDY.main
