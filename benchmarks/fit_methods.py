@@ -79,7 +79,7 @@ def fit(
             method="adam" if method == "adam" else "gauss-newton",
             pairs=pairs,
             seed=seed,
-            recompute=False,
+            recompute=method != "adam",
             cache=Path(folder) / "cache",
         )
         with contextlib.redirect_stdout(io.StringIO()):
