@@ -106,7 +106,8 @@ def two_parts(case: Case) -> Iterator[tuple[str, float, float]]:
     """The same where the run is split in two without new noise."""
     for k in range(1, case.solver.steps):
         before, after = case.sigmas[: k + 1], case.sigmas[k:]
-        learned = [place(case.solver, before).plan, place(case.solver, after, continues=True).plan]
+        first = place(case.solver, before).plan
+        learned = [first, place(case.solver, after, start=float(first.sigmas[-1])).plan]
         yield f"split after step {k}", case.error(learned), case.error([untrained_plan(before), untrained_plan(after)])
 
 

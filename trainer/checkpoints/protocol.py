@@ -60,7 +60,8 @@ class FullCheckpoint:
         self.worth_timing: bool = getattr(made, "worth_timing", False)
         """Whether a run should tell its expected time, which takes two network calls."""
         self.denoise_at: Callable[..., Tensor] | None = getattr(made, "denoise_at", None)
-        """`denoise` for a network whose surroundings are shown the noise level of the state beside the sigma asked."""
+        """(x, sigma, cond, states, row) -> clean x, as `denoise`, with the noise levels of a plan's states, where the
+        call's is `row`; for networks whose surroundings read them."""
         self.features: Callable[[Tensor], Tensor] | None = getattr(made, "features", None)
         """[B, *shape] -> [B, n], differentiable: what `--loss features` compares."""
         self.rivals: Callable[[int, Sequence[str] | None, Callable[[int], object]], dict[str, Rival]] | None = getattr(

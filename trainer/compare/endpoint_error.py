@@ -41,7 +41,7 @@ def endpoint(network: Network, block: Block, sampler: Sampler) -> Tensor:
                 raise NonFiniteError(f"pairs from {block.first}: the sampler gave a value that is not finite")
             return end
         plan = plan_for(sampler, network, block)
-        denoise = network.bound(block.cond, block.first, int(plan.analytic_first_step))
+        denoise = network.bound(block.cond, block.first, plan=plan)
         return dyweight.sample(denoise, block.noise, plan)
 
 

@@ -135,9 +135,9 @@ class Adam:
 
     def block_loss(self, block: Block) -> Tensor:
         """The loss on some pairs, with its graph: that of the endpoint. benchmarks/studies compares another."""
-        first_row = int(self.solver.analytic_first_step)
-        denoise = self.network.bound(block.cond, block.first, first_row, recomputed=self.settings.recomputed)
-        end = dyweight.sample(denoise, block.noise, plan_for(self.solver, self.network, block))
+        plan = plan_for(self.solver, self.network, block)
+        denoise = self.network.bound(block.cond, block.first, recomputed=self.settings.recomputed, plan=plan)
+        end = dyweight.sample(denoise, block.noise, plan)
         return self.loss.value(self.loss.residual(end, block.target))
 
     def _loss_and_gradients(self, block: Block) -> Tensor:

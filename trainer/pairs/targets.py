@@ -96,7 +96,7 @@ class Targets:
         digests = _digests(drawn.noise, drawn.cond)
         target = self._read(split, index, digests)
         if target is None:
-            denoise = self.network.bound(drawn.cond, drawn.first, who="teacher")
+            denoise = self.network.bound(drawn.cond, drawn.first, who="teacher", plan=self._plan)
             with torch.inference_mode():
                 target = dyweight.sample(denoise, drawn.noise, self._plan)
             self._store(split, index, digests, target)

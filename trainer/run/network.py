@@ -1,11 +1,14 @@
 """The checkpoint's network as the trainer sees it: every call counted and checked."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint as recompute
+
+from dyweight import Plan
 
 from ..checkpoints.protocol import Checkpoint, FullCheckpoint, full
 from .errors import CheckpointError, NonFiniteError
@@ -36,16 +39,26 @@ class Network:
         self._tell(calls)
 
     def bound(
-        self, cond: Any, pair: int = 0, step: int = 0, who: str = "student", recomputed: bool = False
+        self,
+        cond: Any,
+        pair: int = 0,
+        step: int | None = None,
+        who: str = "student",
+        recomputed: bool = False,
+        plan: Plan | None = None,
     ) -> Callable[[Tensor, Tensor], Tensor]:
         """denoise(x, sigma) with the condition filled in.
 
-        pair, step: the first pair of the batch and the row the rollout starts at, for the error. recomputed: keep no
-        activations of a call, compute them again on the way back.
+        plan: what is run; a checkpoint with `denoise_at` is told the noise levels of its states. pair, step: the first
+        pair of the batch, for the error, and the row of the first call, by default the plan's first that makes one.
+        recomputed: keep no activations of a call, compute them again on the way back.
         """
+        step = int(plan is not None and plan.analytic_first_step) if step is None else step
+        ask = self._asked_at(plan)
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
             nonlocal step
+            call = partial(answer, step)
             denoised = recompute(call, x, sigma, use_reentrant=False) if recomputed else call(x, sigma)
             self._check(denoised, x, pair, step, who)
             if denoised.requires_grad:
@@ -53,15 +66,22 @@ class Network:
             step += 1
             return denoised
 
-        def call(x: Tensor, sigma: Tensor) -> Tensor:
+        def answer(row: int, x: Tensor, sigma: Tensor) -> Tensor:
             self.count(x.shape[0])
-            return self.checkpoint.denoise(x, sigma, cond)
+            return ask(x, sigma, cond, row)
 
         def count_backward(gradient: Tensor) -> None:
             self.backward += gradient.shape[0]
             self._tell(2 * gradient.shape[0])
 
         return denoise
+
+    def _asked_at(self, plan: Plan | None) -> Callable[[Tensor, Tensor, Any, int], Tensor]:
+        at = self.checkpoint.denoise_at
+        if plan is None or at is None:
+            return lambda x, sigma, cond, row: self.checkpoint.denoise(x, sigma, cond)
+        states = plan.sigmas[..., :-1].detach()
+        return lambda x, sigma, cond, row: at(x, sigma, cond, states, row)
 
     def _tell(self, calls: int) -> None:
         if self.on_calls is not None:

@@ -48,7 +48,8 @@ def heard(pack, family, solver, unit, conditioning):
     found = []
 
     def look(model, x, sigmas, extra_args=None, callback=None, disable=None):
-        found.append(pack.nodes.samples.read_samples(solver, model, x))
+        around = pack.nodes.wrapped.hidden(model, comfy.samplers.KSamplerX0Inpaint)
+        found.append(pack.nodes.samples.read_samples(solver, around, x))
         return x
 
     guider = tools.call("BasicGuider", model=tools.model(family), conditioning=conditioning)
