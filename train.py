@@ -1,13 +1,13 @@
 """The trainer for a Python that does not look into its working folder, as that of ComfyUI's portable package.
 
-`python train.py distill ...` is `python -m trainer.distill ...`, from any folder; so are evaluate and convert.
+`python train.py distill ...` is `python -m trainer.distill ...`, from any folder; so are evaluate, convert and inspect.
 """
 
 import runpy
 import sys
 from pathlib import Path
 
-COMMANDS = ("distill", "evaluate", "convert")
+COMMANDS = ("distill", "evaluate", "convert", "inspect")
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:

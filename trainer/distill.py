@@ -74,8 +74,9 @@ class Errors:
     """Of the untrained solver on the test pairs, which chose nothing."""
     after: float
     """Of the fitted one on the same."""
-    validation: float
-    """Of the fitted one on the pairs that chose it."""
+    validation_before: float
+    """The same two on the pairs that chose the fitted one."""
+    validation_after: float
 
 
 def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
@@ -168,7 +169,7 @@ def _judged(
             f"warning: the endpoint error {after:.5f} is above 1, which is worse than a constant guess: give more "
             "--steps, or check the model and its schedule"
         )
-    return Errors(before, after, validation)
+    return Errors(before, after, untrained_error, validation)
 
 
 def _validation_error(pairs: Pairs, solver: Solver) -> float:
@@ -223,7 +224,8 @@ def provenance(options: DistillOptions, pairs: Pairs, errors: Errors, date: str)
         "endpoint_error_before": _finite(errors.before),
         "endpoint_error_after": _finite(errors.after),
         "endpoint_error_pairs": pairs.test_pairs,
-        "validation_error": _finite(errors.validation),
+        "validation_error_before": _finite(errors.validation_before),
+        "validation_error_after": _finite(errors.validation_after),
         "seed": options.seed,
         "versions": {
             "dyweight": dyweight.__version__,

@@ -126,7 +126,7 @@ def test_the_error_in_the_file_is_that_of_pairs_that_chose_nothing(asked: int, c
     assert solver.provenance["endpoint_error_pairs"] == pairs
     chose = [targets.block("validation", i) for i in range(solver.provenance["validation_pairs"] // 4)]
     expected = endpoint_error(network, chose, solver, Latent(deviation(chose)))
-    assert solver.provenance["validation_error"] == pytest.approx(expected, rel=1e-4)
+    assert solver.provenance["validation_error_after"] == pytest.approx(expected, rel=1e-4)
     assert f"on {pairs} unseen pairs" in outcome.printed
 
 

@@ -15,7 +15,7 @@ def isolated(*arguments: object, folder: Path) -> subprocess.CompletedProcess[st
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
 
 
-@pytest.mark.parametrize("command", ["distill", "evaluate", "convert"])
+@pytest.mark.parametrize("command", ["distill", "evaluate", "convert", "inspect"])
 def test_every_command_starts_from_any_folder(command: str, tmp_path: Path) -> None:
     done = isolated(command, "--help", folder=tmp_path)
     assert done.returncode == 0 and f"usage: python -m trainer.{command}" in done.stdout, done.stderr
@@ -30,4 +30,4 @@ def test_it_distils(tmp_path: Path) -> None:
 @pytest.mark.parametrize("arguments", [(), ("fit",)])
 def test_what_is_no_command_is_told(arguments: tuple[str, ...], tmp_path: Path) -> None:
     done = isolated(*arguments, folder=tmp_path)
-    assert done.returncode == 1 and "{distill,evaluate,convert}" in done.stderr
+    assert done.returncode == 1 and "{distill,evaluate,convert,inspect}" in done.stderr

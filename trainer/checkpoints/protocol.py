@@ -43,7 +43,7 @@ class FullCheckpoint:
         """made: any object with the four parts, kept as `made`. name: what `--ckpt` calls it, for errors."""
         self.made, self.name = made, name or type(made).__name__
         self.shape = tuple(made.shape)
-        self._leaves_x = False
+        self._leaves_x = self._told_of_gradient = False
         self.fingerprint: str | None = getattr(made, "fingerprint", None)
         """Names the weights in caches and files; by default a few network calls are hashed."""
         self.model_family: str | None = getattr(made, "model_family", None)
@@ -60,7 +60,8 @@ class FullCheckpoint:
         self.worth_timing: bool = getattr(made, "worth_timing", False)
         """Whether a run should tell its expected time, which takes two network calls."""
         self.denoise_at: Callable[..., Tensor] | None = getattr(made, "denoise_at", None)
-        """`denoise` for a network whose surroundings are shown the noise level of the state beside the sigma asked."""
+        """(x, sigma, cond, states, row) -> clean x, as `denoise`, with the noise levels of a plan's states, where the
+        call's is `row`; for networks whose surroundings read them."""
         self.features: Callable[[Tensor], Tensor] | None = getattr(made, "features", None)
         """[B, *shape] -> [B, n], differentiable: what `--loss features` compares."""
         self.rivals: Callable[[int, Sequence[str] | None, Callable[[int], object]], dict[str, Rival]] | None = getattr(
@@ -91,16 +92,18 @@ class FullCheckpoint:
         return self.made.draw(generator, batch)
 
     def denoise(self, x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
-        """As `Checkpoint.denoise`. Raises CheckpointError where it changes its x or breaks the gradient."""
+        """As `Checkpoint.denoise`. Raises CheckpointError where it changes its x."""
         before = None if self._leaves_x else x.detach().clone()
         denoised = self.made.denoise(x, sigma, cond)
         if before is not None and not torch.equal(before, x):
             raise CheckpointError(f"--ckpt {self.name}: denoise changed its x: compute on a copy, and leave x as it is")
         self._leaves_x = True
-        if torch.is_grad_enabled() and x.requires_grad and not getattr(denoised, "requires_grad", True):
-            raise CheckpointError(
-                f"--ckpt {self.name}: denoise gave an answer without a gradient, as under torch.no_grad, and "
-                "--method adam needs one: leave that away, or take --method gauss-newton"
+        lost = torch.is_grad_enabled() and x.requires_grad and not getattr(denoised, "requires_grad", True)
+        if lost and not self._told_of_gradient:
+            self._told_of_gradient = True
+            print(
+                f"warning: --ckpt {self.name}: denoise gives answers without a gradient, as under torch.no_grad: "
+                "--method adam fits to a part of it; leave that away, or take --method gauss-newton"
             )
         return denoised
 

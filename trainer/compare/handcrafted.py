@@ -13,20 +13,22 @@ from ..run.network import Network
 
 
 def solvers(names: Sequence[str] | None = None) -> dict[str, tuple[str, int]]:
-    """Row -> (solver, order), for names as `--baselines` has them: NAME for each order it has, NAME:ORDER for one.
+    """Row -> (solver, order): each solver at every order it has, or what `--baselines` names.
 
-    names: by default all. A row is NAME:ORDER where the solver has several orders, else NAME. Raises TrainerError.
+    names: NAME, at its default order, or NAME:ORDER; a row is named as it was given, and else NAME:ORDER where a solver
+    has several orders. Raises TrainerError.
     """
+    if names is None:
+        return {f"{n}:{o}" if len(ORDERS[n]) > 1 else n: (n, o) for n in ORDERS for o in ORDERS[n]}
     rows = {}
-    for text in ORDERS if names is None else names:
+    for text in names:
         name, colon, order = text.partition(":")
         if name not in ORDERS:
             hint = did_you_mean(name, tuple(ORDERS))
             raise TrainerError(f"--baselines {text}: {hint}The names are {', '.join(ORDERS)}, or NAME:ORDER")
         if colon and order not in map(str, ORDERS[name]):
             raise TrainerError(f"--baselines {text}: the orders of {name} are {', '.join(map(str, ORDERS[name]))}")
-        for each in ORDERS[name] if not colon else (int(order),):
-            rows[f"{name}:{each}" if len(ORDERS[name]) > 1 else name] = (name, each)
+        rows[text] = name, int(order) if colon else ORDERS[name][-1]
     return rows
 
 

@@ -24,8 +24,8 @@ class EvaluateOptions(ComfyOptions):
     out: Path
     """the folder for report.json and pictures"""
     baselines: tuple[str, ...] | None = None
-    """handcrafted solvers, a,b:ORDER,c, each at every order it has unless one is named; by default all; with a ComfyUI
-    checkpoint SAMPLER/SCHEDULER of ComfyUI"""
+    """handcrafted solvers, a,b:ORDER,c; by default all at every order they have; with a ComfyUI checkpoint
+    SAMPLER/SCHEDULER of ComfyUI"""
     samples: Annotated[int, POSITIVE] = 1000
     """how many samples to compare, rounded up to whole batches"""
     seed: int = 1

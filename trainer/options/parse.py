@@ -27,14 +27,11 @@ class Checked(Protocol):
 Options = TypeVar("Options", bound=Checked)
 
 
-@dataclass(frozen=True)
 class ReadBy:
     """In a field's annotation: the option is read with one of these choices only, and else is an error."""
 
-    choices: tuple[str, ...]
-
     def __init__(self, *choices: str) -> None:
-        object.__setattr__(self, "choices", choices)
+        self.choices = choices
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,9 @@ def test_a_schedule_that_ends_at_zero_makes_the_last_step_of_heun_one_call(peaks
 
 def test_only_the_names_asked_for(peaks: Any) -> None:
     assert handcrafted(peaks(), 4, ["euler", "heun"]).keys() == {"euler", "heun"}
-    assert handcrafted(peaks(), 2, ["ipndm:4", "unipc"]).keys() == {"ipndm:4", "unipc:1", "unipc:2"}
+    plans, sigmas = handcrafted(peaks(), 2, ["ipndm:4", "unipc"]), peaks().schedule(2)
+    assert plans.keys() == {"ipndm:4", "unipc"}
+    assert torch.equal(plans["unipc"].gains, dyweight.baselines.plan("unipc", sigmas).gains)
 
 
 def test_a_checkpoint_may_bring_its_own(peaks: Any) -> None:
