@@ -4,6 +4,7 @@ import argparse
 import datetime
 import json
 import platform
+import re
 import shlex
 import shutil
 import statistics
@@ -59,7 +60,10 @@ class Figures:
         return cls(**json.loads(path.read_text("utf-8"))) if path.is_file() else cls()
 
     def write(self, path: Path) -> None:
-        write_whole(path, (json.dumps({"made": self.made, "numbers": self.numbers}, indent=1) + "\n").encode())
+        text = json.dumps({"made": self.made, "numbers": self.numbers}, indent=1)
+        # A list of plain values on one line.
+        text = re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda found: "[" + " ".join(found[1].split()) + "]", text)
+        write_whole(path, f"{text}\n".encode())
 
     def source(self, part: str) -> str:
         """A line for a page: when and with what its figures were made. part: one of the parts; by default of all."""

@@ -157,16 +157,24 @@ def tables(numbers: Numbers) -> Tables:
         for count, row in rows.items()
     ]
     of_pairs = ["model", "method", "training pairs", "validation pairs", "error", "of the best handcrafted"]
-    converging = {f"convergence, {model}": of_convergence(found["convergence"]) for model, found in numbers.items()}
-    return {"teachers": table([*header, "best handcrafted"], judged), "pairs": table(of_pairs, fed), **converging}
+    return {
+        "teachers": table([*header, "best handcrafted"], judged),
+        "pairs": table(of_pairs, fed),
+        **converging(numbers),
+    }
 
 
-def of_convergence(found: Mapping[str, Any]) -> str:
-    """Validation error after so many pairs."""
-    seen = next(iter(found.values()))["pairs"]
-    points = sorted({0, 1, 2, len(seen) // 5, len(seen) // 2, len(seen) - 1} & set(range(len(seen))))
-    rows = ([name, *(significant(row["validation"][i]) for i in points)] for name, row in found.items())
-    return table(["start", *(f"{seen[i]:,} pairs" for i in points)], rows)
+def converging(numbers: Numbers) -> Tables:
+    """Validation error after so many pairs: a table for the models that were shown equally many."""
+    made: dict[str, tuple[list[str], list[list[str]]]] = {}
+    for model, found in numbers.items():
+        for name, row in found["convergence"].items():
+            seen = row["pairs"]
+            points = sorted({0, 1, 2, len(seen) // 5, len(seen) // 2, len(seen) - 1} & set(range(len(seen))))
+            header = ["model", "start", *(f"{seen[i]:,} pairs" for i in points)]
+            _, rows = made.setdefault(f"convergence, {seen[-1]:,} pairs", (header, []))
+            rows.append([f"`{model}`", name, *(significant(row["validation"][i]) for i in points)])
+    return {name: table(header, rows) for name, (header, rows) in made.items()}
 
 
 def draw(numbers: Numbers, folder: Path) -> None:

@@ -1,109 +1,111 @@
-"""`python -m benchmarks.tree`: the tables and pictures of INDIS's synthetic experiment."""
+"""The synthetic experiment of INDIS: its tables and pictures."""
 
 import argparse
-import json
 import statistics
 import tempfile
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
-import torch
-
+from ..harness import study as harness
+from ..harness.study import Numbers, Options, Tables, table
 from . import figures
 from .data import checkpoint
+from .learned import Iterations
 from .settings import settings
-from .study import ORACLE, PHI, QUICK, SHARED, UNIFORM, Sizes, Study, study
+from .study import ORACLE, PHI, QUICK, SHARED, UNIFORM, Sizes, study
+
+STUDENTS = (UNIFORM, SHARED, ORACLE, PHI)
+DISTANCES = ("mse", "kl", "wasserstein")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    options = _parser().parse_args(arguments)
-    print(f"the tree of benchmarks/tree/data.py, Euler, teacher euler:100, {torch.get_num_threads()} threads")
-    seeds = options.seeds or ([0] if options.quick or options.settings else [0, 1, 2])
-    if options.settings:
-        _settings_table(seeds[0], options.out)
-        return 0
-    began, sizes, studies = time.monotonic(), QUICK if options.quick else Sizes(), []
-    if options.calls:
-        sizes = replace(sizes, calls=tuple(sorted({3, *options.calls})))
-    pictures = []
-    with tempfile.TemporaryDirectory() as cache:
-        for seed in seeds:
-            done, picture = study(checkpoint(), seed, sizes, Path(cache))
-            studies.append(done)
-            pictures.append(picture)
-            print(f"seed {seed} after {time.monotonic() - began:.0f} s", flush=True)
-    _three_steps_table(studies)
-    _calls_table(studies)
-    if options.out is not None:
-        figures.errors_over_noise(pictures[0], options.out / "tree-noise.png")
-        figures.distances_over_calls(studies, options.out / "tree-calls.png")
-        _write_json(options.out / "tree.json", {"sizes": asdict(sizes), "studies": [s.as_json() for s in studies]})
-    return 0
-
-
-def _three_steps_table(studies: Sequence[Study]) -> None:
-    print("\nThree steps, mean squared error of the endpoints on unseen samples")
-    print("| seed | uniform | best shared | own, oracle | own, phi | oracle's gain | phi has of it |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    for done in studies:
-        errors = " | ".join(f"{done.three.mse[name]:.4f}" for name in (UNIFORM, SHARED, ORACLE, PHI))
-        print(f"| {done.seed} | {errors} | {done.three.gain:.1%} | {done.three.recovered:.0%} |")
-    means = [statistics.mean(done.three.mse[name] for done in studies) for name in (UNIFORM, SHARED, ORACLE, PHI)]
-    gain, recovered = (statistics.mean(getattr(done.three, name) for done in studies) for name in ("gain", "recovered"))
-    print(f"| mean | {' | '.join(f'{value:.4f}' for value in means)} | {gain:.1%} | {recovered:.0%} |")
-    sigmas = [", ".join(f"{sigma:.3f}" for sigma in done.three.shared_sigmas) for done in studies]
-    print("best shared sigmas: " + "; ".join(sigmas))
-    quarters = zip(*(done.three.gain_by_noise for done in studies), strict=True)
-    print("oracle's gain by the length of the noise, quarter by quarter from the shortest: ", end="")
-    print(", ".join(f"{statistics.mean(quarter):.0%}" for quarter in quarters))
-
-
-def _calls_table(studies: Sequence[Study]) -> None:
-    print("\nOver network calls, mean over the seeds: mean squared error, KL divergence, Wasserstein distance")
-    print("| calls | uniform | best shared | phi | phi's gain over best shared |")
-    print("| --- | --- | --- | --- | --- |")
-    for calls in studies[0].phi_gain:
-        cells = []
-        means = {}
-        for name in (UNIFORM, SHARED, PHI):
-            distances = [done.curves[name][calls] for done in studies]
-            fields = ("mse", "kl", "wasserstein")
-            means[name] = [statistics.mean(getattr(d, field) for d in distances) for field in fields]
-            cells.append(", ".join(f"{value:.4f}" for value in means[name]))
-        gains = (1 - ours / theirs for ours, theirs in zip(means[PHI], means[SHARED], strict=True))
-        print(f"| {calls} | {' | '.join(cells)} | {', '.join(f'{gain:.0%}' for gain in gains)} |")
-
-
-def _settings_table(seed: int, out: Path | None) -> None:
-    print("\nThree steps, one thing changed at a time")
-    print("| changed | deviation of the tree | uniform | best shared | oracle | oracle's gain |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    rows = []
-    for row in settings(seed):
-        errors = " | ".join(f"{value:.4f}" for value in (row.uniform, row.shared, row.oracle))
-        print(f"| {row.changed} | {row.deviation:.2f} | {errors} | {row.gain:.1%} |", flush=True)
-        rows.append(asdict(row))
-    if out is not None:
-        _write_json(out / "tree-settings.json", rows)
-
-
-def _write_json(path: Path, content: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.tree", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="3 and 5 calls on few samples, one seed: some seconds")
-    parser.add_argument("--settings", action="store_true", help="print how the oracle's gain depends on the tree")
-    parser.add_argument("--seeds", type=int, nargs="+", help="by default 0 1 2, with --quick or --settings 0")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--settings", action="store_true", help="how the oracle's gain depends on the tree, instead")
     parser.add_argument("--calls", type=int, nargs="+", help="numbers of network calls beside 3")
-    parser.add_argument("--out", type=Path, help="folder for tree-noise.png, tree-calls.png and tree.json")
-    return parser
 
+
+def measure(options: Options) -> Iterator[tuple[str, Any]]:
+    """The experiment: its sizes and every seed's figures; with --settings its variants, by the first seed."""
+    if options.more.settings:
+        yield "settings", [asdict(row) for row in settings(options.seeds[0])]
+        return
+    sizes = QUICK if options.quick else Sizes()
+    if options.more.calls:
+        sizes = replace(sizes, calls=tuple(sorted({3, *options.more.calls})))
+    with tempfile.TemporaryDirectory() as cache:
+        studies = [study(checkpoint(), seed, sizes, Path(cache))[0].as_json() for seed in options.seeds]
+    yield "experiment", {"sizes": asdict(sizes), "studies": studies}
+
+
+def tables(numbers: Numbers) -> Tables:
+    """Of the parts that there are."""
+    made = {}
+    if "experiment" in numbers:
+        studies = numbers["experiment"]["studies"]
+        made = {"three steps": of_three(studies), "gain by noise": of_noise(studies), "calls": of_calls(studies)}
+    if "settings" in numbers:
+        header = ["changed", "deviation of the tree", UNIFORM, SHARED, ORACLE, "oracle's gain"]
+        errors = (UNIFORM, "shared", ORACLE)
+        rows = (
+            [row["changed"], f"{row['deviation']:.2f}", *(f"{row[e]:.4f}" for e in errors), f"{row['gain']:.1%}"]
+            for row in numbers["settings"]
+        )
+        made["settings"] = table(header, rows)
+    return made
+
+
+def of_three(studies: Sequence[Mapping[str, Any]]) -> str:
+    """Three steps: mean squared error of the endpoints on unseen samples."""
+    threes = [done["three"] for done in studies]
+    rows = [[done["seed"], *_errors_and_gains([done["three"]])] for done in studies]
+    header = ["seed", UNIFORM, SHARED, "own, oracle", "own, phi", "oracle's gain", "phi has of it"]
+    return table(header, [*rows, ["mean", *_errors_and_gains(threes)]])
+
+
+def _errors_and_gains(threes: Sequence[Mapping[str, Any]]) -> list[str]:
+    errors = [f"{statistics.mean(three['mse'][name] for three in threes):.4f}" for name in STUDENTS]
+    gain, recovered = (statistics.mean(three[name] for three in threes) for name in ("gain", "recovered"))
+    return [*errors, f"{gain:.1%}", f"{recovered:.0%}"]
+
+
+def of_noise(studies: Sequence[Mapping[str, Any]]) -> str:
+    """The best shared sigmas of each seed, and the oracle's gain in each quarter by the length of the noise."""
+    rows = []
+    for done in studies:
+        sigmas, gains = done["three"]["shared_sigmas"], done["three"]["gain_by_noise"]
+        rows.append([done["seed"], ", ".join(f"{s:.3f}" for s in sigmas), *(f"{gain:.0%}" for gain in gains)])
+    return table(["seed", "best shared sigmas", "gain, shortest noise", "second", "third", "longest"], rows)
+
+
+def of_calls(studies: Sequence[Mapping[str, Any]]) -> str:
+    """Over network calls, mean over the seeds: mean squared error, KL divergence, Wasserstein distance."""
+    rows = []
+    for calls in studies[0]["phi_gain"]:
+        means = {
+            name: [statistics.mean(done["curves"][name][calls][field] for done in studies) for field in DISTANCES]
+            for name in (UNIFORM, SHARED, PHI)
+        }
+        gains = (1 - ours / theirs for ours, theirs in zip(means[PHI], means[SHARED], strict=True))
+        cells = (", ".join(f"{value:.4f}" for value in values) for values in means.values())
+        rows.append([calls, *cells, ", ".join(f"{gain:.0%}" for gain in gains)])
+    return table(["calls", UNIFORM, SHARED, PHI, "phi's gain over best shared"], rows)
+
+
+def draw(numbers: Numbers, folder: Path) -> None:
+    """Three steps sample by sample, which are made again with the first seed; distances over the calls."""
+    if "experiment" not in numbers:
+        return
+    found = numbers["experiment"]
+    sizes = Sizes(**{**found["sizes"], "calls": (3,), "iterations": Iterations(**found["sizes"]["iterations"])})
+    with tempfile.TemporaryDirectory() as cache:
+        picture = study(checkpoint(), found["studies"][0]["seed"], sizes, Path(cache))[1]
+    figures.errors_over_noise(picture, folder / "tree-noise.png")
+    figures.distances_over_calls(found["studies"], folder / "tree-calls.png")
+
+
+STUDY = harness.Study("tree", __doc__, measure, tables, draw, add_options=add_options)
+main = STUDY.main
 
 if __name__ == "__main__":
     raise SystemExit(main())

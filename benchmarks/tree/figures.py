@@ -1,6 +1,6 @@
 """The pictures of INDIS's figures 2 and 3, as PNG files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from matplotlib.ticker import NullFormatter
 from trainer.report.curves import COOL, INK, MUTED, PALE, SMALL, TEXT, WARM
 
 from .data import Tree
-from .study import ORACLE, PHI, SHARED, UNIFORM, Picture, Study
+from .study import ORACLE, PHI, SHARED, UNIFORM, Picture
 
 DPI, WIDTH = 110, 9.0
 TITLES = {UNIFORM: "uniform", SHARED: "best shared", ORACLE: "own schedule (oracle)", PHI: "own schedule (phi)"}
@@ -46,14 +46,15 @@ def errors_over_noise(picture: Picture, path: Path) -> None:
     _write(figure, path)
 
 
-def distances_over_calls(studies: Sequence[Study], path: Path) -> None:
+def distances_over_calls(studies: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Figure 3: mean squared error, KL divergence and Wasserstein distance over the calls; seeds' range and mean."""
     figure = _figure(3.2)
     labels = {"mse": "mean squared error", "kl": "KL divergence, nats", "wasserstein": "Wasserstein distance"}
     for axes, (field, label) in zip(figure.subplots(1, len(labels)), labels.items(), strict=True):
         for name, (colour, marker) in STYLES.items():
-            calls = [*studies[0].curves[name]]
-            values = np.array([[getattr(study.curves[name][n], field) for n in calls] for study in studies])
+            curves = [study["curves"][name] for study in studies]
+            calls = [int(n) for n in curves[0]]
+            values = np.array([[distance[field] for distance in curve.values()] for curve in curves])
             axes.fill_between(calls, values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0)
             axes.plot(calls, values.mean(0), color=colour, marker=marker, ms=4, lw=1.6, label=TITLES[name])
         axes.set_yscale("log")

@@ -1,7 +1,7 @@
 """Empty modules for torchvision and torchaudio where they are not installed.
 
-ComfyUI imports both when it starts, and neither the tests nor the benchmarks use anything of them. Python reads this file by itself when its
-folder is on PYTHONPATH; real packages go first.
+ComfyUI imports both when it starts, and neither tests nor benchmarks use anything of them. Python reads this file by
+itself when its folder is on PYTHONPATH; real packages go first.
 """
 
 import importlib.machinery

@@ -1,0 +1,44 @@
+"""The measurements: their quick runs keep their own laws."""
+
+import pytest
+
+from benchmarks.harness.study import Figures
+from benchmarks.measurements import fit_methods, instance_aware, overhead, schedule_rules
+
+
+def quick(module, folder, *more):
+    """What a quick run keeps of its one part."""
+    assert module.main(["--quick", "--out", str(folder), *more]) in (0, 1)
+    (found,) = Figures.read(folder / f"{module.STUDY.name}.json").numbers.values()
+    return found
+
+
+def test_a_fit_is_compared_with_every_order_and_its_calls_include_the_teachers(tmp_path, capsys):
+    found = quick(fit_methods, tmp_path)
+    assert {"ipndm:1", "ipndm:2", "ipndm:3", "unipc:2"} <= set(found["handcrafted"]["3"])
+    rows = {row["fit"]: row for row in found["rows"]}
+    assert set(rows) == set(fit_methods.FITS) and {row["seed"] for row in rows.values()} == {0}
+    best = min(found["handcrafted"]["3"].values())
+    assert all(0 < row["error"] < best and row["calls"] > 35 * 16 for row in rows.values())
+    assert f"{rows['gauss-newton']['error'] / best:.3f}" in capsys.readouterr().out
+    assert (tmp_path / "digits-errors.png").stat().st_size > 20_000
+
+
+def test_a_table_for_each_sample_starts_from_the_dyweight_of_its_seed(tmp_path):
+    found = quick(instance_aware, tmp_path, "--variants", "indis", "dyweight", "dyweight, instance-aware")
+    errors = {name: values[0] for name, values in found["errors"].items()}
+    assert errors["dyweight, instance-aware"] == pytest.approx(errors["dyweight"], rel=0.3)
+    assert errors["indis"] > errors["dyweight"] < min(found["handcrafted"].values())
+
+
+def test_a_split_run_begins_as_the_whole_one_and_the_own_schedule_is_the_best(tmp_path):
+    rows = quick(schedule_rules, tmp_path)["rows"]
+    assert {row["rule"] for row in rows} == set(schedule_rules.RULES)
+    assert {row["own"] for row in rows} == {rows[0]["own"]}
+    split = [row for row in rows if row["rule"] == "split in two, no new noise"]
+    assert all(row["own"] < row["learned"] < row["untrained"] for row in split)
+
+
+def test_the_ways_to_sample_are_timed_by_turns(tmp_path):
+    seconds = quick(overhead, tmp_path)["seconds"]
+    assert len(seconds) == 3 and min(seconds.values()) > 0

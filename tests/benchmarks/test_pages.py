@@ -1,0 +1,73 @@
+"""Figures in the pages have a source: JSON of the repository, or a line that says from when they are."""
+
+import re
+
+import pytest
+
+from benchmarks.__main__ import MEASUREMENTS, STUDIES
+from benchmarks.harness import pages, study
+from benchmarks.harness.study import Figures
+
+MODULES = STUDIES | MEASUREMENTS
+FIGURE = re.compile(r"\d\.\d{3,}|\de-\d")
+LINK = re.compile(r"\[[^\]]*\]\([^)]*\)")
+SOURCE = re.compile(r"^\*(Figures of \d{4}-\d\d-\d\d \(commit [0-9a-f]{7}\), copied by hand: |Measured on )")
+SHAPE = {"errors": {"adam": {"order 3": {"3": [0.25, 0.5]}}}, "handcrafted": {"3": ["ipndm:2", 1.0]}}
+NUMBERS = {"digits": {**SHAPE, "rewritten": [["adam", 3, 0.125, 0.25]]}}
+MADE = {
+    "date": "2026-01-31",
+    "command": "python -m benchmarks ablations --record",
+    "versions": {"torch": "9.9"},
+    "threads": 2,
+    "processor": "a CPU",
+    "seeds": [0, 1],
+}
+PAGE = "before\n<!-- ablations: errors -->\n| old | 0.111 |\n<!-- end -->\nafter\n"
+
+
+@pytest.fixture
+def figures(monkeypatch, tmp_path):
+    """An empty place for figures."""
+    pages.recorded.cache_clear()
+    for module in (study, pages):
+        monkeypatch.setattr(module, "FIGURES", tmp_path)
+    yield tmp_path
+    pages.recorded.cache_clear()
+
+
+@pytest.mark.parametrize("page", pages.PAGES, ids=lambda page: page.name)
+def test_the_tables_of_a_page_are_those_of_the_recorded_figures(page):
+    text = page.read_text("utf-8")
+    assert pages.filled(text, MODULES) == text, "`python -m benchmarks pages` fills it"
+    assert {mark["name"] for mark in pages.MARKED.finditer(text)} <= set(MODULES)
+    assert text.count("<!-- end -->") == len(pages.MARKED.findall(text)) == len(re.findall(r"<!-- [\w-]+: ", text))
+
+
+@pytest.mark.parametrize("page", pages.PAGES, ids=lambda page: page.name)
+def test_a_table_with_measured_figures_tells_where_they_are_from(page):
+    lines = [*page.read_text("utf-8").splitlines(), ""]
+    ends = [i for i, line in enumerate(lines[:-1]) if line.startswith("|") and not lines[i + 1].startswith("|")]
+    for end in ends:
+        first = max((i for i in range(end) if not lines[i].startswith("|")), default=-1) + 1
+        shown = (LINK.sub("", line) for line in lines[first : end + 1])
+        if sum(bool(FIGURE.search(line)) for line in shown) >= 2:
+            (below, *_) = [line for line in lines[end + 1 :] if line] or [""]
+            assert SOURCE.match(below), f"{page.name}, line {first + 1}: {lines[first]}"
+
+
+def test_a_marked_table_is_made_of_what_is_recorded_and_says_when_and_how(figures):
+    Figures(NUMBERS, {"digits": MADE}).write(figures / "ablations.json")
+    text = pages.filled(PAGE, MODULES)
+    assert "0.375 (0.25 to 0.5)" in text and "old" not in text
+    assert "*Measured on 2026-01-31 by `python -m benchmarks ablations --record`, seeds 0, 1, with torch 9.9" in text
+    assert pages.filled(text, MODULES) == text and text.startswith("before\n") and text.endswith("after\n")
+
+
+def test_without_recorded_figures_a_page_stays_as_it_is(figures):
+    assert pages.filled(PAGE, MODULES) == PAGE
+
+
+def test_a_mark_that_names_no_table_is_an_error_with_the_tables_there_are(figures):
+    Figures(NUMBERS, {"digits": MADE}).write(figures / "ablations.json")
+    with pytest.raises(KeyError, match="the tables of ablations are errors, without time shifting"):
+        pages.filled(PAGE.replace("errors", "erors"), MODULES)
