@@ -1,7 +1,7 @@
 """Fill the tables of the pages with the figures that benchmarks recorded: `python -m benchmarks pages`.
 
 A table stands between `<!-- NAME: TABLE -->` and `<!-- end -->`, where NAME is a benchmark and TABLE one of its tables.
-Where benchmarks/figures has no NAME.json yet, the page is left as it is, and says itself from when its figures are.
+What benchmarks/figures/NAME.json does not have yet is listed and stays as it is, with a line that says from when it is.
 """
 
 import argparse
@@ -31,6 +31,9 @@ def main(modules: Mapping[str, str], arguments: Sequence[str] | None = None) -> 
     for page in PAGES:
         text = page.read_text("utf-8")
         new = filled(text, modules)
+        for mark in MARKED.finditer(text):
+            if mark["table"] not in recorded(mark["name"], modules[mark["name"]])[1]:
+                print(f"{page.relative_to(ROOT)}: <!-- {mark['name']}: {mark['table']} --> is not recorded")
         if new != text:
             differing += 1
             print(f"{page.relative_to(ROOT)}: {'differs from benchmarks/figures' if check else 'filled'}")
@@ -40,24 +43,21 @@ def main(modules: Mapping[str, str], arguments: Sequence[str] | None = None) -> 
 
 
 def filled(text: str, modules: Mapping[str, str]) -> str:
-    """A page with the tables that are recorded. Raises KeyError for a mark that names none."""
+    """A page with the tables that are recorded; the others stay. Raises KeyError for a mark that names no benchmark."""
 
     def content(mark: re.Match[str]) -> str:
         name, table = mark["name"], mark["table"]
-        found = recorded(name, modules[name])
-        if found is None:
-            return mark[0]
-        figures, tables = found
+        figures, tables = recorded(name, modules[name])
         if table not in tables:
-            raise KeyError(f"<!-- {name}: {table} -->: the tables of {name} are {', '.join(tables)}")
+            return mark[0]
         return f"{mark[1]}{tables[table]}\n\n{figures.source(table)}\n{mark[5]}"
 
     return MARKED.sub(content, text)
 
 
 @cache
-def recorded(name: str, module: str) -> tuple[Figures, Tables] | None:
-    """What is kept of a benchmark and its tables; None where nothing is."""
+def recorded(name: str, module: str) -> tuple[Figures, Tables]:
+    """What is kept of a benchmark and its tables; neither where nothing is."""
     figures = Figures.read(FIGURES / f"{name}.json")
     study: Study = importlib.import_module(module).STUDY
-    return (figures, study.tables(figures.numbers)) if figures.numbers else None
+    return figures, study.tables(figures.numbers) if figures.numbers else {}

@@ -65,18 +65,17 @@ class Figures:
         text = re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda found: "[" + " ".join(found[1].split()) + "]", text)
         write_whole(path, f"{text}\n".encode())
 
-    def source(self, part: str) -> str:
-        """A line for a page: when and with what its figures were made. part: one of the parts; by default of all."""
-        chosen = [self.made[part]] if part in self.made else self.made.values()
-        lines = {
-            (
-                f"Measured on {made['date']} by `{made['command']}`"
-                + (f", seeds {', '.join(map(str, made['seeds']))}" if made["seeds"] else "")
-                + f", with torch {made['versions']['torch']} on {made['threads']} threads of {made['processor']}"
-            ): None
-            for made in chosen
-        }
-        return "\n".join(f"*{line}.*" for line in lines)
+    def source(self, name: str) -> str:
+        """Lines for a page: when and with what a table was made. It is of the part that its name begins with, or of all."""
+        own = [made for part, made in self.made.items() if name == part or name.startswith(f"{part}, ")]
+        return "\n".join(dict.fromkeys(map(_source, own or self.made.values())))
+
+
+def _source(made: Mapping[str, Any]) -> str:
+    seeds, threads = made["seeds"], made["threads"]
+    drawn = f", seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if seeds else ""
+    machine = f"torch {made['versions']['torch']} on {threads} thread{'s' * (threads > 1)} of {made['processor']}"
+    return f"*Measured on {made['date']} by `{made['command']}`{drawn}, with {machine}.*"
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,15 @@ from torch import Tensor
 from trainer.report.curves import COOL, INK, SMALL, TEXT, WARM, write
 
 from ..harness.panels import log_scale, panels
-from ..harness.study import Numbers, Options, Study, Tables, table
+from ..harness.study import Numbers, Options, Study, Tables, significant, table
 from .polynomials import COUPLING, DIMENSION, Integration, Problems, optimised_weights, problems
 
 ORDERS = (1, 2, 3, 4)
 TEACHER_ORDER, TEACHER_STEPS = 4, 100
 SHOWN_STEPS, SHOWN_DEGREE, READING_STEPS = 10, 20, 12
 """What the figure holds fixed, and where the other reading of A's entries is tried."""
+SHOWN_DEGREES = (5, 20, 40)
+"""Of the tables."""
 VARIANTS = ("standard", "optimised")
 LEGEND: dict[str, Any] = {"frameon": False, "fontsize": SMALL, "labelcolor": INK}
 
@@ -119,11 +121,8 @@ def tables(numbers: Numbers) -> Tables:
     made: dict[str, str] = {}
     if "grid" in numbers:
         grid, found = read(numbers["grid"])
-        made = {
-            "errors": of_errors(grid, found),
-            "gains": of_gains(found),
-            "observations": of_observations(grid, found),
-        }
+        made = {f"grid, {steps} steps": of_errors(grid, found, steps) for steps in grid.steps}
+        made |= {"grid, gains": of_gains(found), "grid, observations": of_observations(grid, found)}
     orders = [f"AB-{order}" for order in ORDERS]
     if "readings" in numbers:
         rows = ([name, f"{found['growth']:.2f}", *cells(found)] for name, found in numbers["readings"].items())
@@ -149,17 +148,22 @@ def cells(found: Mapping[str, Any]) -> list[str]:
     return [f"{a:.3g} / {b:.3g}" for a, b in zip(found["standard"], found["optimised"], strict=True)]
 
 
-def of_errors(grid: Grid, found: Sequence[Errors]) -> str:
-    """Rows: steps and order; columns: some degrees. Standard / optimised, means over the seeds."""
-    standard, optimised = (torch.stack([getattr(one, name) for one in found]).mean(0) for name in VARIANTS)
-    shown = [k for k, degree in enumerate(grid.degrees) if degree in (5, 10, 20, 30, 40)]
-    rows: list[list[object]] = []
-    for s, o in itertools.product(range(len(grid.steps)), range(len(ORDERS))):
-        errors = [f"{standard[s, o, k]:.3g} / {optimised[s, o, k]:.3g}" for k in shown]
-        rows.append([grid.steps[s], f"AB-{ORDERS[o]}", *errors])
-    teacher = torch.stack([one.teacher for one in found]).mean(0)
-    rows.append([TEACHER_STEPS, "teacher, AB-4", *(f"{teacher[k]:.2g}" for k in shown)])
-    return table(["steps", "solver", *(f"K = {grid.degrees[k]}" for k in shown)], rows)
+def of_errors(grid: Grid, found: Sequence[Errors], steps: int) -> str:
+    """Rows: orders; columns: some degrees. Standard / optimised at a number of steps, over the seeds."""
+    at, shown = grid.steps.index(steps), [k for k, degree in enumerate(grid.degrees) if degree in SHOWN_DEGREES]
+    rows = [
+        [
+            f"AB-{order}",
+            *(
+                " / ".join(significant(getattr(one, name)[at, o, k].item() for one in found) for name in VARIANTS)
+                for k in shown
+            ),
+        ]
+        for o, order in enumerate(ORDERS)
+    ]
+    teacher = [f"{statistics.mean(one.teacher[k].item() for one in found):.2g}" for k in shown]
+    header = ["solver", *(f"K = {grid.degrees[k]}" for k in shown)]
+    return table(header, [*rows, [f"teacher, {TEACHER_STEPS} steps", *teacher]])
 
 
 def of_gains(found: Sequence[Errors]) -> str:

@@ -44,6 +44,7 @@ def tables(numbers: Numbers) -> Tables:
     if "experiment" in numbers:
         studies = numbers["experiment"]["studies"]
         made = {"three steps": of_three(studies), "gain by noise": of_noise(studies), "calls": of_calls(studies)}
+        made = {f"experiment, {name}": text for name, text in made.items()}
     if "settings" in numbers:
         header = ["changed", "deviation of the tree", UNIFORM, SHARED, ORACLE, "oracle's gain"]
         errors = (UNIFORM, "shared", ORACLE)
