@@ -56,12 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = did_you_mean(given[0], [*known, "pages"])
         print(f"{given[0]}: {hint}`python -m benchmarks` lists them", file=sys.stderr)
         return 2
-    return importlib.import_module(known[given[0]]).main(given[1:]) or 0
+    status: int = importlib.import_module(known[given[0]]).STUDY.main(given[1:])
+    return status
 
 
 def listing() -> str:
     """What there is, each with the first line of its docstring."""
-    parts = ["python -m benchmarks NAME [--help]; all take --quick and --out FOLDER, most --record for the pages"]
+    parts = ["python -m benchmarks NAME [--help]; all take --quick, and --out FOLDER or --record for the pages"]
     groups = (("Studies of the DyWeight paper", STUDIES), ("Measurements", MEASUREMENTS), ("Pages", {"pages": PAGES}))
     for title, names in groups:
         parts += ["", title, *_lines(names)]

@@ -1,5 +1,6 @@
 """Other models for `--ckpt benchmarks.models:NAME`: the built-in ones in other clothes."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -99,25 +100,9 @@ class LargeLatent:
         return torch.tanh(1.5 * x) * (1 - sigma.reshape(-1, 1, 1, 1) / 2)
 
 
-def large_latent() -> LargeLatent:
-    return LargeLatent()
-
-
-def digits_exploding() -> DigitsExploding:
-    return DigitsExploding()
-
-
-def digits_shifted() -> DigitsFlow:
-    return DigitsFlow(shift=3.0)
-
-
-def digits_guided() -> DigitsFlow:
-    return DigitsFlow(guidance=3.0)
-
-
-def digits_rounded() -> DigitsRounded:
-    return DigitsRounded()
-
-
-def mixture_flow() -> MixtureFlow:
-    return MixtureFlow()
+large_latent = LargeLatent
+digits_exploding = DigitsExploding
+digits_shifted = partial(DigitsFlow, shift=3.0)
+digits_guided = partial(DigitsFlow, guidance=3.0)
+digits_rounded = DigitsRounded
+mixture_flow = MixtureFlow

@@ -56,6 +56,11 @@ def test_trainer_and_nodes_do_not_know_each_other(room, other):
     assert not broken(room, lambda top, relative: top != other)
 
 
+def test_the_benchmarks_need_neither_the_nodes_nor_the_tests():
+    assert not broken("benchmarks", lambda top, relative: top not in ("nodes", "tests"))
+    assert not [path.name for path in sources("benchmarks") if '"tests' in path.read_text("utf-8")]
+
+
 def test_the_nodes_need_only_what_comfyui_brings():
     brought = {"comfy", "comfy_api", "folder_paths", "torch", "numpy", "PIL", "tqdm", *sys.stdlib_module_names}
     assert sources("nodes")

@@ -66,7 +66,7 @@ class Figures:
         write_whole(path, f"{text}\n".encode())
 
     def source(self, name: str) -> str:
-        """Lines for a page: when and with what a table was made. It is of the part that its name begins with, or of all."""
+        """When and with what a table was made, which is of the part that its name begins with, or of all."""
         own = [made for part, made in self.made.items() if name == part or name.startswith(f"{part}, ")]
         return "\n".join(dict.fromkeys(map(_source, own or self.made.values())))
 

@@ -19,6 +19,8 @@ Cases = Mapping[str, Mapping[str, Any]]
 """Name of a variant -> options of its fit."""
 Errors = dict[str, dict[str, dict[str, list[float]]]]
 """Method -> variant -> network calls -> error of each seed."""
+Found = tuple[Errors, Mapping[str, tuple[str, float]]]
+"""Of a model: its errors, and by network calls the best handcrafted solver and its error."""
 ANALYTIC_FIRST_STEP = ("shapes",)
 """Pixel models, where the paper takes the first slope without a network call."""
 HANDCRAFTED = "best handcrafted"
@@ -82,17 +84,8 @@ def steps_of(model: str, calls: int) -> int:
     return calls + int(model in ANALYTIC_FIRST_STEP)
 
 
-def with_handcrafted(errors: Errors, handcrafted: Mapping[str, tuple[str, float]]) -> Errors:
-    """The same with the best handcrafted solver before each method's variants, for a figure."""
-    best = {calls: [error] for calls, (_, error) in handcrafted.items()}
-    return {method: {HANDCRAFTED: best, **variants} for method, variants in errors.items()}
-
-
-def errors_table(models: Mapping[str, tuple[Errors, Mapping[str, tuple[str, float]]]]) -> str:
-    """A row a variant of each method on each model, a column a number of network calls.
-
-    models: model -> its errors, and the best handcrafted solver at each number of calls.
-    """
+def errors_table(models: Mapping[str, Found]) -> str:
+    """A row a variant of each method on each model, a column a number of network calls."""
     every_calls = sorted({int(calls) for _, handcrafted in models.values() for calls in handcrafted})
     rows = []
     for model, (errors, handcrafted) in models.items():
@@ -105,12 +98,16 @@ def errors_table(models: Mapping[str, tuple[Errors, Mapping[str, tuple[str, floa
     return table(["model", "fit", "variant", *(f"{n} calls" for n in every_calls)], rows)
 
 
-def figure(title: str, columns: Mapping[str, Errors], references: Sequence[str], path: Path) -> None:
-    """Errors as multiples of a reference variant's: a panel for each of `columns` and each method.
+def figure(title: str, models: Mapping[str, Found], references: Sequence[str], path: Path) -> None:
+    """Errors as multiples of a reference variant's: a column a model, a row a method, handcrafted first.
 
-    references: of each column the variant whose mean is 1. Marks are means over the seeds, bars reach from the
+    references: of each model the variant whose mean is 1. Marks are means over the seeds, bars reach from the
     smallest to the largest.
     """
+    columns: dict[str, Errors] = {}
+    for model, (errors, handcrafted) in models.items():
+        best_ = {calls: [error] for calls, (_, error) in handcrafted.items()}
+        columns[model] = {method: {HANDCRAFTED: best_, **variants} for method, variants in errors.items()}
     methods = list(dict.fromkeys(method for errors in columns.values() for method in errors))
     drawn, axes = panels(title, [2.6] * len(methods), len(columns))
     handles: dict[str, Any] = {}

@@ -156,4 +156,3 @@ def passes(numbers: Numbers) -> bool:
 
 
 STUDY = Study("fit-memory", __doc__, measure, tables, seeds=0, add_options=add_options, passes=passes)
-main = STUDY.main

@@ -92,4 +92,3 @@ def of_model(found: Mapping[str, Any]) -> str:
 
 
 STUDY = Study("instance-aware", __doc__, measure, tables, models=("digits",), add_options=add_options)
-main = STUDY.main

@@ -100,4 +100,3 @@ def passes(numbers: Numbers) -> bool:
 
 
 STUDY = Study("overhead", __doc__, measure, tables, seeds=0, add_options=add_options, passes=passes)
-main = STUDY.main

@@ -167,4 +167,3 @@ def of_rules(rows: Sequence[Mapping[str, Any]]) -> str:
 STUDY = Study(
     "schedule-rules", __doc__, measure, tables, models=MODELS, quick_models=MODELS[:1], seeds=0, add_options=add_options
 )
-main = STUDY.main

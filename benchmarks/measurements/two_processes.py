@@ -86,4 +86,3 @@ def passes(numbers: Numbers) -> bool:
 STUDY = Study(
     *("two-processes", __doc__, measure, tables), models=(FLUX,), seeds=0, add_options=add_options, passes=passes
 )
-main = STUDY.main

@@ -14,7 +14,7 @@ from dyweight import DyWeight
 
 from ..harness.bench import Bench
 from ..harness.study import Numbers, Options, Study, Tables, table
-from ..harness.variants import QUICK, Cases, Fits, Sizes, errors_table, figure, with_handcrafted
+from ..harness.variants import QUICK, Cases, Fits, Sizes, errors_table, figure
 
 DEFAULT = "order 3"
 MODELS = ("digits", "gmm", "shapes")
@@ -85,10 +85,9 @@ def tables(numbers: Numbers) -> Tables:
 
 def draw(numbers: Numbers, folder: Path) -> None:
     """The figure: a column a model, a row a method."""
-    errors = {model: with_handcrafted(found["errors"], found["handcrafted"]) for model, found in numbers.items()}
+    models = {model: (found["errors"], found["handcrafted"]) for model, found in numbers.items()}
     title = f"DyWeight with less; {DEFAULT} = 1"
-    figure(title, errors, [DEFAULT] * len(errors), folder / "study-ablations.png")
+    figure(title, models, [DEFAULT] * len(models), folder / "study-ablations.png")
 
 
 STUDY = Study("ablations", __doc__, measure, tables, draw, MODELS, quick_models=("digits",))
-main = STUDY.main

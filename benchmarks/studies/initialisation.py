@@ -11,7 +11,7 @@ from typing import Any
 
 from ..harness.bench import Bench
 from ..harness.study import Numbers, Options, Study, Tables
-from ..harness.variants import QUICK, Cases, Fits, Sizes, errors_table, figure, with_handcrafted
+from ..harness.variants import QUICK, Cases, Fits, Sizes, errors_table, figure
 
 MODELS = ("digits", "gmm", "shapes")
 SIZES = {"shapes": Sizes((3, 5), adam_pairs=1000)}
@@ -68,9 +68,7 @@ def tables(numbers: Numbers) -> Tables:
 def draw(numbers: Numbers, folder: Path) -> None:
     """The figure: weights and schedule of each model side by side."""
     panels = {
-        f"{model}, {part}": with_handcrafted(found[part], found["handcrafted"])
-        for model, found in numbers.items()
-        for part in PARTS
+        f"{model}, {part}": (found[part], found["handcrafted"]) for model, found in numbers.items() for part in PARTS
     }
     references = [first for m in numbers for first in ("adams-bashforth", next(iter(SCHEDULES[m])))]
     title = "Where a fit begins; the first variant = 1"
@@ -78,4 +76,3 @@ def draw(numbers: Numbers, folder: Path) -> None:
 
 
 STUDY = Study("initialisation", __doc__, measure, tables, draw, MODELS, quick_models=("digits",))
-main = STUDY.main

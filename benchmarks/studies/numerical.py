@@ -280,4 +280,3 @@ def _lines(axes: Any, at: Sequence[int], tables: Mapping[str, Tensor], title: st
 
 
 STUDY = Study("numerical", __doc__, study, tables, draw)
-main = STUDY.main

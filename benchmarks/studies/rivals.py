@@ -156,7 +156,7 @@ def _error(bench: Bench, make: Maker, steps: int) -> float:
 
 
 def tables(numbers: Numbers) -> Tables:
-    """At REFERENCE calls every solver on every model; over the calls what is learned, and for each model everybody."""
+    """At REFERENCE calls every solver on every model, and over the calls what is learned."""
     families = dict.fromkeys(family for found in numbers.values() for family in found["learned"])
     others = dict.fromkeys(name for found in numbers.values() for name in found["errors"])
     at_reference = [
@@ -172,7 +172,6 @@ def tables(numbers: Numbers) -> Tables:
     return {
         f"at {REFERENCE} calls": table(["solver", *(f"`{model}`" for model in numbers)], at_reference),
         "learned": table(["model", "solver", *(f"{n} calls" for n in counts)], learned),
-        **{f"everybody, {model}": of_model(found) for model, found in numbers.items()},
     }
 
 
@@ -183,19 +182,6 @@ def _at_reference(found: Mapping[str, Any], name: str) -> str:
     errors = found["learned"].get(name, found["errors"].get(name, {})).get(str(REFERENCE), [])
     mean = errors if isinstance(errors, float) else statistics.mean(errors) if errors else math.nan
     return f"{'-' if math.isnan(mean) else f'{mean:.5f}'}, {_calls(found['equal'], name)}"
-
-
-def of_model(found: Mapping[str, Any]) -> str:
-    """All that was compared on a model, the best at REFERENCE calls first."""
-    counts = sorted(found["learned"]["dyweight"], key=int)
-    rows: list[list[str]] = []
-    for family, by_steps in found["learned"].items():
-        rows.append([f"**{family}**", *(spread(by_steps[n]) for n in counts), _calls(found["equal"], family)])
-    best_first = sorted(found["errors"].items(), key=lambda item: item[1].get(str(REFERENCE), math.inf))
-    for name, line in best_first:
-        errors = (f"{line[n]:.5f}" if n in line else "" for n in counts)
-        rows.append([name, *errors, _calls(found["equal"], name)])
-    return table(["solver", *(f"{n} calls" for n in counts), f"calls to equal DyWeight at {REFERENCE}"], rows)
 
 
 def _calls(equal: Mapping[str, int | None], name: str) -> str:
@@ -239,4 +225,3 @@ def _numbered(line: Mapping[Any, Any]) -> dict[int, Any]:
 
 
 STUDY = Study("rivals", __doc__, measure, tables, draw, MODELS, quick_models=MODELS[:1])
-main = STUDY.main

@@ -6,7 +6,6 @@ two points of the student's base schedule. Errors are relative endpoint errors o
 
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
@@ -23,7 +22,7 @@ from trainer.pairs.teacher import Teacher
 
 from ..harness.bench import Bench
 from ..harness.study import Numbers, Options, Study, Tables, best, significant, table
-from ..harness.variants import ANALYTIC_FIRST_STEP, errors_table, figure, steps_of, with_handcrafted
+from ..harness.variants import ANALYTIC_FIRST_STEP, QUICK, Sizes, errors_table, figure, steps_of
 from .paths import PathAdam, TeacherPaths, Times, states_of
 
 MODELS = ("digits", "gmm", "shapes")
@@ -34,16 +33,7 @@ PATH_BLOCKS = 4
 """Blocks of unseen samples on which the distance from the teacher's way is measured."""
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """How much is run for a model."""
-
-    calls: tuple[int, ...] = (3, 5, 7)
-    pairs: int = 4000
-
-
-SIZES = {"shapes": Sizes((3, 5), 1000)}
-QUICK = Sizes((3,), 64)
+SIZES = {"shapes": Sizes((3, 5), adam_pairs=1000)}
 
 
 def measure(options: Options) -> Iterator[tuple[str, Any]]:
@@ -59,7 +49,7 @@ def compare(bench: Bench, sizes: Sizes, seeds: Sequence[int]) -> dict[str, Any]:
     for calls in sizes.calls:
         found["handcrafted"][str(calls)] = best(bench.handcrafted_errors(calls))
         for seed in seeds:
-            lesson = Lesson(bench, calls, seed, sizes.pairs)
+            lesson = Lesson(bench, calls, seed, sizes.adam_pairs)
             found["teacher"][str(calls)] = [bench.error(lesson.teacher.plan(bench.checkpoint))]
             for name, times in LOSSES.items():
                 solver = lesson.learn(times)
@@ -141,11 +131,8 @@ def tables(numbers: Numbers) -> Tables:
 
 def draw(numbers: Numbers, folder: Path) -> None:
     """The figure: a column a model."""
-    errors = {
-        model: with_handcrafted({"adam": found["errors"]}, found["handcrafted"]) for model, found in numbers.items()
-    }
-    figure("What a fit is told; endpoint = 1", errors, ["endpoint"] * len(errors), folder / "study-supervision.png")
+    models = {model: ({"adam": found["errors"]}, found["handcrafted"]) for model, found in numbers.items()}
+    figure("What a fit is told; endpoint = 1", models, ["endpoint"] * len(models), folder / "study-supervision.png")
 
 
 STUDY = Study("supervision", __doc__, measure, tables, draw, MODELS, quick_models=("digits",))
-main = STUDY.main

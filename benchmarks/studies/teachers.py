@@ -225,4 +225,3 @@ def _draw_convergence(axes: Any, found: dict[str, dict[str, list[Any]]]) -> None
 
 
 STUDY = Study("teachers", __doc__, measure, tables, draw, ("digits", "gmm", "shapes"), quick_models=("digits",))
-main = STUDY.main

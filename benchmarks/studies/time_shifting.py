@@ -175,4 +175,3 @@ def draw(numbers: Numbers, folder: Path) -> None:
 
 
 STUDY = Study("time-shifting", __doc__, measure, tables, draw, MODELS)
-main = STUDY.main

@@ -7,7 +7,7 @@ are relative endpoint errors on unseen samples of the model that is sampled.
 
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +53,6 @@ KINDS = {
 """Of carrying a solver to another model."""
 GROUPS = {"flow": {"digits", "digits_shifted", "digits_guided"}, "exploding": {"digits_exploding", "gmm", "shapes"}}
 """Models with one kind of noise."""
-Errors = list[float | None]
-"""One for each seed; None where there is no plan, or the network overflows."""
 
 
 def measure(options: Options) -> Iterator[tuple[str, Any]]:
@@ -93,10 +91,11 @@ def matrix(
     return {
         name: {
             "handcrafted": bench.handcrafted_errors(steps),
-            "native": errors(bench, solvers[name]),
-            "coefficients": {of: errors(bench, _carried(made, bench)) for of, made in solvers.items()},
-            "own schedule": {of: errors(bench, _on_its_own(made, bench)) for of, made in solvers.items()},
-            "placed": {of: errors(bench, _placed(made, bench)) for of, made in solvers.items()},
+            "native": [error(bench, solver.plan()) for solver in solvers[name]],
+            **{
+                kind: {of: [error(bench, way(one, bench.checkpoint)) for one in made] for of, made in solvers.items()}
+                for kind, way in WAYS.items()
+            },
         }
         for name, bench in benches.items()
     }
@@ -110,37 +109,33 @@ def carried(solver: Solver, checkpoint: Checkpoint) -> Plan | None:
         return None
 
 
-def _carried(solvers: Iterable[Solver], bench: Bench) -> list[Plan | None]:
-    return [carried(solver, bench.checkpoint) for solver in solvers]
+def on_its_own(solver: Solver, checkpoint: Checkpoint) -> Plan | None:
+    """The solver on its own schedule; None where that begins at another noise level than the checkpoint's."""
+    return solver.plan() if math.isclose(float(solver.sigmas[0]), float(checkpoint.schedule(1)[0])) else None
 
 
-def _on_its_own(solvers: Iterable[Solver], bench: Bench) -> list[Plan | None]:
-    start = float(bench.checkpoint.schedule(1)[0])
-    return [solver.plan() if math.isclose(float(solver.sigmas[0]), start) else None for solver in solvers]
+def placed(solver: Solver, checkpoint: Checkpoint) -> Plan:
+    """The solver on the checkpoint's schedule by the rules of the nodes."""
+    return place(solver, checkpoint.schedule(len(solver.sigmas) - 1)).plan
 
 
-def _placed(solvers: Iterable[Solver], bench: Bench) -> list[Plan]:
-    return [place(solver, bench.checkpoint.schedule(len(solver.sigmas) - 1)).plan for solver in solvers]
+WAYS: dict[str, Callable[[Solver, Checkpoint], Plan | None]] = {
+    "coefficients": carried,
+    "own schedule": on_its_own,
+    "placed": placed,
+}
 
 
-def errors(bench: Bench, samplers: Iterable[Plan | Solver | None]) -> Errors:
-    """Of each sampler on the model of the bench."""
-    return [None if sampler is None else _error(bench, sampler) for sampler in samplers]
-
-
-def _error(bench: Bench, sampler: Plan | Solver) -> float | None:
+def error(bench: Bench, plan: Plan | None) -> float | None:
+    """On the model of the bench; None where there is no plan, or the network overflows."""
     try:
-        return bench.error(sampler)
+        return None if plan is None else bench.error(plan)
     except NonFiniteError:
         return None
 
 
 def variants(options: Options) -> dict[str, dict[str, Any]]:
-    """Variant -> errors of the handcrafted solvers, of the variant's own, and of those of the model as made.
-
-    foreign: on the variant's schedule. own schedule: on the file's, as the scheduler `dyweight` gives it; with another
-    shift that is another. placed: on the variant's schedule by the rules of the nodes.
-    """
+    """Variant -> errors of the handcrafted solvers, of the variant's own, and by way those of the model as made."""
     found: dict[str, dict[str, Any]] = {}
     made: list[Solver] = []
     for name, named in VARIANTS.items():
@@ -149,10 +144,8 @@ def variants(options: Options) -> dict[str, dict[str, Any]]:
         made = made or native
         found[name] = {
             "handcrafted": bench.handcrafted_errors(FLUX_STEPS),
-            "native": errors(bench, native),
-            "foreign": errors(bench, _carried(made, bench)),
-            "own schedule": errors(bench, _on_its_own(made, bench)),
-            "placed": errors(bench, _placed(made, bench)),
+            "native": [error(bench, solver.plan()) for solver in native],
+            **{kind: [error(bench, way(one, bench.checkpoint)) for one in made] for kind, way in WAYS.items()},
         }
     return found
 
@@ -167,8 +160,7 @@ def tables(numbers: Numbers) -> Tables:
         for kind in KINDS
     }
     if FLUX in numbers:
-        kinds = {"foreign": "foreign", "native": "native", "own schedule": "foreign, file's own schedule"}
-        kinds["placed"] = "foreign, nodes' rules"
+        kinds = {"native": "the variant's own", **{kind: f"as made, {title}" for kind, title in KINDS.items()}}
         rows = ([name, *(significant(row[k]) for k in kinds), _best(row)] for name, row in numbers[FLUX].items())
         made[FLUX] = table(["variant", *kinds.values(), "best handcrafted"], rows)
     return {**made, "wins": of_wins(numbers)} if made.keys() - {FLUX} else made
@@ -218,4 +210,3 @@ def draw(numbers: Numbers, folder: Path) -> None:
 
 
 STUDY = Study("transfer", __doc__, measure, tables, draw, MODELS, quick_models=QUICK_MODELS)
-main = STUDY.main

@@ -106,7 +106,6 @@ def draw(numbers: Numbers, folder: Path) -> None:
 
 
 STUDY = harness.Study("tree", __doc__, measure, tables, draw, add_options=add_options)
-main = STUDY.main
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(STUDY.main())

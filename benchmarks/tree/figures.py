@@ -10,7 +10,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from trainer.report.curves import COOL, INK, MUTED, PALE, SMALL, TEXT, WARM
+from trainer.report.curves import COOL, INK, MUTED, PALE, SMALL, TEXT, WARM, write
 
 from .data import Tree
 from .study import ORACLE, PHI, SHARED, UNIFORM, Picture
@@ -43,7 +43,7 @@ def errors_over_noise(picture: Picture, path: Path) -> None:
     bar.ax.tick_params(labelsize=SMALL)
     axes[0, 0].set_ylabel("initial noise", fontsize=TEXT, color=INK)
     axes[1, 0].set_ylabel("endpoints on the tree", fontsize=TEXT, color=INK)
-    _write(figure, path)
+    write(figure, path)
 
 
 def distances_over_calls(studies: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -66,7 +66,7 @@ def distances_over_calls(studies: Sequence[Mapping[str, Any]], path: Path) -> No
         axes.grid(which="both", color=PALE, lw=0.4, alpha=0.6)
         axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=SMALL)
-    _write(figure, path)
+    write(figure, path)
 
 
 def _draw_tree(axes: Any, tree: Tree) -> None:
@@ -85,8 +85,3 @@ def _figure(height: float) -> Figure:
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
-
-
-def _write(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png", dpi=DPI)

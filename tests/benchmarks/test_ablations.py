@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks.harness.bench import Bench
-from benchmarks.studies.ablations import cases, main, without_shifting
+from benchmarks.studies.ablations import STUDY, cases, without_shifting
 from dyweight import DyWeight
 from trainer.compare.endpoint_error import endpoint_error
 from trainer.fit.gauss_newton import GaussNewton, GaussNewtonSettings
@@ -26,7 +26,7 @@ def bench():
 
 
 def test_the_quick_study_writes_its_numbers_and_its_figure(tmp_path):
-    assert main(["--quick", "--out", str(tmp_path)]) == 0
+    assert STUDY.main(["--quick", "--out", str(tmp_path)]) == 0
     numbers = json.loads((tmp_path / "ablations.json").read_text("utf-8"))["numbers"]
     assert set(numbers["digits"]["errors"]) == {"adam", "gauss-newton"}
     for variants in numbers["digits"]["errors"].values():

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from benchmarks.studies.initialisation import RESCHEDULED, SCHEDULES, main
+from benchmarks.studies.initialisation import RESCHEDULED, SCHEDULES, STUDY
 from benchmarks.studies.rescheduled import flow_log_snr, gmm_log_snr, gmm_time_uniform
 from dyweight import DyWeight, schedules
 from trainer.checkpoints.load import load_checkpoint
@@ -22,7 +22,7 @@ BASES = {
 
 
 def test_the_quick_study_writes_its_numbers_and_its_figure(tmp_path):
-    assert main(["--quick", "--out", str(tmp_path)]) == 0
+    assert STUDY.main(["--quick", "--out", str(tmp_path)]) == 0
     numbers = json.loads((tmp_path / "initialisation.json").read_text("utf-8"))["numbers"]["digits"]
     for part, count in (("weights", 3), ("schedule", 3)):
         assert len(numbers[part]["adam"]) == count

@@ -8,7 +8,7 @@ from benchmarks.measurements import fit_methods, instance_aware, overhead, sched
 
 def quick(module, folder, *more):
     """What a quick run keeps of its one part."""
-    assert module.main(["--quick", "--out", str(folder), *more]) in (0, 1)
+    assert module.STUDY.main(["--quick", "--out", str(folder), *more]) in (0, 1)
     (found,) = Figures.read(folder / f"{module.STUDY.name}.json").numbers.values()
     return found
 

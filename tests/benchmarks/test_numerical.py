@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from benchmarks.studies.numerical import Errors, Grid, main, observations
+from benchmarks.studies.numerical import STUDY, Errors, Grid, observations
 from benchmarks.studies.polynomials import DIMENSION, MOST, Integration, Problems, optimised_weights, problems
 
 DEGREES, ORDERS = (2, 4, 9), (1, 2, 3, 4)
@@ -106,7 +106,7 @@ def test_observations_tell_where_they_fail():
 
 
 def test_quick_runs_and_writes(tmp_path, capsys):
-    assert main(["--quick", "--out", str(tmp_path)]) == 0
+    assert STUDY.main(["--quick", "--out", str(tmp_path)]) == 0
     assert "AB-4" in capsys.readouterr().out
     numbers = json.loads((tmp_path / "numerical.json").read_text("utf-8"))["numbers"]["grid"]
     assert math.isfinite(sum(numbers["seeds"]["0"]["teacher"]))

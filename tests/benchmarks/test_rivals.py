@@ -16,7 +16,7 @@ from dyweight import baselines, schedules
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a quick run."""
     out = tmp_path_factory.mktemp("rivals")
-    rivals.main(["--quick", "--models", "digits", "--out", str(out)])
+    rivals.STUDY.main(["--quick", "--models", "digits", "--out", str(out)])
     return out
 
 
@@ -42,7 +42,7 @@ def test_who_equals_dyweight_early_is_as_good_on_the_curve(quick: Path) -> None:
 def test_a_second_run_keeps_the_models_of_the_first(quick: Path) -> None:
     before = Figures.read(quick / "rivals.json")
     assert set(before.numbers) == set(before.made) == {"digits"}
-    assert rivals.main(["--quick", "--models", FLUX, "--out", str(quick)]) == 0
+    assert rivals.STUDY.main(["--quick", "--models", FLUX, "--out", str(quick)]) == 0
     assert Figures.read(quick / "rivals.json") == before
 
 

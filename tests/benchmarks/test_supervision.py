@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.harness.bench import Bench
 from benchmarks.studies.paths import teacher_path
-from benchmarks.studies.supervision import Lesson, main
+from benchmarks.studies.supervision import STUDY, Lesson
 from dyweight import baselines, schedules
 from trainer.checkpoints.builtin.gmm import GaussianMixture
 
@@ -30,7 +30,7 @@ def gaussian_path():
 
 
 def test_the_quick_study_writes_its_numbers_and_its_figure(tmp_path):
-    assert main(["--quick", "--out", str(tmp_path)]) == 0
+    assert STUDY.main(["--quick", "--out", str(tmp_path)]) == 0
     numbers = json.loads((tmp_path / "supervision.json").read_text("utf-8"))["numbers"]["digits"]
     for by_calls in (*numbers["errors"].values(), *(row for rows in numbers["away"].values() for row in rows.values())):
         assert all(0 < error < math.inf for [error] in by_calls.values())

@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from benchmarks.studies.teachers import CONFIGURATIONS, QUICK, main
+from benchmarks.studies.teachers import CONFIGURATIONS, QUICK, STUDY
 
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
     """Numbers of `--quick`."""
     folder = tmp_path_factory.mktemp("teachers")
-    assert main(["--quick", "--models", "gmm", "--out", str(folder)]) == 0
+    assert STUDY.main(["--quick", "--models", "gmm", "--out", str(folder)]) == 0
     assert (folder / "study-teachers.png").stat().st_size > 10_000
     return json.loads((folder / "teachers.json").read_text("utf-8"))["numbers"]["gmm"]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks.harness.bench import Bench
-from benchmarks.studies.time_shifting import STEPS, TEACHER, VARIANTS, expected, main, relative, summary
+from benchmarks.studies.time_shifting import STEPS, STUDY, TEACHER, VARIANTS, expected, relative, summary
 from benchmarks.studies.watched import Record, WatchedAdam, slopes
 from dyweight import DyWeight, baselines, schedules
 from trainer.checkpoints.builtin.gmm import GaussianMixture
@@ -98,7 +98,7 @@ def test_a_loss_that_falls_evenly_does_not_jitter():
 
 
 def test_quick_runs_and_writes(tmp_path, capsys):
-    assert main(["--quick", "--models", "gmm", "--out", str(tmp_path)]) == 0
+    assert STUDY.main(["--quick", "--models", "gmm", "--out", str(tmp_path)]) == 0
     assert "without" in capsys.readouterr().out
     numbers = json.loads((tmp_path / "time-shifting.json").read_text("utf-8"))["numbers"]["gmm"]["variants"]
     first = [numbers[name][0]["relative"]["3"][0] for name in VARIANTS]

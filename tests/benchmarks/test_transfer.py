@@ -18,7 +18,7 @@ from trainer.checkpoints.builtin import digits
 def quick(tmp_path_factory):
     """Numbers of `--quick`."""
     folder = tmp_path_factory.mktemp("transfer")
-    assert transfer.main(["--quick", "--out", str(folder)]) == 0
+    assert transfer.STUDY.main(["--quick", "--out", str(folder)]) == 0
     assert (folder / "study-transfer.png").stat().st_size > 10_000
     return json.loads((folder / "transfer.json").read_text("utf-8"))["numbers"]["gauss-newton"]["3"]
 
@@ -74,7 +74,7 @@ def test_a_flow_solver_on_its_own_schedule_serves_every_shift_of_the_model(quick
 
 def test_without_comfyui_the_flux_is_left_out_and_the_study_says_so(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("COMFYUI_PATH", str(tmp_path))
-    assert transfer.main(["--quick", "--models", "tiny-flux", "--out", str(tmp_path)]) == 0
+    assert transfer.STUDY.main(["--quick", "--models", "tiny-flux", "--out", str(tmp_path)]) == 0
     assert "tiny-flux is left out: COMFYUI_PATH is" in capsys.readouterr().out
 
 

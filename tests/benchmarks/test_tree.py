@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks.tree import Tree, checkpoint
-from benchmarks.tree.__main__ import main
+from benchmarks.tree.__main__ import STUDY
 from benchmarks.tree.divergences import BANDWIDTH, kl_divergence, wasserstein
 from benchmarks.tree.learned import Iterations
 from benchmarks.tree.schedules import best_of_three, errors
@@ -31,7 +31,7 @@ def best(case):
 def quick(tmp_path_factory):
     """(what `--quick` writes, the folder)."""
     folder = tmp_path_factory.mktemp("tree")
-    assert main(["--quick", "--out", str(folder)]) == 0
+    assert STUDY.main(["--quick", "--out", str(folder)]) == 0
     return json.loads((folder / "tree.json").read_text("utf-8"))["numbers"]["experiment"], folder
 
 
