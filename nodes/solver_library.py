@@ -10,7 +10,7 @@ from pathlib import Path
 import folder_paths
 
 from ..dyweight import Solver, SolverFileError, load_solver
-from ..dyweight.names import did_you_mean
+from ..dyweight.suggest import did_you_mean
 
 FOLDER = "dyweight"
 PRESETS = Path(__file__).parents[1] / "dyweight" / "presets"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import dyweight
-from dyweight.names import did_you_mean
+from dyweight.suggest import did_you_mean
 from dyweight.solvers.settings import MAXIMUM_STEPS
 
 from .checkpoints.comfy.options import ComfyOptions

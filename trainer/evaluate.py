@@ -9,7 +9,7 @@ import torch
 
 import dyweight
 from dyweight import Solver
-from dyweight.names import did_you_mean
+from dyweight.suggest import did_you_mean
 
 from .checkpoints import load_checkpoint
 from .checkpoints.comfy import rivals

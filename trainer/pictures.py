@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dyweight import DyWeight, FreeTable
-from dyweight.solver_file import write_whole
+from dyweight.files import write_whole
 
 INK, MUTED, PALE, FAINT = "#24292f", "#6e7781", "#b8bfc7", "#e8ebee"
 WARM, COOL = "#d55e00", "#0072b2"

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from dyweight import DyWeight, FreeTable, Solver
-from dyweight.solver_file import write_whole
+from dyweight.files import write_whole
 
 from . import pictures, sample_pictures, schedule_pictures
 from .config import DistillOptions

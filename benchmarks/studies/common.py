@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from dyweight.solver_file import write_whole
+from dyweight.files import write_whole
 from trainer.checkpoints import Checkpoint, load_checkpoint
 from trainer.config import DistillOptions
 from trainer.distill import distill

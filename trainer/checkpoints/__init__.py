@@ -12,7 +12,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
-from dyweight.names import did_you_mean
+from dyweight.suggest import did_you_mean
 
 from ..errors import CheckpointError
 from . import digits, gmm, shapes

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from dyweight.names import did_you_mean
+from dyweight.suggest import did_you_mean
 
 from ...errors import CheckpointError
 from .families import default_vae
