@@ -4,6 +4,7 @@ import json
 import math
 import os
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict, cast
@@ -115,9 +116,9 @@ class SolverFile:
         return self.path.stem if self.path else f"{self.solver.family} for {self.solver.steps} steps"
 
 
-def save_solver(solver: Solver, path: str | os.PathLike[str], provenance: Provenance) -> None:
+def save_solver(solver: Solver, path: str | os.PathLike[str], provenance: Mapping[str, Any]) -> None:
     """`SolverFile.write` of a solver and its provenance."""
-    SolverFile(solver, provenance).write(path)
+    SolverFile(solver, cast(Provenance, provenance)).write(path)
 
 
 def load_solver(path: str | os.PathLike[str]) -> Solver:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import dyweight
-from dyweight.suggest import did_you_mean
 from dyweight.solvers.settings import MAXIMUM_STEPS
+from dyweight.suggest import did_you_mean
 
 from .checkpoints.comfy.options import ComfyOptions
 from .errors import TrainerError

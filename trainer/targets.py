@@ -16,8 +16,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 import dyweight
-from dyweight.suggest import did_you_mean
 from dyweight.files import write_whole
+from dyweight.suggest import did_you_mean
 
 from .checkpoints import Checkpoint
 from .cluster import ALONE, Cluster

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,8 @@ from ..schedules import checked
 from .settings import MAXIMUM_STEPS, check_same_steps, check_settings
 
 S = TypeVar("S", bound="Solver")
+Slope = Literal["state", "query"]
+"""What x - denoised is divided by: the noise level of the state, or the one the network was asked at."""
 
 
 class Row(NamedTuple):
@@ -48,8 +50,7 @@ class Solver(nn.Module, ABC):
 
     order: int
     """The order of the method, as its constructor takes it."""
-    slope: str = "state"
-    """What x - denoised is divided by to be a slope: the noise level of the state, or the one asked at ("query")."""
+    slope: Slope = "state"
     analytic_first_step: bool = False
     sigmas: Tensor
     """[steps + 1] float64, the schedule that the numbers belong to."""
@@ -97,6 +98,11 @@ class Solver(nn.Module, ABC):
         base = self.sigmas.cpu() if sigmas is None else checked(sigmas)
         check_same_steps(base, self.steps)
         return base
+
+    @property
+    def reads_noise(self) -> bool:
+        """Whether the noise of a sample changes its table."""
+        return False
 
     def divisors(self, plan: Plan) -> Tensor:
         """[*batch, rows] what the residuals of one of its tables are divided by to be slopes."""
@@ -168,13 +174,18 @@ class Solver(nn.Module, ABC):
 
 
 TINTS = "red above, blue below the untrained"
+MOST_WEIGHT_ROWS = 10
 
 
 def weight_rows(weights: Tensor, usual: Tensor) -> list[Row]:
-    """Rows of weights [steps, order], newest slope first, beside the untrained ones."""
+    """Rows of weights [steps, order], newest slope first, beside the untrained ones; the newest MOST_WEIGHT_ROWS."""
     steps, order = weights.shape
-    names = ["newest slope", *(f"{i} before" for i in range(1, order))]
     return [
-        Row(name, weights[:, i].detach(), usual[:, i].detach(), [step >= i for step in range(steps)])
-        for i, name in enumerate(names[:steps])
+        Row(
+            "newest slope" if i == 0 else f"{i} before",
+            weights[:, i].detach(),
+            usual[:, i].detach(),
+            [step >= i for step in range(steps)],
+        )
+        for i in range(min(steps, order, MOST_WEIGHT_ROWS))
     ]

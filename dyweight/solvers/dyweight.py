@@ -8,11 +8,9 @@ from torch import Tensor, nn
 
 from ..adams import EQUAL_STEP_WEIGHTS, adams_bashforth
 from ..plan import Plan
-from .base import TINTS, Panel, Row, Solver, weight_rows
+from .base import TINTS, Panel, Row, Slope, Solver, weight_rows
 from .settings import check_choice
 
-Slope = Literal["state", "query"]
-"""What x - denoised is divided by: the noise level of the state, or the one the network was asked at."""
 Initial = Literal["adams-bashforth", "adams-bashforth-variable", "euler", "uniform"]
 
 

@@ -6,14 +6,14 @@ from torch import Tensor
 
 from .. import baselines
 from ..plan import Plan
-from .base import Panel, Solver
+from .base import Panel, Slope, Solver
 
 
 class OverHandcrafted(Solver):
     """A solver that is a handcrafted one on other times."""
 
     most_steps: ClassVar[int] = 100
-    slope = "query"
+    slope: Slope = "query"
     base: str
     """The handcrafted solver, one of `baselines.NAMES`."""
 

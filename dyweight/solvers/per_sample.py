@@ -72,6 +72,10 @@ class PerSample(Solver):
     def _table(self, base: Tensor) -> Plan:
         return self.plan(base)
 
+    @property
+    def reads_noise(self) -> bool:
+        return self.channels > 0
+
     def numbers(self) -> list[nn.Parameter]:
         return list(self.phi.parameters())
 

@@ -41,13 +41,14 @@ def written(tmp_path, *entries):
 def test_the_numbers_of_a_set_are_those_of_the_file(tmp_path):
     out = tmp_path / "out.safetensors"
     assert main([f"{written(tmp_path, entry())}:set-1", str(out)]) == 0
-    solver = dyweight.load_solver(out)
+    file = dyweight.SolverFile.read(out)
+    solver = file.solver
     assert torch.allclose(solver.weights, torch.tensor([[0.9, 0], [1.1, -0.2], [0.8, 0.1]], dtype=torch.float64))
     assert solver.time_scale.tolist() == [1.01, 0.98, 0.99]
     assert (solver.slope, solver.order, solver.analytic_first_step) == ("query", 2, False)
     assert torch.allclose(solver.sigmas, schedules.flux(3, 1024))
-    assert solver.provenance["model_family"] == "Flux"
-    assert solver.provenance["guidance"] == 3.5
+    assert file.provenance["model_family"] == "Flux"
+    assert file.provenance["guidance"] == 3.5
 
 
 def test_an_analytic_first_step_has_no_time_scale(tmp_path):
@@ -83,8 +84,9 @@ def test_a_source_that_is_no_json_is_named(tmp_path):
 
 @pytest.mark.parametrize("path", sorted(PRESETS.glob("*.safetensors")), ids=lambda path: path.stem)
 def test_the_presets_say_for_what_they_are(path):
-    solver = dyweight.load_solver(path)
+    file = dyweight.SolverFile.read(path)
+    solver = file.solver
     assert path.stem.endswith(f"-{solver.steps}-steps")
-    assert solver.provenance["model_family"] in {"Flux", "SD15"}
-    assert solver.provenance["made_by"].startswith("the authors of DyWeight")
-    assert {"guidance", "shift", "shape", "cfg", "prediction_type"} <= set(solver.provenance)
+    assert file.provenance["model_family"] in {"Flux", "SD15"}
+    assert file.provenance["made_by"].startswith("the authors of DyWeight")
+    assert {"guidance", "shift", "shape", "cfg", "prediction_type"} <= set(file.provenance)

@@ -71,9 +71,10 @@ def test_a_flux_file_says_for_what_it_is(tmp_path, out):
     folder = tmp_path / "dyweight_flux" / "checkpoints"
     folder.mkdir(parents=True)
     assert main([str(flux_file(folder / "dyweight_nfe3.pt")), str(out)]) == 0
-    solver = dyweight.load_solver(out)
+    file = dyweight.SolverFile.read(out)
+    solver = file.solver
     assert (solver.order, solver.slope, solver.analytic_first_step) == (2, "query", False)
-    assert solver.provenance == {
+    assert file.provenance == {
         "model": "flux1-dev",
         "model_family": "Flux",
         "prediction_type": "flow",
@@ -99,7 +100,7 @@ def test_a_training_pickle_says_for_what_it_is(tmp_path, out):
     solver = convert(str(folder / "network-snapshot-000005.pkl"), out)
     assert (solver.order, solver.slope, solver.analytic_first_step) == (3, "state", False)
     assert torch.allclose(solver.sigmas, schedules.vp_discrete(4))
-    kept = dyweight.load_solver(out).provenance
+    kept = dyweight.SolverFile.read(out).provenance
     assert (kept["model_family"], kept["cfg"], kept["loss"]) == ("SD15", 7.5, "l2")
     assert kept["source"] == "exps/00040-mscoco-nfe8"
 

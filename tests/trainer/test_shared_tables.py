@@ -19,8 +19,9 @@ def test_gauss_newton_lowers_the_error_and_the_file_is_evaluated(family: str, co
     report = tmp_path / "report"
     outcome = commands.distill("digits", *FEW, "--family", family, "--iterations", 1, "--report", report)
     assert outcome.status == 0, outcome.errors
-    solver = dyweight.load_solver(outcome.out)
-    assert type(solver) is FAMILIES[family] and solver.provenance["method"] == "gauss-newton"
+    file = dyweight.SolverFile.read(outcome.out)
+    solver = file.solver
+    assert type(solver) is FAMILIES[family] and file.provenance["method"] == "gauss-newton"
     found = outcome.report(report)
     assert found["network_calls"]["backward"] == 0
     assert found["endpoint_error"][family] < 0.7 * found["endpoint_error"]["ipndm"]
@@ -35,7 +36,7 @@ def test_adam_lowers_the_error(family: str, commands: Any) -> None:
     adam = ("--method", "adam", "--pairs", 160, "--iterations", 30, "--no-recompute")
     outcome = commands.distill("digits", *FEW, *adam, "--family", family)
     assert outcome.status == 0, outcome.errors
-    provenance = dyweight.load_solver(outcome.out).provenance
+    provenance = dyweight.SolverFile.read(outcome.out).provenance
     assert provenance["method"] == "adam"
     assert provenance["endpoint_error_after"] < 0.8 * provenance["endpoint_error_before"]
 

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dyweight import Solver
+
 from ..errors import NonFiniteError
 from ..losses import EndpointLoss
 from ..measure import endpoint, error_or_infinity
@@ -15,7 +17,7 @@ from ..network import Network
 from ..targets import Pairs
 from . import Progress, history_from, history_tensor
 from .normal_equations import CHOICE_ROLLOUTS, choose_difference_step, normal_equations, sides_moved
-from .parameters import FewNumbers, Parameters
+from .parameters import Parameters
 from .starts import Start, as_it_is, worth_exploring
 
 EXPLORING_ITERATIONS = 3
@@ -47,7 +49,7 @@ class GaussNewton:
 
     def __init__(
         self,
-        solver: FewNumbers,
+        solver: Solver,
         network: Network,
         pairs: Pairs,
         loss: EndpointLoss,
