@@ -28,6 +28,8 @@ class Plan:
     """[*batch, rows, rows] unitless, lower triangular."""
     analytic_first_step: bool = False
     """The first slope is x / sqrt(1 + sigma^2), that of unit-variance data, and costs no network call."""
+    keep: int = 1
+    """At least how many of the newest residuals a run holds, so that another table may go on from one of its states."""
 
     def __post_init__(self) -> None:
         for name in ("sigmas", "query_sigmas", "gains"):
@@ -52,11 +54,11 @@ class Plan:
 
     @cached_property
     def history(self) -> int:
-        """How many of the newest residuals a row may use: what the non-zero gains use, or all where the gains carry
-        gradients, since a zero may then be a parameter."""
+        """How many of the newest residuals a run holds: what the non-zero gains use, or all where the gains carry
+        gradients, since a zero may then be a parameter, and `keep` at least."""
         used = torch.ones_like(self.gains) if self.gains.requires_grad else self.gains
         rows, columns = used.tril().nonzero()[:, -2:].unbind(1)
-        return int((rows - columns).max()) + 1 if len(rows) else 1
+        return max(self.keep, int((rows - columns).max()) + 1 if len(rows) else 1)
 
     def detach(self) -> "Plan":
         """The same numbers without gradients."""

@@ -95,6 +95,7 @@ class DyWeight(Solver):
             query_sigmas=torch.stack(queries),
             gains=torch.stack(rows),
             analytic_first_step=self.analytic_first_step,
+            keep=self.order,
         )
 
     @torch.no_grad()

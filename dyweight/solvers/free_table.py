@@ -66,7 +66,7 @@ class FreeTable(Solver):
     def _table(self, base: Tensor) -> Plan:
         """Another schedule than its own keeps `weights` and `time_scale`."""
         gains = torch.tril(self.gains.to("cpu")) * (_slopes_in_gains(self.sigmas) / _slopes_in_gains(base))
-        return Plan(base, base[:-1] * self.log_time_scale.to("cpu").exp(), gains)
+        return Plan(base, base[:-1] * self.log_time_scale.to("cpu").exp(), gains, keep=self.steps)
 
     @torch.no_grad()
     def lower_time(self, factor: float) -> None:

@@ -97,6 +97,11 @@ def test_history_of_no_gains_is_1():
     assert Plan(**{**numbers(), "gains": torch.zeros(ROWS, ROWS)}).history == 1
 
 
+def test_a_run_holds_as_many_residuals_as_it_is_told_to_keep():
+    for keep, history in ((1, 2), (2, 2), (3, 3)):
+        assert Plan(**{**numbers(), "gains": banded(2)}, keep=keep).history == history
+
+
 def test_history_is_all_rows_where_a_zero_may_be_a_parameter():
     assert Plan(**{**numbers(), "gains": banded(1).requires_grad_()}).history == ROWS
 

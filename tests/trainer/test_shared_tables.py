@@ -9,7 +9,6 @@ import dyweight
 from dyweight import FreeTable, LearnedSchedule
 
 FAMILIES = {"learned-schedule": LearnedSchedule, "free-table": FreeTable}
-PICTURES = {"learned-schedule": "schedules.png", "free-table": "coefficients.png"}
 FEW = ("--steps", 3, "--pairs", 16, "--validation-pairs", 16, "--teacher", "ipndm:15", "--report-pairs", 32)
 each_family = pytest.mark.parametrize("family", FAMILIES)
 
@@ -25,7 +24,7 @@ def test_gauss_newton_lowers_the_error_and_the_file_is_evaluated(family: str, co
     found = outcome.report(report)
     assert found["network_calls"]["backward"] == 0
     assert found["endpoint_error"][family] < 0.7 * found["endpoint_error"]["ipndm"]
-    assert (report / PICTURES[family]).stat().st_size > 10_000
+    assert (report / "coefficients.png").stat().st_size > 5_000 and not (report / "schedules.png").exists()
     evaluated = commands.evaluate("digits", outcome.out, "--samples", 50, "--teacher", "ipndm:40", "--max-calls", 3)
     assert evaluated.status == 0, evaluated.errors
     assert evaluated.report()["endpoint_error"][family] < 0.8 * evaluated.report()["endpoint_error"]["ipndm"]
