@@ -17,8 +17,8 @@ Rule = Literal["whole", "carried", "part", "untrained"]
 
 SAME_START = 0.01
 """Largest |log ratio| of two first sigmas that still counts as the same start; farther below is a partial denoise."""
-HIGHEST_START = math.log(1.5)
-"""How far above its own start a solver still runs, as a log ratio; farther the schedule is another model's."""
+HIGHEST_START = math.log(3)
+"""Largest log ratio by which sigmas may start above a solver's own; farther the untrained solver can be better."""
 SAME_VALUE = 0.05
 """Largest |log ratio| between the sigmas of a part and those of the solver's schedule."""
 FAR = 0.1

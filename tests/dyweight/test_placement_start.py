@@ -9,8 +9,8 @@ from dyweight.placement import place
 OWN = schedules.polynomial(6, 0.03, 15.0)
 
 
-@pytest.mark.parametrize(("start", "rule"), [(15.0, "whole"), (18.0, "whole"), (22.0, "whole"), (23.0, "untrained")])
-def test_the_learned_rows_run_up_to_half_above_the_own_start(start, rule):
+@pytest.mark.parametrize(("start", "rule"), [(15.0, "whole"), (18.0, "whole"), (44.9, "whole"), (45.1, "untrained")])
+def test_the_learned_rows_run_up_to_three_times_the_own_start(start, rule):
     assert place(DyWeight(OWN), schedules.polynomial(6, 0.03, start)).rule == rule
 
 

@@ -277,7 +277,7 @@ def test_settings_that_make_no_solver(settings, complaint):
 def test_another_table_goes_on_from_a_state_although_its_own_gains_reach_back_further(sigmas, noise, denoise):
     """As a fit moves one weight at a time; the weights of a slope that nothing uses yet are 0."""
     begun, moved = (DyWeight(sigmas, 3, initial="euler").requires_grad_(False) for _ in range(2))
-    moved.weights[3, 2] = 0.1
+    moved.weights[3, 2] = -0.05
     asked = []
     run(denoise, start(noise, begun.plan()), begun.plan(), asked=asked)
     end = run(denoise, update(asked[3], moved.plan()), moved.plan())
