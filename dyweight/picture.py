@@ -36,7 +36,8 @@ def picture(file: SolverFile) -> Image.Image:
         sheet.heading(heading)
         for row in rows:
             sheet.numbers(row)
-    sheet.heading("noise: grey schedule, black states, red network calls")
+    what = f"{plan.batch} noises, no prompt" if plan.batch else "noise"
+    sheet.heading(f"{what}: grey schedule, black states, red calls")
     _curves(solver, plan, sheet)
     return sheet.cut()
 

@@ -166,11 +166,11 @@ class Solver(nn.Module, ABC):
         """Where the network is asked, and by how much that differs between the samples."""
         queries = plan.query_sigmas.reshape(-1, self.rows)
         mean, asked = queries.mean(0), self.asked()
-        if len(queries) == 1:
-            return f"{heading}: {TINTS}", [Row("sigma", mean, usual, asked)]
-        spread = 100 * queries.std(0) / mean
-        rows = [Row("mean sigma", mean, usual, asked), Row("spread in %", spread, spread, asked, digits=1)]
-        return f"{heading} of {len(queries)} noises without a prompt: {TINTS}", rows
+        rows = [Row("sigma" if len(queries) == 1 else "mean sigma", mean, usual, asked)]
+        if len(queries) > 1:
+            spread = 100 * queries.std(0) / mean
+            rows.append(Row("spread in %", spread, spread, asked, digits=1))
+        return f"{heading}: {TINTS}", rows
 
 
 TINTS = "red above, blue below the untrained"

@@ -59,7 +59,7 @@ class InstanceDyWeight(PerSample):
         by_weight, by_scale = said[..., : self.steps * self.order], said[..., self.steps * self.order :]
         ratio = torch.ones(self.steps, dtype=torch.float64)
         if self.shift_factors:
-            ratio = 1 + LARGEST_SCALE * torch.tanh(by_scale / 2) * self._scaled()
+            ratio = 1 + LARGEST_SCALE * torch.tanh(by_scale / 2) * torch.tensor(self.asked()).double()
         batch, query = said.shape[:-1], (shared.query_sigmas * ratio).expand(*said.shape[:-1], -1)
         corrected = replace(
             shared,
@@ -68,10 +68,6 @@ class InstanceDyWeight(PerSample):
             gains=(shared.gains * self.divisors(shared) + self._corrections(shared, by_weight)).expand(*batch, -1, -1),
         )
         return replace(corrected, gains=corrected.gains / self.divisors(corrected).unsqueeze(-2))
-
-    def _scaled(self) -> Tensor:
-        """[steps] 1 where a time scale may be corrected."""
-        return (torch.arange(self.steps) >= int(self.analytic_first_step)).double()
 
     def _corrections(self, shared: Plan, said: Tensor) -> Tensor:
         """[*batch, steps, steps]: what phi adds to each row's moves, newest slope last."""

@@ -82,11 +82,9 @@ def test_order_is_that_of_the_method(base, order, expected, tmp_path):
         assert load_solver(tmp_path / "a").order == expected
 
 
-@each_family
+@pytest.mark.parametrize("family", ["indis", "learned-schedule"])
 def test_a_file_at_its_limit_of_steps_is_read_and_one_beyond_is_refused(family):
     limit = FAMILIES[family].most_steps
-    if limit > 100:
-        pytest.skip("tables of 1000 steps take their time; test_solver_file_errors has the bound")
     FAMILIES[family].shapes(SOLVERS[family](schedules.flow(limit)).settings())
     with pytest.raises(ValueError, match=f"has 101 steps: a solver of the family {family} has 100 at most"):
         SOLVERS[family](schedules.flow(limit + 1))

@@ -12,6 +12,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
+from dyweight.schedules import checked as checked_schedule
 from dyweight.suggest import did_you_mean
 
 from ..errors import CheckpointError
@@ -87,8 +88,10 @@ def checked(made: object, name: str) -> Checkpoint:
     sigmas = checkpoint.schedule(3)
     if not isinstance(sigmas, Tensor) or tuple(sigmas.shape) != (4,):
         raise CheckpointError(f"--ckpt {name}: schedule(3) must be a tensor of 4 sigmas, got {_describe(sigmas)}")
-    if not bool((sigmas[1:] < sigmas[:-1]).all() and torch.isfinite(sigmas).all() and sigmas[-1] >= 0):
-        raise CheckpointError(f"--ckpt {name}: schedule(3) must decrease to 0 or above, got {sigmas.tolist()}")
+    try:
+        checked_schedule(sigmas)
+    except ValueError as error:
+        raise CheckpointError(f"--ckpt {name}: schedule(3): {error}") from error
     drawn = checkpoint.draw(torch.Generator().manual_seed(0), 2)
     if not isinstance(drawn, tuple) or len(drawn) != 2:
         raise CheckpointError(f"--ckpt {name}: draw(generator, 2) must be (noise, cond), got {_describe(drawn)}")
