@@ -76,7 +76,7 @@ def measured(given: argparse.Namespace) -> int:
         with contextlib.redirect_stdout(io.StringIO()):
             peak = distill(options).peak_memory_bytes
     else:
-        checkpoint = load_checkpoint(options.ckpt, options)
+        checkpoint = load_checkpoint(options.ckpt, options).made
         assert isinstance(checkpoint, ComfyCheckpoint)
         noise, prompts = checkpoint.draw(torch.Generator().manual_seed(0), given.batch)
         reset_peak(noise.device)
@@ -92,7 +92,7 @@ def in_a_process(given: argparse.Namespace, model: Path, latent: int, measure: s
     with tempfile.TemporaryDirectory() as folder:
         told = {**vars(given), "model": model, "latent": latent, "measure": measure, "folder": folder}
         arguments = [f"--{name}={value}" for name, value in told.items() if value is not None]
-        where = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(SMALL_FLUX.parents[1] / "standins")])}
+        where = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "comfy" / "standins")])}
         command = [sys.executable, "-m", "benchmarks.fit_memory", *arguments]
         done = subprocess.run(command, env=where, stdout=subprocess.PIPE, text=True, check=True)
     return int(done.stdout.splitlines()[-1])

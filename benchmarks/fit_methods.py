@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 
 from trainer.checkpoints.load import load_checkpoint
-from trainer.compare.endpoint_error import endpoint_error, errors_at_equal_calls, errors_over_calls, handcrafted
+from trainer.compare.endpoint_error import endpoint_error, errors_at_equal_calls, errors_over_calls
+from trainer.compare.handcrafted import handcrafted
 from trainer.distill import distill
 from trainer.losses.features import Latent
 from trainer.options.distill import DistillOptions
@@ -78,7 +79,7 @@ def fit(
             method="adam" if method == "adam" else "gauss-newton",
             pairs=pairs,
             seed=seed,
-            recompute=False,
+            recompute=method != "adam",
             cache=Path(folder) / "cache",
         )
         with contextlib.redirect_stdout(io.StringIO()):

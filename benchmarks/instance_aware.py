@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from trainer.checkpoints.load import load_checkpoint
-from trainer.compare.endpoint_error import endpoint_error, handcrafted
+from trainer.compare.endpoint_error import endpoint_error
+from trainer.compare.handcrafted import handcrafted
 from trainer.distill import distill
 from trainer.losses.features import Latent
 from trainer.options.distill import DistillOptions

@@ -31,10 +31,10 @@ LIMIT = 0.03
 
 def small_flux(comfyui: Path, width: int) -> ComfyCheckpoint:
     """The trained FLUX of the tests at a width in pixels, sampled by ComfyUI's own code."""
-    sys.path.append(str(MODEL.parents[1] / "standins"))
+    sys.path.append(str(MODEL.parents[2] / "tests" / "comfy" / "standins"))
     importlib.import_module("sitecustomize")
     conditions = MODEL.with_name("tiny-flux-conditions.safetensors")
-    found = load_checkpoint(str(MODEL), ComfyOptions(comfyui=comfyui, conditioning=conditions, width=width))
+    found = load_checkpoint(str(MODEL), ComfyOptions(comfyui=comfyui, conditioning=conditions, width=width)).made
     assert isinstance(found, ComfyCheckpoint)
     return found
 

@@ -215,3 +215,5 @@ _SOLVERS: dict[str, tuple[Callable[[int], TextbookLoop], tuple[int, ...], int]] 
 """name -> (order -> textbook loop, orders it has with the default last, most network calls a step)"""
 
 NAMES = tuple(_SOLVERS)
+ORDERS = {name: orders for name, (_, orders, _) in _SOLVERS.items()}
+"""name -> the orders it has, the default last"""

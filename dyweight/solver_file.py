@@ -53,8 +53,14 @@ class Provenance(TypedDict, total=False):
     loss: str
     pairs: int
     validation_pairs: int
-    endpoint_error_before: float
-    endpoint_error_after: float
+    endpoint_error_before: float | None
+    """Relative endpoint error of the untrained solver on pairs that chose nothing; null where it is infinite."""
+    endpoint_error_after: float | None
+    """Of the fitted one on the same pairs."""
+    endpoint_error_pairs: int
+    validation_error_before: float | None
+    """Of the untrained solver on the pairs that chose the fitted one."""
+    validation_error_after: float | None
     seed: int
     versions: dict[str, str]
     date: str

@@ -18,7 +18,8 @@ from dyweight import SolverFile
 ROOT = Path(__file__).parents[1]
 CHECK = ("ruff", "check", ".", "--no-cache", "--select", "S102,S307,E702")
 """Rules of the registry; `comfy node validate` only warns of them."""
-DISTRIBUTED = {"__init__.py", "pyproject.toml", "requirements.txt", "README.md", "LICENSE", "NOTICE", "CHANGELOG.md"}
+DISTRIBUTED = {"__init__.py", "train.py", "pyproject.toml", "requirements.txt"}
+DISTRIBUTED |= {"README.md", "LICENSE", "NOTICE", "CHANGELOG.md"}
 FOLDERS = {"dyweight", "nodes", "comfyui", "trainer", "web", "locales", "example_workflows", "docs"}
 COMFYUI_HAS = {"torch", "safetensors", "numpy", "einops", "tqdm", "pillow"}
 GPUS = {"NVIDIA CUDA", "AMD ROCm", "Intel Arc", "Apple Metal"}

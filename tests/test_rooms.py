@@ -81,6 +81,39 @@ def test_one_file_touches_the_samplers_of_comfyui():
     assert touching == ["comfy_sampling.py"]
 
 
+MOST_ROOMS = 16
+COMMANDS = {"__init__", "distill", "evaluate", "convert", "inspect"}
+
+
+def test_the_trainer_has_few_rooms_and_its_root_only_commands():
+    folders = {path.parent for path in sources("trainer")}
+    assert len(folders) <= MOST_ROOMS
+    assert {path.stem for path in (ROOT / "trainer").glob("*.py")} <= COMMANDS
+
+
+def test_no_module_of_the_trainer_imports_itself_by_way_of_others():
+    paths = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sources("trainer")}
+    known = {name.removesuffix(".__init__"): path for name, path in paths.items()}
+    arrows = {name: {other for other in modules(path) if other in known} - {name} for name, path in known.items()}
+    while leaves := [name for name, others in arrows.items() if not others & arrows.keys()]:
+        for name in leaves:
+            del arrows[name]
+    assert not arrows, f"a circle among {sorted(arrows)}"
+
+
+def modules(path: Path) -> Iterator[str]:
+    """Modules that the relative imports of a file read, wherever they stand in it."""
+    package = path.relative_to(ROOT).parent.parts
+    for node in ast.walk(ast.parse(path.read_text("utf-8"), str(path))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = [*package[: len(package) + 1 - node.level], *(node.module or "").split(".")]
+            module = ".".join(base).rstrip(".")
+            is_module = {
+                name.name: (ROOT / module.replace(".", "/") / f"{name.name}.py").is_file() for name in node.names
+            }
+            yield from (f"{module}.{name}" if own else module for name, own in is_module.items())
+
+
 def test_no_file_is_too_long():
     try:
         listed = subprocess.run(["git", "ls-files", "-z", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -2,27 +2,23 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
-import dyweight
-from dyweight import Solver, SolverFile
-from dyweight.suggest import did_you_mean
+from dyweight import SolverFile
 
-from .checkpoints.comfy import rivals
-from .checkpoints.comfy.checkpoint import ComfyCheckpoint
 from .checkpoints.load import load_checkpoint
-from .compare.endpoint_error import errors_at_equal_calls, errors_over_calls
+from .compare.endpoint_error import Sampler, errors_at_equal_calls, errors_over_calls
+from .compare.handcrafted import rivals
 from .compare.image_metrics import Metrics
 from .compare.pictures_of_samplers import SPLIT, PictureTargets, compared, load_metrics, metrics_table, picture_metrics
 from .options.evaluate import EvaluateOptions
 from .options.parse import parse
-from .pairs.pairs import deviation
 from .pairs.targets import Targets, default_cache, fingerprint
 from .pairs.teacher import Teacher
-from .report.report import draw, shown_prompts, table, write_json
+from .report.report import draw, error_table, shown_prompts, write_json
 from .run.command import CallBar, run, writable_folder
 from .run.errors import TrainerError
 from .run.memory import peak_bytes, reset_peak
@@ -48,9 +44,8 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
     solver = file.solver
     network = Network(load_checkpoint(options.ckpt, options, options.cache or default_cache()))
     folder = writable_folder("--out", options.out)
-    in_comfyui = isinstance(network.checkpoint, ComfyCheckpoint)
-    (rivals.check_names if in_comfyui else _check_names)(options.baselines or ())
     _check_fits(file, network, options)
+    samplers: dict[str, Sampler] = {solver.family: solver, **rivals(network, solver.network_calls, options.baselines)}
     cache = writable_folder("--cache", options.cache or default_cache())
     drawn = (network, Teacher.parse(options.teacher), options.seed, options.batch, cache)
     targets, shown = Targets(*drawn), PictureTargets(*drawn)
@@ -69,16 +64,16 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
     with CallBar(network, expected) as bar:
         blocks = [targets.block("evaluation", i) for i in range(count)]
         reset_peak(blocks[0].noise.device)
-        ours, own_names = {solver.family: solver}, () if in_comfyui else options.baselines
-        errors, found = errors_at_equal_calls(network, blocks, ours, own_names), {}
-        if in_comfyui:
-            found = rivals.errors(network, blocks, solver.network_calls, deviation(blocks), options.baselines)
-            errors = dict(sorted((errors | found).items(), key=lambda item: item[1]))
-        curves = errors_over_calls(network, blocks, options.max_calls, None if in_comfyui else options.baselines)
-        others = rivals.endpoints(network.checkpoint, blocks[0], solver.network_calls, list(found)) if found else {}
+        errors = errors_at_equal_calls(network, blocks, samplers)
+        # The handcrafted solvers' curves stand beside the rivals that a checkpoint brings, too.
+        curves = errors_over_calls(
+            network, blocks, options.max_calls, options.baselines if network.checkpoint.rivals is None else None
+        )
         if metrics:
             names = compared(errors, solver.family, options.baselines)
-            image_metrics = _image_metrics(bar, shown, options.samples, solver, names, metrics)
+            image_metrics = _image_metrics(
+                bar, shown, options.samples, {name: samplers[name] for name in (solver.family, *names)}, metrics
+            )
     content = {
         "endpoint_error": errors,
         "network_calls": {"forward": network.forward, "backward": network.backward, "total": network.total},
@@ -97,9 +92,9 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
     if metrics:
         content["metrics"] = image_metrics
     write_json(folder, content)
-    draw(folder, network, file, blocks, errors, curves, options.ckpt, others)
+    draw(folder, network, file, blocks, errors, curves, options.ckpt, samplers)
     print(f"{options.ckpt}, {solver.network_calls} network calls, {count * options.batch} samples, seed {options.seed}")
-    print(table(errors, solver.family))
+    print(error_table(errors, solver.family))
     if metrics:
         print(metrics_table(image_metrics))
     print(f"report and pictures are in {folder}")
@@ -107,20 +102,13 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
 
 
 def _image_metrics(
-    bar: CallBar, targets: PictureTargets, samples: int, solver: Solver, names: Sequence[str], metrics: Metrics
+    bar: CallBar, targets: PictureTargets, samples: int, samplers: Mapping[str, Sampler], metrics: Metrics
 ) -> dict[str, Any]:
     blocks = targets.block_count(samples)
-    calls = blocks * targets.batch * solver.network_calls * (1 + len(names))
-    bar.line(f"image metrics of {', '.join((solver.family, *names))} take {calls:,} network calls beside the teacher's")
+    calls = blocks * targets.batch * sum(sampler.network_calls for sampler in samplers.values())
+    bar.line(f"image metrics of {', '.join(samplers)} take {calls:,} network calls beside the teacher's")
     bar.expect(calls + targets.missing(SPLIT, blocks) * targets.teacher_calls)
-    return picture_metrics(targets, blocks, solver, names, metrics)
-
-
-def _check_names(names: Sequence[str] | None) -> None:
-    for name in names or ():
-        if name not in dyweight.baselines.NAMES:
-            names = dyweight.baselines.NAMES
-            raise TrainerError(f"--baselines {name}: {did_you_mean(name, names)}The names are {', '.join(names)}")
+    return picture_metrics(targets, blocks, samplers, metrics)
 
 
 def _check_fits(file: SolverFile, network: Network, options: EvaluateOptions) -> None:

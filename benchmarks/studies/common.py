@@ -17,16 +17,18 @@ import torch
 
 from dyweight.files import write_whole
 from trainer.checkpoints.load import load_checkpoint
-from trainer.checkpoints.protocol import Checkpoint
-from trainer.compare.endpoint_error import Sampler, endpoint_error, handcrafted
+from trainer.checkpoints.protocol import FullCheckpoint
+from trainer.compare.endpoint_error import Sampler, endpoint_error
+from trainer.compare.handcrafted import handcrafted
 from trainer.distill import distill
+from trainer.fit.distillation import Distillation
 from trainer.losses.features import Latent
 from trainer.options.distill import DistillOptions
 from trainer.pairs.pairs import deviation
 from trainer.pairs.targets import Block, Targets, default_cache
 from trainer.pairs.teacher import Teacher
-from trainer.report.report import Distillation
 from trainer.run.network import Network
+from trainer.run.table import table
 
 ROOT = Path(__file__).parents[2]
 TINY_FLUX = ROOT / "tools/models/tiny-flux.safetensors"
@@ -102,7 +104,7 @@ class Bench:
         return Network(load_checkpoint(options.ckpt, options, default_cache()))
 
     @property
-    def checkpoint(self) -> Checkpoint:
+    def checkpoint(self) -> FullCheckpoint:
         return self.network.checkpoint
 
     @cached_property
@@ -120,14 +122,15 @@ class Bench:
         with torch.no_grad():
             return endpoint_error(self.network, self.blocks, sampler, self.features)
 
-    def handcrafted_errors(self, calls: int, names: Iterable[str] | None = None) -> dict[str, float]:
+    def handcrafted_errors(self, calls: int, names: Sequence[str] | None = None) -> dict[str, float]:
         """Of the handcrafted solvers with so many network calls, best first."""
         errors = {name: self.error(plan) for name, plan in handcrafted(self.checkpoint, calls, names).items()}
         return dict(sorted(errors.items(), key=lambda item: item[1]))
 
     def fit(self, steps: int, seed: int, **options: Any) -> Distillation:
         """One distillation with the trainer's defaults but for these options; the teacher's endpoints are kept."""
-        given = {"steps": steps, "seed": seed, "cache": default_cache(), "recompute": False, **options}
+        recompute = options.get("method") != "adam"  # these models' activations fit
+        given = {"steps": steps, "seed": seed, "cache": default_cache(), "recompute": recompute, **options}
         silence = io.StringIO()
         with (
             tempfile.TemporaryDirectory() as folder,
@@ -151,9 +154,7 @@ def significant(values: Sequence[float]) -> str:
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table in Markdown."""
-    print(f"| {' | '.join(header)} |\n|{' --- |' * len(header)}")
-    for row in rows:
-        print(f"| {' | '.join(map(str, row))} |", flush=True)
+    print(table(header, rows), flush=True)
 
 
 def write_numbers(out: Path | None, study: str, numbers: Mapping[str, Any]) -> None:

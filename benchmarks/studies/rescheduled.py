@@ -9,7 +9,6 @@ from torch import Tensor
 
 from dyweight import schedules
 from trainer.checkpoints.load import load_checkpoint
-from trainer.checkpoints.protocol import Checkpoint
 
 MOST_STUDENT_STEPS = 10
 """A schedule that is asked for more is the teacher's."""
@@ -22,9 +21,9 @@ class Rescheduled:
     """
 
     def __init__(self, model: str, schedule: Callable[[int], Tensor]) -> None:
-        self.model: Checkpoint = load_checkpoint(model)
+        self.model = load_checkpoint(model)
         self.shape = self.model.shape
-        self.fingerprint: str = self.model.fingerprint  # type: ignore[attr-defined]
+        self.fingerprint = self.model.fingerprint
         self._schedule = schedule
 
     def schedule(self, steps: int) -> Tensor:

@@ -21,6 +21,7 @@ from torch import Tensor
 from dyweight import Plan, baselines, schedules
 from trainer.checkpoints.comfy.checkpoint import ComfyCheckpoint
 from trainer.compare.endpoint_error import error_or_infinity
+from trainer.compare.handcrafted import solvers
 from trainer.report import curves
 
 from . import comfy_samplers
@@ -44,7 +45,7 @@ SCHEDULERS = ("beta", "karras")
 ON_LOG_SNR = ("dpmpp_2m", "dpmpp_3m", "unipc")
 """Where the paper runs these on noise levels even in log sigma; the model's own schedule is the other."""
 COLORS = (curves.WARM, "#e69f00", "#f0c987", "#8a3b12")
-SHOWN = ("euler", "ipndm", "dpmpp_2m", "dpmpp_3m", "unipc", "deis", "res_multistep", "er_sde")
+SHOWN = ("euler", "ipndm:2", "ipndm:3", "dpmpp_2m", "dpmpp_3m", "unipc:3", "deis", "res_multistep", "er_sde")
 
 Maker = Callable[[int], Plan]
 """steps -> the table of a rival."""
@@ -102,23 +103,26 @@ def measured(model: str, options: Options, with_comfyui: bool) -> dict[str, Any]
 def rivals(bench: Bench, with_comfyui: bool) -> dict[str, Maker]:
     """Handcrafted solvers on the model's schedule and the one made for them, and ComfyUI's own on ComfyUI's too."""
     checkpoint = bench.checkpoint
-    flow = str(getattr(checkpoint, "prediction_type", "")).startswith("flow")
+    flow = (checkpoint.prediction_type or "").startswith("flow")
 
     def of_comfyui(name: str, schedule: Callable[[int], Tensor], steps: int) -> Plan:
         return comfy_samplers.plan(name, schedule(steps), flow)
 
-    found: dict[str, Maker] = {name: partial(_on, name, checkpoint.schedule) for name in baselines.NAMES}
-    recipe = getattr(checkpoint, "schedule_recipe", {})
+    found: dict[str, Maker] = {
+        row: partial(_on, name, checkpoint.schedule, order=order) for row, (name, order) in solvers().items()
+    }
+    recipe = checkpoint.schedule_recipe or {}
     if recipe.get("kind") == "polynomial":
         even = partial(schedules.log_snr, sigma_min=recipe["sigma_min"], sigma_max=recipe["sigma_max"])
         for name in ON_LOG_SNR:
             found[f"{name}/log-SNR"] = partial(_on, name, even)
     for name in comfy_samplers.OWN if with_comfyui else ():
         found[f"comfyui {name}"] = partial(of_comfyui, name, checkpoint.schedule)
-    if isinstance(checkpoint, ComfyCheckpoint):
+    own = checkpoint.made
+    if isinstance(own, ComfyCheckpoint):
         for scheduler in SCHEDULERS:
-            other = copy.copy(checkpoint)
-            other.options = dataclasses.replace(checkpoint.options, scheduler=scheduler)
+            other = copy.copy(own)
+            other.options = dataclasses.replace(own.options, scheduler=scheduler)
             for name in comfy_samplers.NAMES:
                 found[f"comfyui {name}/{scheduler}"] = partial(of_comfyui, name, other.schedule)
     return found
@@ -141,8 +145,8 @@ def calls_to_equal(make: Maker, error: Callable[[int], float], target: float) ->
     return make(high).network_calls
 
 
-def _on(name: str, schedule: Callable[[int], Tensor], steps: int) -> Plan:
-    return baselines.plan(name, schedule(steps))
+def _on(name: str, schedule: Callable[[int], Tensor], steps: int, order: int | None = None) -> Plan:
+    return baselines.plan(name, schedule(steps), order)
 
 
 def _steps_of(make: Maker, calls: range) -> dict[int, int]:
@@ -189,9 +193,8 @@ def draw(numbers: Mapping[str, Any], path: Path) -> None:
     for axes in panels[len(numbers) :]:
         axes.remove()
     for axes, (model, found) in zip(panels, numbers.items(), strict=False):
-        for i, name in enumerate(SHOWN):
+        for name, style in curves.styles(SHOWN).items():
             line = _numbered(found["errors"].get(name, found["errors"].get(f"comfyui {name}", {})))
-            style = {"color": curves.HANDCRAFTED[i], "marker": curves.MARKERS[i]}
             axes.plot([*line], [*line.values()], lw=0.9, ms=3, label=name, **style)
         for family, color in zip(FAMILIES, COLORS, strict=True):
             line = {n: statistics.mean(errors) for n, errors in _numbered(found["learned"][family]).items()}

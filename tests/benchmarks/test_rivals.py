@@ -22,7 +22,7 @@ def test_what_is_learned_beats_what_it_began_as(quick: Path) -> None:
     found = json.loads((quick / "rivals.json").read_text())["digits"]
     for family in rivals.FAMILIES:
         for steps in ("3", "5"):
-            base = rivals.FAMILIES[family].get("base", "ipndm")
+            base = rivals.FAMILIES[family].get("base", "ipndm:4")
             assert found["learned"][family][steps][0] < found["errors"][base][steps]
 
 

@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,8 +12,15 @@ import torch
 
 import dyweight
 from benchmarks.models import DigitsFlow, DigitsRounded
+from trainer.checkpoints.builtin import gmm
+from trainer.compare.endpoint_error import endpoint_error
 from trainer.distill import distill
+from trainer.losses.features import Latent
 from trainer.options.distill import DistillOptions
+from trainer.pairs.pairs import deviation
+from trainer.pairs.targets import Targets
+from trainer.pairs.teacher import Teacher
+from trainer.run.network import Network
 
 QUICK = ("--steps", 2, "--pairs", 16, "--teacher", "ipndm:10", "--iterations", 2)
 
@@ -103,6 +111,60 @@ def test_the_file_says_for_what_and_how_it_was_made(commands: Any) -> None:
     assert file.provenance["versions"].keys() >= {"dyweight", "torch"}
     assert len(file.provenance["date"]) == len("2026-01-31")
     assert solver.settings()["schedule"]["kind"] == "polynomial"
+
+
+@pytest.mark.parametrize("asked", [7, 40])
+def test_the_error_in_the_file_is_that_of_pairs_that_chose_nothing(asked: int, commands: Any) -> None:
+    outcome = commands.distill("gmm:4", *QUICK, "--steps", 3, "--batch", 4, "--report-pairs", asked, "--seed", 3)
+    solver = dyweight.load_solver(outcome.out)
+    network = Network(gmm.checkpoint(4))
+    targets = Targets(network, Teacher.parse("ipndm:10"), 3, 4, None)
+    pairs = -(-asked // 4) * 4
+    fresh = [targets.block("test", i) for i in range(pairs // 4)]
+    for sampler, field in ((dyweight.DyWeight(solver.sigmas), "before"), (solver, "after")):
+        expected = endpoint_error(network, fresh, sampler, Latent(deviation(fresh)))
+        assert solver.provenance[f"endpoint_error_{field}"] == pytest.approx(expected, rel=1e-4)
+    assert solver.provenance["endpoint_error_pairs"] == pairs
+    chose = [targets.block("validation", i) for i in range(solver.provenance["validation_pairs"] // 4)]
+    expected = endpoint_error(network, chose, solver, Latent(deviation(chose)))
+    assert solver.provenance["validation_error_after"] == pytest.approx(expected, rel=1e-4)
+    assert f"on {pairs} unseen pairs" in outcome.printed
+
+
+def fit_that_scales_weights(factor: float) -> Callable[..., Any]:
+    def make(options: Any, solver: Any, network: Any, pairs: Any) -> Any:
+        def run() -> Iterator[Any]:
+            with torch.no_grad():
+                solver.weights[0] *= factor
+            yield from ()
+
+        return SimpleNamespace(expected_calls=lambda: (0, 0), run=run, history=[])
+
+    return make
+
+
+@pytest.mark.parametrize("factor", [1.0, 3.0])
+def test_a_fit_that_found_nothing_better_says_so_and_keeps_the_untrained(
+    factor: float, commands: Any, peaks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.distill.make_fit", fit_that_scales_weights(factor))
+    outcome = commands.distill(peaks(), *QUICK, "--steps", 3, "--no-time-shifting")
+    assert "warning: the fit found nothing better" in outcome.printed
+    solver = dyweight.load_solver(outcome.out)
+    assert torch.equal(solver.weights, dyweight.DyWeight(peaks().schedule(3)).weights)
+    assert solver.provenance["endpoint_error_after"] == solver.provenance["endpoint_error_before"]
+
+
+@pytest.mark.parametrize(("factor", "after"), [(300.0, "a number"), (1e38, None)])
+def test_an_error_above_1_is_told_and_an_infinite_one_is_null(
+    factor: float, after: object, commands: Any, peaks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.distill.make_fit", fit_that_scales_weights(factor))
+    monkeypatch.setattr("trainer.distill._validation_error", lambda pairs, solver: float(solver.weights.mean()))
+    outcome = commands.distill(peaks(), *QUICK, "--steps", 3, "--loss", "l1", "--no-time-shifting")
+    assert "is above 1" in outcome.printed
+    found = dyweight.load_solver(outcome.out).provenance["endpoint_error_after"]
+    assert found is None if after is None else found > 1
 
 
 def test_pairs_are_whole_network_calls_and_the_file_tells_how_many(commands: Any, peaks: Any) -> None:

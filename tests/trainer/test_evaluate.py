@@ -45,13 +45,23 @@ class TestComparison:
     ) -> None:
         solver = untrained(peaks(), tmp_path, steps=4)
         errors = commands.evaluate(peaks(), solver, *QUICK).report()["endpoint_error"]
-        assert set(errors) == {"dyweight", *dyweight.baselines.NAMES}
+        several = {f"{name}:{order}" for name in ("ipndm", "ipndm_v") for order in (1, 2, 3, 4)}
+        several |= {f"unipc:{order}" for order in (1, 2, 3)}
+        assert set(errors) == {"dyweight", "euler", "heun", "dpm_solver_2", "dpmpp_2m", "dpmpp_3m", *several}
+        assert errors["ipndm:1"] == errors["ipndm_v:1"] == errors["euler"]
+
+    def test_orders_are_as_named_and_else_the_default(self, commands: Any, peaks: Any, tmp_path: Path) -> None:
+        solver = untrained(peaks(), tmp_path)
+        outcome = commands.evaluate(peaks(), solver, *QUICK, "--baselines", "ipndm:2,unipc,ipndm_v:4,euler")
+        rows = {"ipndm:2", "unipc", "ipndm_v:4", "euler"}
+        assert set(outcome.report()["endpoint_error"]) == {"dyweight", *rows}
+        assert set(outcome.report()["error_over_steps"]) == rows
 
     @pytest.mark.parametrize("steps", [1, 3])
     def test_an_untrained_solver_is_ipndm(self, steps: int, commands: Any, peaks: Any, tmp_path: Path) -> None:
         solver = untrained(peaks(), tmp_path, steps)
         errors = commands.evaluate(peaks(), solver, *QUICK).report()["endpoint_error"]
-        assert errors["dyweight"] == pytest.approx(errors["ipndm"], rel=1e-4)
+        assert errors["dyweight"] == pytest.approx(errors[f"ipndm:{steps}"], rel=1e-4)
 
     def test_an_untrained_order_of_one_is_euler(self, commands: Any, peaks: Any, tmp_path: Path) -> None:
         solver = untrained(peaks(), tmp_path, order=1)
@@ -115,7 +125,17 @@ class TestComparison:
 
 @pytest.mark.parametrize(
     ("baselines", "said"),
-    [("eulr", "euler"), ("euler,dpmpp2m", "dpmpp_2m"), ("nothing", "unipc"), ("euler,,heun", "unipc"), ("", "unipc")],
+    [
+        ("eulr", "euler"),
+        ("euler,dpmpp2m", "dpmpp_2m"),
+        ("nothing", "unipc"),
+        ("euler,,heun", "unipc"),
+        ("", "unipc"),
+        ("ipndm:5", "1, 2, 3, 4"),
+        ("euler:2", "orders of euler are 1"),
+        ("ipndm:", "1, 2, 3, 4"),
+        ("unipc:two", "1, 2, 3"),
+    ],
 )
 def test_unknown_baselines_are_refused_with_the_nearest(
     baselines: str, said: str, commands: Any, peaks: Any, tmp_path: Path

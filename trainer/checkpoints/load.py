@@ -18,85 +18,93 @@ from ..options.comfy import ComfyOptions
 from ..run.errors import CheckpointError
 from .builtin import digits, gmm, shapes
 from .comfy.checkpoint import ComfyCheckpoint
-from .comfy.installation import find_comfyui, find_model, start
-from .protocol import Checkpoint
+from .comfy.installation import AmbiguousError, find_comfyui, find_model, start
+from .protocol import Checkpoint, FullCheckpoint, describe
 
-BUILT_IN = ("digits", "shapes", "gmm")
+BUILT_IN: dict[str, Callable[..., Checkpoint]] = {
+    "digits": digits.checkpoint,
+    "shapes": shapes.checkpoint,
+    "gmm": gmm.checkpoint,
+}
 
 
-def load_checkpoint(name: str, options: ComfyOptions | None = None, cache: Path | None = None) -> Checkpoint:
+def load_checkpoint(name: str, options: ComfyOptions | None = None, cache: Path | None = None) -> FullCheckpoint:
     """Find and check a checkpoint.
 
-    name: `digits`, `shapes`, `gmm`, `gmm:DIMENSION`, `module:callable` or `path/file.py:callable`, where the callable
-    takes no argument and returns a checkpoint; or a ComfyUI checkpoint by name or path, which options describe.
+    name: one of BUILT_IN, `gmm:DIMENSION`, `module:callable` or `path/file.py:callable`, where the callable takes no
+    argument and returns a checkpoint; or a ComfyUI checkpoint by name or path, which options describe.
     cache: folder for encoded prompts. Raises CheckpointError with what to do.
     """
+    options = options or ComfyOptions()
     before, _, after = name.rpartition(":")
-    if name == "digits":
-        return checked(digits.checkpoint(), name)
-    if name == "shapes":
-        return checked(shapes.checkpoint(), name)
-    if name == "gmm":
-        return checked(gmm.checkpoint(), name)
+    if name.endswith(".py"):
+        raise CheckpointError(f"--ckpt {name}: name its callable too, as {name}:checkpoint")
+    unlike_built_in = name and not before and not did_you_mean(name, tuple(BUILT_IN))
+    if name not in BUILT_IN and (Path(name).is_file() or unlike_built_in):
+        return checked(_from_comfyui(name, options, cache), name)
+    given = options.of_comfyui()
+    if given:
+        raise CheckpointError(f"{given[0]} is for checkpoints of ComfyUI, and --ckpt {name} is not one: leave it out")
+    if name in BUILT_IN:
+        return checked(BUILT_IN[name](), name)
     if before == "gmm":
         if not after.isdecimal() or int(after) < 1:
             raise CheckpointError(f"--ckpt {name}: give gmm:DIMENSION, a whole number of 1 or more")
         return checked(gmm.checkpoint(int(after)), name)
-    if Path(name).is_file() or (name and not before and not did_you_mean(name, BUILT_IN)):
-        return checked(_from_comfyui(name, options or ComfyOptions(), cache), name)
+    if before and not after.isidentifier():
+        raise CheckpointError(f"--ckpt {name}: there is no such file")
     if not before or (before.startswith(".") and not before.endswith(".py")):
         raise CheckpointError(_unknown(name))
     module = _from_file(Path(before)) if before.endswith(".py") else _from_name(before)
     return checked(_called(_callable(module, before, after), name), name)
 
 
-def checked(made: object, name: str) -> Checkpoint:
+def checked(made: object, name: str) -> FullCheckpoint:
     """The checkpoint, after one look at each of its parts; CheckpointError where one is missing or misshapen."""
     missing = [part for part in ("denoise", "shape", "schedule", "draw") if not hasattr(made, part)]
     if missing:
         found = type(made).__name__
         raise CheckpointError(f"--ckpt {name}: {found} has no {', '.join(missing)}; see 'Your own model' in the README")
-    checkpoint = cast(Checkpoint, made)
-    shape = checkpoint.shape
+    shape = cast(Checkpoint, made).shape
     if not isinstance(shape, Sequence) or not shape or not all(isinstance(n, int) and n > 0 for n in shape):
         raise CheckpointError(f"--ckpt {name}: shape must be one or more whole numbers above 0, got {shape!r}")
-    sigmas = checkpoint.schedule(3)
-    if not isinstance(sigmas, Tensor) or tuple(sigmas.shape) != (4,):
-        raise CheckpointError(f"--ckpt {name}: schedule(3) must be a tensor of 4 sigmas, got {_describe(sigmas)}")
-    if not bool((sigmas[1:] < sigmas[:-1]).all() and torch.isfinite(sigmas).all() and sigmas[-1] >= 0):
-        raise CheckpointError(f"--ckpt {name}: schedule(3) must decrease to 0 or above, got {sigmas.tolist()}")
+    checkpoint = FullCheckpoint(cast(Checkpoint, made), name)
+    checkpoint.schedule(3)
     drawn = checkpoint.draw(torch.Generator().manual_seed(0), 2)
     if not isinstance(drawn, tuple) or len(drawn) != 2:
-        raise CheckpointError(f"--ckpt {name}: draw(generator, 2) must be (noise, cond), got {_describe(drawn)}")
+        raise CheckpointError(f"--ckpt {name}: draw(generator, 2) must be (noise, cond), got {describe(drawn)}")
     expected = (2, *checkpoint.shape)
     if not isinstance(drawn[0], Tensor) or tuple(drawn[0].shape) != expected:
-        raise CheckpointError(f"--ckpt {name}: draw(generator, 2)[0] must be {expected}, got {_describe(drawn[0])}")
+        raise CheckpointError(f"--ckpt {name}: draw(generator, 2)[0] must be {expected}, got {describe(drawn[0])}")
     if not drawn[0].is_floating_point() or not bool(torch.isfinite(drawn[0]).all()):
         raise CheckpointError(f"--ckpt {name}: draw(generator, 2)[0] must be finite floating-point numbers")
-    _check_captions(made, drawn[1], name)
-    return checkpoint
-
-
-def _check_captions(made: object, cond: object, name: str) -> None:
-    """Before a fit, not after it."""
-    captions = made.captions(cond) if hasattr(made, "captions") else None
+    captions = checkpoint.captions(drawn[1])  # before a fit, not after it
     if captions is not None and (isinstance(captions, str) or [type(text) for text in captions] != [str, str]):
         raise CheckpointError(f"--ckpt {name}: captions(cond) must be a text for each of 2 samples, got {captions!r}")
+    return checkpoint
 
 
 def _from_comfyui(name: str, options: ComfyOptions, cache: Path | None) -> object:
     try:
         start(find_comfyui(options.comfyui))
         path = find_model(name)
+    except AmbiguousError:
+        raise
     except CheckpointError as error:
         raise CheckpointError(f"{_unknown(name)}. As the name of a ComfyUI checkpoint: {error}") from error
+    schedulers = tuple(importlib.import_module("comfy.samplers").SCHEDULER_NAMES)
+    if options.scheduler not in schedulers:
+        hint = did_you_mean(options.scheduler, schedulers)
+        raise CheckpointError(
+            f"--scheduler {options.scheduler}: {hint}ComfyUI without its packs has {', '.join(schedulers)}"
+        )
     return ComfyCheckpoint(path, options, cache)
 
 
 def _unknown(name: str) -> str:
     return (
-        f"--ckpt {name}: no such checkpoint. {did_you_mean(name, BUILT_IN).capitalize()}"
-        "Built in are digits, shapes and gmm (or gmm:DIMENSION); "
+        f"--ckpt {name}: no such checkpoint. {did_you_mean(name, tuple(BUILT_IN)).capitalize()}"
+        f"Built in are {', '.join(BUILT_IN)} (or gmm:DIMENSION); "
         "your own is module:callable or path/file.py:callable"
     )
 
@@ -145,7 +153,3 @@ def _called(make: Callable[[], object], name: str) -> object:
         except TypeError as error:
             raise CheckpointError(f"--ckpt {name}: it must be callable without arguments ({error})") from error
     return make()
-
-
-def _describe(value: object) -> str:
-    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"{type(value).__name__}"

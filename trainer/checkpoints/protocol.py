@@ -1,26 +1,21 @@
-"""What a checkpoint is to the trainer."""
+"""What a checkpoint is to the trainer: four parts that each has, and what else it may tell."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from ..run.errors import CheckpointError
+
 
 class Checkpoint(Protocol):
-    """Any object with these four can be distilled.
+    """Any object with these four can be distilled. What else it may have stands at `FullCheckpoint`."""
 
-    Optional attributes: `fingerprint` (str: names the weights in caches and files; by default a few network calls are
-    hashed), `model_family`, `prediction_type` (str), `shift`, `guidance` (numbers), `schedule_recipe` (dict of JSON
-    values: how `schedule` makes its sigmas), all kept in the file; `condition(cond)` (-> [batch, width], what a solver
-    with a network may read of the condition; see `dyweight.conditions`); `images(x)` (a latent batch -> [B, height,
-    width] or [B, height, width, 3] in 0..1, for pictures; None where it can't); `captions(cond)` (-> a text for each
-    sample, as its prompt, for pictures and report.json; None where there are none); `features(x)` (-> [B, n],
-    differentiable: what `--loss features` compares).
-    """
-
-    shape: Sequence[int]
-    """Shape of one latent, without the batch axis."""
+    @property
+    def shape(self) -> Sequence[int]:
+        """Shape of one latent, without the batch axis."""
 
     def schedule(self, steps: int) -> Tensor:
         """sigmas [steps + 1], decreasing."""
@@ -30,3 +25,110 @@ class Checkpoint(Protocol):
 
     def denoise(self, x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
         """x [batch, *shape], sigma [batch] -> the predicted clean x."""
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A sampler that is code in the place of a table, to compare a solver with."""
+
+    network_calls: int
+    sample: Callable[[Tensor, Any], Tensor]
+    """(noise [B, *shape], cond) -> endpoints [B, *shape]"""
+
+
+class FullCheckpoint:
+    """A checkpoint with all that it may tell; what the object itself lacks has the value that means nothing."""
+
+    def __init__(self, made: Checkpoint, name: str | None = None) -> None:
+        """made: any object with the four parts, kept as `made`. name: what `--ckpt` calls it, for errors."""
+        self.made, self.name = made, name or type(made).__name__
+        self.shape = tuple(made.shape)
+        self._leaves_x = self._told_of_gradient = False
+        self.fingerprint: str | None = getattr(made, "fingerprint", None)
+        """Names the weights in caches and files; by default a few network calls are hashed."""
+        self.model_family: str | None = getattr(made, "model_family", None)
+        """Kept in the file, as the four that follow."""
+        self.prediction_type: str | None = getattr(made, "prediction_type", None)
+        self.shift: float | None = getattr(made, "shift", None)
+        self.guidance: float | None = getattr(made, "guidance", None)
+        self.made_for: dict[str, Any] = getattr(made, "made_for", {})
+        """More JSON values for the file."""
+        self.schedule_recipe: dict[str, Any] | None = getattr(made, "schedule_recipe", None)
+        """JSON values: how `schedule` makes its sigmas."""
+        self.prompts: int | None = getattr(made, "prompts", None)
+        """How many prompts there are, where a condition is the numbers [B] of prompts."""
+        self.worth_timing: bool = getattr(made, "worth_timing", False)
+        """Whether a run should tell its expected time, which takes two network calls."""
+        self.denoise_at: Callable[..., Tensor] | None = getattr(made, "denoise_at", None)
+        """(x, sigma, cond, states, row) -> clean x, as `denoise`, with the noise levels of a plan's states, where the
+        call's is `row`; for networks whose surroundings read them."""
+        self.features: Callable[[Tensor], Tensor] | None = getattr(made, "features", None)
+        """[B, *shape] -> [B, n], differentiable: what `--loss features` compares."""
+        self.rivals: Callable[[int, Sequence[str] | None, Callable[[int], object]], dict[str, Rival]] | None = getattr(
+            made, "rivals", None
+        )
+        """(network calls, names, count) -> samplers to compare with in the place of the handcrafted ones, by name;
+        count is told of each network call that finding them takes. Raises CheckpointError for an unknown name."""
+
+    def schedule(self, steps: int) -> Tensor:
+        """sigmas [steps + 1]. Raises CheckpointError where they do not decrease to 0 or above."""
+        try:
+            sigmas = self.made.schedule(steps)
+        except ValueError as error:
+            raise CheckpointError(f"--ckpt {self.name}: schedule({steps}): {error}") from error
+        if not isinstance(sigmas, Tensor) or tuple(sigmas.shape) != (steps + 1,):
+            found = describe(sigmas)
+            raise CheckpointError(
+                f"--ckpt {self.name}: schedule({steps}) must be a tensor of {steps + 1} sigmas, got {found}"
+            )
+        if not bool((sigmas[1:] < sigmas[:-1]).all() and torch.isfinite(sigmas).all() and sigmas[-1] >= 0):
+            raise CheckpointError(
+                f"--ckpt {self.name}: schedule({steps}) must decrease to 0 or above, got {sigmas.tolist()}"
+            )
+        return sigmas
+
+    def draw(self, generator: torch.Generator, batch: int) -> tuple[Tensor, Any]:
+        """As `Checkpoint.draw`."""
+        return self.made.draw(generator, batch)
+
+    def denoise(self, x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
+        """As `Checkpoint.denoise`. Raises CheckpointError where it changes its x."""
+        before = None if self._leaves_x else x.detach().clone()
+        denoised = self.made.denoise(x, sigma, cond)
+        if before is not None and not torch.equal(before, x):
+            raise CheckpointError(f"--ckpt {self.name}: denoise changed its x: compute on a copy, and leave x as it is")
+        self._leaves_x = True
+        lost = torch.is_grad_enabled() and x.requires_grad and not getattr(denoised, "requires_grad", True)
+        if lost and not self._told_of_gradient:
+            self._told_of_gradient = True
+            print(
+                f"warning: --ckpt {self.name}: denoise gives answers without a gradient, as under torch.no_grad: "
+                "--method adam fits to a part of it; leave that away, or take --method gauss-newton"
+            )
+        return denoised
+
+    def condition(self, cond: Any) -> Tensor | None:
+        """[B, width], what a solver with a network may read of a condition; see `dyweight.conditions`."""
+        return None if cond is None else self._told("condition", cond)  # type: ignore[no-any-return]
+
+    def images(self, x: Tensor) -> Tensor | None:
+        """A latent batch -> [B, height, width] or [B, height, width, 3] in 0..1, for pictures and losses on them."""
+        return self._told("images", x)  # type: ignore[no-any-return]
+
+    def captions(self, cond: Any) -> list[str] | None:
+        """A text for each sample, as its prompt, for pictures and report.json."""
+        return self._told("captions", cond)  # type: ignore[no-any-return]
+
+    def _told(self, name: str, value: Any) -> Any:
+        tell = getattr(self.made, name, None)
+        return None if tell is None else tell(value)
+
+
+def full(checkpoint: Checkpoint | FullCheckpoint, name: str | None = None) -> FullCheckpoint:
+    """The checkpoint with all that it may tell."""
+    return checkpoint if isinstance(checkpoint, FullCheckpoint) else FullCheckpoint(checkpoint, name)
+
+
+def describe(value: object) -> str:
+    """What was found in the place of a tensor, for errors."""
+    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

@@ -9,21 +9,22 @@ from torch import Tensor
 import dyweight
 from dyweight import Plan, Solver
 
-from ..checkpoints.protocol import Checkpoint
+from ..checkpoints.protocol import Rival
 from ..losses.features import Features, Latent
 from ..pairs.pairs import deviation
 from ..pairs.targets import Block, Draw
 from ..run.cluster import ALONE, Cluster
 from ..run.errors import NonFiniteError
 from ..run.network import Network
+from .handcrafted import handcrafted
 
-Sampler = Plan | Solver
-"""A table for all samples, or a solver that may make one for each."""
+Sampler = Plan | Solver | Rival
+"""A table for all samples, a solver that may make one for each, or code of others."""
 CURVE_SAMPLES = 256
 """Samples at most for the errors over steps."""
 
 
-def plan_for(sampler: Sampler, network: Network, block: Draw) -> Plan:
+def plan_for(sampler: Plan | Solver, network: Network, block: Draw) -> Plan:
     """The table for the pairs of a block."""
     if isinstance(sampler, Plan):
         return sampler
@@ -31,8 +32,14 @@ def plan_for(sampler: Sampler, network: Network, block: Draw) -> Plan:
 
 
 def endpoint(network: Network, block: Block, sampler: Sampler) -> Tensor:
-    """Where a sampler takes a block's noise, without gradients."""
+    """Where a sampler takes a block's noise, without gradients. Raises NonFiniteError."""
     with torch.inference_mode():
+        if isinstance(sampler, Rival):
+            end = sampler.sample(block.noise, block.cond)
+            network.count(sampler.network_calls * len(block.noise))
+            if not bool(torch.isfinite(end).all()):
+                raise NonFiniteError(f"pairs from {block.first}: the sampler gave a value that is not finite")
+            return end
         plan = plan_for(sampler, network, block)
         denoise = network.bound(block.cond, block.first, plan=plan)
         return dyweight.sample(denoise, block.noise, plan)
@@ -72,28 +79,11 @@ def _squares(network: Network, blocks: Iterable[Block], sampler: Sampler, featur
     return torch.tensor([total, count], dtype=torch.float64)
 
 
-def handcrafted(checkpoint: Checkpoint, network_calls: int, names: Iterable[str] | None = None) -> dict[str, Plan]:
-    """The handcrafted solvers that make exactly so many network calls on the checkpoint's schedule, by name.
-
-    A solver with two calls a step is left out where no number of its steps gives that count.
-    """
-    plans = {}
-    for name in dyweight.baselines.NAMES if names is None else names:
-        for steps in range(1, network_calls + 1):
-            plan = dyweight.baselines.plan(name, checkpoint.schedule(steps))
-            if plan.network_calls == network_calls:
-                plans[name] = plan
-    return plans
-
-
 def errors_at_equal_calls(
-    network: Network, blocks: Sequence[Block], learned: Mapping[str, Sampler], names: Sequence[str] | None = None
+    network: Network, blocks: Sequence[Block], samplers: Mapping[str, Sampler]
 ) -> dict[str, float]:
-    """Relative endpoint errors of the learned samplers and the handcrafted solvers with as many calls, best first."""
-    calls = next(iter(learned.values())).network_calls
-    samplers = {**learned, **handcrafted(network.checkpoint, calls, names)}
-    features = Latent(deviation(blocks))
-    errors = {name: error_or_infinity(network, blocks, sampler, features) for name, sampler in samplers.items()}
+    """Relative endpoint errors by name, best first."""
+    errors = _errors(network, blocks, samplers, Latent(deviation(blocks)))
     return dict(sorted(errors.items(), key=lambda item: item[1]))
 
 
@@ -105,6 +95,25 @@ def errors_over_calls(
     features = Latent(deviation(few))
     curves: dict[str, dict[int, float]] = {}
     for calls in range(2, most_calls + 1):
-        for name, plan in handcrafted(network.checkpoint, calls, names).items():
-            curves.setdefault(name, {})[calls] = error_or_infinity(network, few, plan, features)
+        for name, error in _errors(network, few, handcrafted(network.checkpoint, calls, names), features).items():
+            curves.setdefault(name, {})[calls] = error
     return curves
+
+
+def _errors(
+    network: Network, blocks: Sequence[Block], samplers: Mapping[str, Sampler], features: Features
+) -> dict[str, float]:
+    """By name; of samplers with one and the same table, as Euler and first-order iPNDM, one runs for all."""
+    run: list[tuple[Sampler, float]] = []
+    errors = {}
+    for name, sampler in samplers.items():
+        known = (error for other, error in run if _same_table(sampler, other))
+        errors[name] = next(known, None) or error_or_infinity(network, blocks, sampler, features)
+        run.append((sampler, errors[name]))
+    return errors
+
+
+def _same_table(one: Sampler, other: Sampler) -> bool:
+    if not isinstance(one, Plan) or not isinstance(other, Plan):
+        return False
+    return all(torch.equal(getattr(one, part), getattr(other, part)) for part in ("sigmas", "query_sigmas", "gains"))

@@ -1,53 +1,46 @@
 """The image metrics of an evaluation: every sampler's pictures from the same noise, batch by batch."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dyweight import Solver
-
-from ..checkpoints.comfy import rivals
-from ..checkpoints.comfy.checkpoint import ComfyCheckpoint
-from ..checkpoints.protocol import Checkpoint
+from ..checkpoints.protocol import FullCheckpoint
 from ..losses.features import in_colour
 from ..options.evaluate import EvaluateOptions
-from ..pairs.targets import Block, Draw, Targets
-from ..report.samples import captions_of
+from ..pairs.targets import Draw, Split, Targets
 from ..run.errors import NonFiniteError, TrainerError
-from ..run.network import Network
-from .endpoint_error import Sampler, endpoint, handcrafted
+from ..run.table import table
+from .endpoint_error import Sampler, endpoint
 from .image_metrics import FID_FEATURES, Metrics, Shown
 
 TEACHER = "teacher"
 """The row of the fine teacher."""
-SPLIT = "pictures"
+SPLIT: Split = "pictures"
 """The samples are not those of the endpoint errors."""
-Endpoint = Callable[[Block], Tensor]
 
 
 class PictureTargets(Targets):
-    """Pairs of their own, in which the prompts of a ComfyUI checkpoint come in turn, as published protocols have it."""
+    """Pairs of their own, in which numbered prompts come in turn, as published protocols have it."""
 
-    def draw(self, split: str, index: int) -> Draw:
+    def draw(self, split: Split, index: int) -> Draw:
         """One block, whose prompts go on where those of the block before ended."""
-        drawn, checkpoint = super().draw(split, index), self.network.checkpoint
-        if not isinstance(checkpoint, ComfyCheckpoint):
+        drawn, prompts = super().draw(split, index), self.network.checkpoint.prompts
+        if prompts is None:
             return drawn
-        numbers = torch.arange(drawn.first, drawn.first + self.batch) % checkpoint.made_for["prompts"]
+        numbers = torch.arange(drawn.first, drawn.first + self.batch) % prompts
         return replace(drawn, cond=numbers)
 
 
 def load_metrics(options: EvaluateOptions, targets: PictureTargets) -> Metrics:
     """What `--metrics` names, loaded. Raises TrainerError where the checkpoint has no pictures or no prompts."""
     checkpoint, drawn = targets.network.checkpoint, targets.draw(SPLIT, 0)
-    images = getattr(checkpoint, "images", None)
-    if images is None or images(drawn.noise[:1]) is None:
+    if checkpoint.images(drawn.noise[:1]) is None:
         raise TrainerError("--metrics compares pictures, but this checkpoint decodes none: a ComfyUI one needs --vae")
-    if "clip" in (options.metrics or ()) and captions_of(checkpoint, drawn.cond) is None:
+    if "clip" in (options.metrics or ()) and checkpoint.captions(drawn.cond) is None:
         raise TrainerError(
             "--metrics clip compares pictures with prompts, but this checkpoint tells none: leave clip out, or with "
             "a ComfyUI checkpoint give --prompts in the place of --conditioning"
@@ -65,24 +58,24 @@ def compared(errors: Mapping[str, float], learned: str, wanted: Sequence[str] | 
 
 
 def picture_metrics(
-    targets: PictureTargets, blocks: int, solver: Solver, names: Sequence[str], metrics: Metrics
+    targets: PictureTargets, blocks: int, samplers: Mapping[str, Sampler], metrics: Metrics
 ) -> dict[str, Any]:
     """The part `metrics` of report.json: for each sampler and the teacher the metrics of so many blocks.
 
-    names: of handcrafted samplers. One whose pictures are not finite has no numbers.
+    A sampler whose pictures are not finite has no numbers.
     """
-    endpoints = _endpoints(targets.network, solver, names)
-    rows = {name: metrics.row() for name in endpoints} | {TEACHER: metrics.row(teacher=True)}
+    network, checkpoint = targets.network, targets.network.checkpoint
+    rows = {name: metrics.row() for name in samplers} | {TEACHER: metrics.row(teacher=True)}
     lost: set[str] = set()
     for index in range(blocks):
         block = targets.block(SPLIT, index)
-        shown = _pictures(targets.network.checkpoint, block.target)
-        captions = captions_of(targets.network.checkpoint, block.cond)
+        shown = _pictures(checkpoint, block.target)
+        captions = checkpoint.captions(block.cond)
         for name, row in rows.items():
             if name in lost:
                 continue
             try:
-                found = shown if name == TEACHER else _pictures(targets.network.checkpoint, endpoints[name](block))
+                found = shown if name == TEACHER else _pictures(checkpoint, endpoint(network, block, samplers[name]))
             except NonFiniteError as error:
                 print(f"warning: {name} has no image metrics: {error}")
                 lost.add(name)
@@ -100,11 +93,8 @@ def picture_metrics(
 def metrics_table(found: Mapping[str, Any]) -> str:
     """What `picture_metrics` gives, as text."""
     made_with, values, samples = found["made_with"], found["values"], found["samples"]
-    width = max(14, *(len(name) + 2 for name in values))
-    lines = [f"{'sampler':<{width}}" + "".join(f"{name:>12}" for name in made_with)]
-    for name, row in values.items():
-        numbers = [row.get(metric, math.nan) for metric in made_with]
-        lines.append(f"{name:<{width}}" + "".join(f"{x:>12.4g}" if x == x else f"{'-':>12}" for x in numbers))
+    rows = [[name, *(_number(row.get(metric, math.nan)) for metric in made_with)] for name, row in values.items()]
+    lines = [table(["sampler", *made_with], rows)]
     for name, facts in made_with.items():
         lines.append(
             f"{name} against {facts['against']}, {samples} pictures, {facts['library']} {facts['version']}, "
@@ -115,29 +105,14 @@ def metrics_table(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _endpoints(network: Network, solver: Solver, names: Sequence[str]) -> dict[str, Endpoint]:
-    """How each sampler ends from a block's noise, by name, the learned solver first."""
-    calls, checkpoint = solver.network_calls, network.checkpoint
-
-    def of(sampler: Sampler) -> Endpoint:
-        return lambda block: endpoint(network, block, sampler)
-
-    def of_comfyui(name: str) -> Endpoint:
-        def found(block: Block) -> Tensor:
-            network.forward += calls * len(block.noise)
-            return rivals.endpoints(checkpoint, block, calls, [name])[name]
-
-        return found
-
-    learned = {solver.family: of(solver)}
-    if isinstance(checkpoint, ComfyCheckpoint):
-        return learned | {name: of_comfyui(name) for name in names}
-    return learned | {name: of(plan) for name, plan in handcrafted(checkpoint, calls, names).items()}
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4g}"
 
 
-def _pictures(checkpoint: Checkpoint, x: Tensor) -> Tensor:
+def _pictures(checkpoint: FullCheckpoint, x: Tensor) -> Tensor:
     """[B, 3, height, width] in 0..1 as a file of 8 bits would hold them, on the device of x. Raises NonFiniteError."""
-    images: Tensor = checkpoint.images(x)  # type: ignore[attr-defined]
+    images = checkpoint.images(x)
+    assert images is not None  # `load_metrics` has looked
     if not bool(torch.isfinite(images).all()):
         raise NonFiniteError("its pictures have values that are not finite")
     return in_colour(images, x.device).mul(255).round().div(255)

@@ -19,7 +19,7 @@ def make_fit(options: DistillOptions, solver: Solver, network: Network, pairs: P
     features = loss_features(options.loss, network.checkpoint, lambda: pairs.deviation)
     loss = EndpointLoss(options.loss, options.huber_delta, features)
     iterations = options.most_iterations(pairs.training_blocks, math.prod(network.checkpoint.shape))
-    if options.method == "adam":
+    if options.fitted_by == "adam":
         rate = options.learning_rate or default_learning_rate(solver)
         return Adam(
             solver, network, pairs, loss, AdamSettings(iterations, rate, options.recompute, options.initial == "auto")

@@ -31,7 +31,7 @@ def _dyweight(options: DistillOptions, network: Network) -> DyWeight:
         initial="adams-bashforth" if options.initial == "auto" else options.initial,
         time_shifting=options.time_shifting,
         time_scaling=options.time_scaling,
-        schedule=getattr(network.checkpoint, "schedule_recipe", None),
+        schedule=network.checkpoint.schedule_recipe,
     )
 
 
@@ -44,7 +44,7 @@ def _indis(options: DistillOptions, network: Network) -> Indis:
         options.order,
         instance=options.instance,
         shift_factors=options.shift_factors,
-        schedule=getattr(network.checkpoint, "schedule_recipe", None),
+        schedule=network.checkpoint.schedule_recipe,
         seed=options.seed,
     )
 
@@ -55,7 +55,7 @@ def _learned_schedule(options: DistillOptions, network: Network) -> LearnedSched
         options.base,
         options.order,
         time_scaling=options.time_scaling,
-        schedule=getattr(network.checkpoint, "schedule_recipe", None),
+        schedule=network.checkpoint.schedule_recipe,
     )
 
 
@@ -64,16 +64,12 @@ def _free_table(options: DistillOptions, network: Network) -> FreeTable:
         network.checkpoint.schedule(options.steps),
         options.base,
         options.order,
-        schedule=getattr(network.checkpoint, "schedule_recipe", None),
+        schedule=network.checkpoint.schedule_recipe,
     )
 
 
 def _instance_dyweight(options: DistillOptions, network: Network) -> InstanceDyWeight:
-    if options.start is None:
-        raise TrainerError(
-            "--instance-aware corrects a distilled DyWeight: make one with the same options but this one, then name "
-            "its file with --start"
-        )
+    assert options.start is not None  # the options see to it
     start = dyweight.load_solver(options.start)
     if start.family != DyWeight.family:
         raise TrainerError(

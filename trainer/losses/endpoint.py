@@ -1,14 +1,30 @@
 """Losses on the endpoint, each as a value and as the weights of its least-squares form."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from .features import Features, Latent
+from .features import OF_FEATURES, Features, Latent
 
-LossName = Literal["l2", "l1", "huber", "lpips", "inception", "features"]
+Elementwise = Callable[[Tensor, float], Tensor]
+"""(residual, delta) -> a tensor like residual."""
+
+
+def _huber(residual: Tensor, delta: float) -> Tensor:
+    size = residual.abs()
+    return torch.where(size <= delta, residual**2, 2 * delta * size - delta**2)
+
+
+POINTWISE: dict[str, tuple[Elementwise, Elementwise]] = {
+    "l2": (lambda e, delta: e**2, lambda e, delta: torch.ones_like(e)),
+    "l1": (lambda e, delta: e.abs(), lambda e, delta: 1 / (2 * e.abs().clamp_min(1e-3))),
+    "huber": (_huber, lambda e, delta: delta / e.abs().clamp_min(delta)),
+}
+"""name -> (loss of each element, weights w such that w e^2 has the gradient of the loss)"""
+LOSSES = (*POINTWISE, *OF_FEATURES)
+"""What `--loss` may be: a pointwise loss of the latent, or l2 of features."""
 
 
 @dataclass(frozen=True)
@@ -16,11 +32,10 @@ class EndpointLoss:
     """A loss of the residual e = (features of the student's endpoint - of the target's) / unit, mean over all elements.
 
     l2 is e^2, with the latent as its own feature the relative endpoint error; l1 is |e|; huber is e^2 up to delta and
-    2 delta |e| - delta^2 beyond (Huber 1964). lpips and inception are e^2 of features of the decoded image,
-    features of those that the checkpoint itself tells.
+    2 delta |e| - delta^2 beyond (Huber 1964). The others are e^2 of features, see `features`.
     """
 
-    name: LossName = "l2"
+    name: str = "l2"
     huber_delta: float = 1.0
     features: Features = field(default_factory=lambda: Latent(1.0))
 
@@ -30,19 +45,10 @@ class EndpointLoss:
 
     def value(self, residual: Tensor) -> Tensor:
         """A scalar, with gradients."""
-        size = residual.abs()
-        if self.name == "l1":
-            return size.mean()
-        if self.name != "huber":
-            return (residual**2).mean()
-        delta = self.huber_delta
-        return torch.where(size <= delta, residual**2, 2 * delta * size - delta**2).mean()
+        value, _ = POINTWISE.get(self.name, POINTWISE["l2"])
+        return value(residual, self.huber_delta).mean()
 
     def weights(self, residual: Tensor) -> Tensor:
         """Elementwise w such that w e^2 has the gradient of the loss (iteratively reweighted least squares)."""
-        size = residual.abs()
-        if self.name == "l1":
-            return 1 / (2 * size.clamp_min(1e-3))
-        if self.name != "huber":
-            return torch.ones_like(residual)
-        return self.huber_delta / size.clamp_min(self.huber_delta)
+        _, weights = POINTWISE.get(self.name, POINTWISE["l2"])
+        return weights(residual, self.huber_delta)

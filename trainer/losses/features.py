@@ -1,21 +1,16 @@
 """What endpoints are compared by: the latent itself, or features of it or its image, by the checkpoint or a library."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..checkpoints.protocol import Checkpoint
+from ..checkpoints.protocol import FullCheckpoint
 from ..run.errors import TrainerError
-
-if TYPE_CHECKING:
-    from .endpoint import LossName
 
 LPIPS_PIXELS = (64, 256)
 """Shortest and longest side of the pictures that LPIPS sees; its network was calibrated on 64, and can't see fewer."""
@@ -78,8 +73,7 @@ class Pictures:
 
     def __call__(self, x: Tensor) -> Tensor:
         pictures = self._images(x)
-        if pictures is None:
-            raise TrainerError("--loss of pictures needs a decoder: name a VAE with --vae, or take --loss l2")
+        assert pictures is not None  # `picture_features` has looked
         features: Tensor = self._network.to(x.device)(in_colour(pictures, x.device))
         return features
 
@@ -127,25 +121,27 @@ class Inception(torch.nn.Module):
         return pooled.flatten(1)
 
 
-def loss_features(loss: LossName, checkpoint: Checkpoint, deviation: Callable[[], float]) -> Features:
+def loss_features(loss: str, checkpoint: FullCheckpoint, deviation: Callable[[], float]) -> Features:
     """What a loss compares. deviation: of the targets, for losses of the latent. Raises TrainerError."""
-    if loss in ("lpips", "inception"):
-        return picture_features(loss, checkpoint)
-    if loss != "features":
-        return Latent(deviation)
-    own = getattr(checkpoint, "features", None)
-    if own is None:
+    return OF_FEATURES[loss](checkpoint) if loss in OF_FEATURES else Latent(deviation)
+
+
+def _own(checkpoint: FullCheckpoint) -> Features:
+    if checkpoint.features is None:
         raise TrainerError("--loss features needs a checkpoint with features(x), and this one has none: take --loss l2")
-    return Own(own)
+    return Own(checkpoint.features)
 
 
-def picture_features(loss: LossName, checkpoint: Checkpoint) -> Features:
-    """What `--loss lpips` and `--loss inception` compare. Raises TrainerError with what to install or to give."""
-    images = getattr(checkpoint, "images", None)
-    if images is None:
-        raise TrainerError(f"--loss {loss} compares pictures, but this checkpoint has no images(x): take --loss l2")
+def picture_features(loss: str, checkpoint: FullCheckpoint, load: Callable[[], torch.nn.Module]) -> Features:
+    """What a loss of pictures compares. load: its network. Raises TrainerError with what to install or to give."""
+    noise, _ = checkpoint.draw(torch.Generator().manual_seed(0), 1)
+    if checkpoint.images(noise) is None:
+        raise TrainerError(
+            f"--loss {loss} compares pictures, but this checkpoint decodes none: a ComfyUI one needs --vae, your own "
+            "an images(x); or take --loss l2"
+        )
     with loading(f"--loss {loss}", INSTALL):
-        return Pictures(images, Lpips(load_lpips()) if loss == "lpips" else load_inception())
+        return Pictures(checkpoint.images, load())
 
 
 @contextmanager
@@ -173,3 +169,11 @@ def load_inception() -> Inception:
     from pytorch_fid.inception import InceptionV3
 
     return Inception(InceptionV3())
+
+
+OF_FEATURES: dict[str, Callable[[FullCheckpoint], Features]] = {
+    "lpips": lambda checkpoint: picture_features("lpips", checkpoint, lambda: Lpips(load_lpips())),
+    "inception": lambda checkpoint: picture_features("inception", checkpoint, load_inception),
+    "features": _own,
+}
+"""name of a loss -> what it compares in the place of the latent"""

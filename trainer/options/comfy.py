@@ -1,16 +1,18 @@
 """The options of a ComfyUI checkpoint; the command lines of the trainer inherit them."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from ..run.errors import TrainerError
+from .parse import POSITIVE, check, flag
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComfyOptions:
-    """How ComfyUI loads and samples the checkpoint; for other checkpoints without effect."""
+    """ComfyUI's checkpoint: how it is loaded and sampled"""
 
     comfyui: Path | None = None
     """ComfyUI's folder; by default COMFYUI_PATH, the one the pack is installed in, or ~/comfy/ComfyUI"""
@@ -36,22 +38,19 @@ class ComfyOptions:
     """shift of the model's schedule; by default the model's own"""
     scheduler: str = "simple"
     """ComfyUI's scheduler that makes the base schedule"""
-    width: int | None = None
-    """of the picture; by default that of the family"""
-    height: int | None = None
-    """of the picture; by default the width"""
-    frames: int = 1
-    """of a video"""
+    width: Annotated[int | None, POSITIVE] = None
+    """width of the picture in pixels; by default that of the family"""
+    height: Annotated[int | None, POSITIVE] = None
+    """height of the picture in pixels; by default the width"""
+    frames: Annotated[int, POSITIVE] = 1
+    """frames of a video"""
     lora: tuple[str, ...] = ()
-    """FILE:STRENGTH, several separated by commas"""
+    """LoRA files, FILE:STRENGTH, several separated by commas"""
     dtype: Literal["default", "fp8_e4m3fn", "fp8_e5m2", "fp16", "bf16", "fp32"] = "default"
-    """what the weights are kept in"""
+    """the number format that the weights are kept in"""
 
     def __post_init__(self) -> None:
-        for name in ("width", "height", "frames"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise TrainerError(f"--{name} is {value}: give a number above 0")
+        check(self)
         for name in ("cfg", "guidance", "shift"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):
@@ -60,6 +59,14 @@ class ComfyOptions:
             self.lora_strength(lora)
         if self.prompts is not None and self.conditioning is not None:
             raise TrainerError("--prompts and --conditioning: give one of them")
+
+    def choices(self) -> Sequence[str]:
+        """As `parse.Checked` has it."""
+        return ()
+
+    def of_comfyui(self) -> list[str]:
+        """The options of this class that are not at their defaults."""
+        return [flag(field.name) for field in fields(ComfyOptions) if getattr(self, field.name) != field.default]
 
     @staticmethod
     def lora_strength(text: str) -> tuple[str, float]:

@@ -1,10 +1,24 @@
 """A short name for the content of any value that a checkpoint may draw."""
 
 import hashlib
+import inspect
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
+
+
+class _Plain:
+    """The room that an object takes which has a `__dict__` and nothing else."""
+
+
+def _is_plain(value: object) -> bool:
+    """Whether `vars` tells all of an object: it has no slots and no state of C code."""
+    slots = any(inspect.ismemberdescriptor(part) for kind in type(value).__mro__ for part in vars(kind).values())
+    small = type(value).__basicsize__ <= _Plain.__basicsize__
+    plain = hasattr(value, "__dict__") and small and not slots and not callable(value)
+    return plain or type(value) is SimpleNamespace
 
 
 def digest(value: Any) -> str:
@@ -34,7 +48,7 @@ def _add(content: Any, value: Any) -> None:
             _add(content, value[key])
     elif hasattr(value, "tobytes") and hasattr(value, "dtype"):
         content.update(f"{value.dtype} {value.shape} ".encode() + value.tobytes())
-    elif hasattr(value, "__dict__") and not callable(value):
+    elif _is_plain(value):
         _add(content, vars(value))
     else:
         raise TypeError(f"{type(value).__name__} has no digest")

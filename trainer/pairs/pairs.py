@@ -8,13 +8,13 @@ from typing import Any
 import torch
 
 from ..run.cluster import ALONE, Cluster
-from .targets import Block, Draw, Targets
+from .targets import Block, Draw, Split, Targets
 
 
 class Blocks(Sequence[Block]):
     """This process's blocks of a split. Endpoints are held in main memory; noise and condition are drawn again."""
 
-    def __init__(self, targets: Targets, split: str, count: int) -> None:
+    def __init__(self, targets: Targets, split: Split, count: int) -> None:
         """The teacher runs for the endpoints that are not kept. count: blocks of all processes."""
         self._targets, self._split, self._indices = targets, split, targets.own(count)
         self._endpoints = [targets.block(split, index).target.cpu() for index in self._indices]
@@ -29,15 +29,17 @@ class Blocks(Sequence[Block]):
 
 
 class Pairs:
-    """The pairs of one distillation: those to train on, and the held-out ones that judge. Made when first asked for.
+    """The pairs of one distillation: those to train on, those that choose the result, and those that only measure it.
 
-    `training` and `validation` are the blocks of this process.
+    `training`, `validation` and `test` are the blocks of this process, made when first asked for.
     """
 
-    def __init__(self, targets: Targets, training: int, validating: int) -> None:
+    def __init__(self, targets: Targets, training: int, validating: int, testing: int = 0) -> None:
+        """How many pairs there are of each; whole blocks are taken."""
         self.targets = targets
         self.training_blocks = targets.block_count(training)
         self.validation_blocks = targets.block_count(validating)
+        self.test_blocks = targets.block_count(testing)
 
     @property
     def cluster(self) -> Cluster:
@@ -51,6 +53,10 @@ class Pairs:
     def validation_pairs(self) -> int:
         return self.validation_blocks * self.targets.batch
 
+    @property
+    def test_pairs(self) -> int:
+        return self.test_blocks * self.targets.batch
+
     @cached_property
     def training(self) -> Sequence[Block]:
         return Blocks(self.targets, "train", self.training_blocks)
@@ -58,6 +64,10 @@ class Pairs:
     @cached_property
     def validation(self) -> Sequence[Block]:
         return Blocks(self.targets, "validation", self.validation_blocks)
+
+    @cached_property
+    def test(self) -> Sequence[Block]:
+        return Blocks(self.targets, "test", self.test_blocks)
 
     @cached_property
     def deviation(self) -> float:
@@ -82,6 +92,10 @@ class Pairs:
         """The same for the held-out pairs alone."""
         missing = 0 if "validation" in vars(self) else self.targets.missing("validation", self.validation_blocks)
         return self.targets.teacher_calls * missing
+
+    def expected_test_calls(self) -> int:
+        """The same for the pairs that choose nothing."""
+        return self.targets.teacher_calls * self.targets.missing("test", self.test_blocks)
 
 
 def deviation(blocks: Sequence[Block], cluster: Cluster = ALONE) -> float:

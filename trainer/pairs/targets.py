@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,6 +17,7 @@ import dyweight
 from dyweight.files import write_whole
 
 from ..run.cluster import ALONE, Cluster
+from ..run.errors import TrainerError
 from ..run.network import Network
 from .digest import digest
 from .teacher import Teacher
@@ -39,6 +40,12 @@ class Block(Draw):
 
     target: Tensor
     """[pairs, *shape]"""
+
+
+FINGERPRINT_CALLS = 16
+"""Network calls that tell a model without a name of its own from others."""
+Split = Literal["train", "validation", "test", "evaluation", "pictures"]
+"""What pairs are for; each split draws its own."""
 
 
 class Targets:
@@ -69,7 +76,7 @@ class Targets:
         """Blocks that hold so many pairs; the last is as large as the others."""
         return -(-pairs // self.batch)
 
-    def missing(self, split: str, blocks: int) -> int:
+    def missing(self, split: Split, blocks: int) -> int:
         """How many pairs of the first so many blocks the teacher has still to run, in all processes."""
         own = sum(not self._known(split, i) for i in self.own(blocks))
         return self.batch * round(self.cluster.total(own))
@@ -78,12 +85,12 @@ class Targets:
         """Which of the first so many blocks are this process's."""
         return range(self.cluster.rank, blocks, self.cluster.size)
 
-    def draw(self, split: str, index: int) -> Draw:
+    def draw(self, split: Split, index: int) -> Draw:
         """One block of a split, without the teacher's endpoint."""
         generator = torch.Generator().manual_seed(derived_seed(self.seed, split, index, self.batch))
         return Draw(index * self.batch, *self.network.checkpoint.draw(generator, self.batch))
 
-    def block(self, split: str, index: int) -> Block:
+    def block(self, split: Split, index: int) -> Block:
         """One block of a split (train, validation or test); the teacher runs if its endpoint is not kept."""
         drawn = self.draw(split, index)
         digests = _digests(drawn.noise, drawn.cond)
@@ -95,7 +102,7 @@ class Targets:
             self._store(split, index, digests, target)
         return self._complete(drawn, target)
 
-    def for_all(self, split: str, blocks: Iterable[int]) -> dict[int, Block]:
+    def for_all(self, split: Split, blocks: Iterable[int]) -> dict[int, Block]:
         """Blocks for every process: each makes the endpoints of its own and has those of the others from them."""
         own = {i: self.block(split, i) for i in blocks if self.cluster.mine(i)}
         targets: dict[int, Tensor] = {}
@@ -103,7 +110,7 @@ class Targets:
             targets |= made
         return {i: own[i] if i in own else self.complete(split, i, targets[i]) for i in targets}
 
-    def complete(self, split: str, index: int, target: Tensor) -> Block:
+    def complete(self, split: Split, index: int, target: Tensor) -> Block:
         """One block whose endpoint is known; where it lies does not matter."""
         return self._complete(self.draw(split, index), target)
 
@@ -111,14 +118,14 @@ class Targets:
     def _complete(drawn: Draw, target: Tensor) -> Block:
         return Block(drawn.first, drawn.noise, drawn.cond, target.to(drawn.noise.device).clone())
 
-    def _path(self, split: str, index: int) -> Path | None:
+    def _path(self, split: Split, index: int) -> Path | None:
         return self.folder / f"{split}-{index:06d}.safetensors" if self.folder else None
 
-    def _known(self, split: str, index: int) -> bool:
+    def _known(self, split: Split, index: int) -> bool:
         path = self._path(split, index)
         return path is not None and path.is_file()
 
-    def _read(self, split: str, index: int, digests: dict[str, str] | None) -> Tensor | None:
+    def _read(self, split: Split, index: int, digests: dict[str, str] | None) -> Tensor | None:
         path = self._path(split, index)
         if path is None or digests is None or not path.is_file():
             return None
@@ -130,11 +137,17 @@ class Targets:
             return None
         return target if fits else None
 
-    def _store(self, split: str, index: int, digests: dict[str, str] | None, target: Tensor) -> None:
+    def _store(self, split: Split, index: int, digests: dict[str, str] | None, target: Tensor) -> None:
         path = self._path(split, index)
         if path is not None and digests is not None:
             metadata = {**digests, "target": digest(target)}
-            write_whole(path, save({"target": target.cpu().contiguous()}, metadata))
+            try:
+                write_whole(path, save({"target": target.cpu().contiguous()}, metadata))
+            except OSError as error:
+                raise TrainerError(
+                    f"--cache: {path} can't be written ({error.strerror}); give another place with --cache, or "
+                    "--no-keep-targets"
+                ) from error
 
 
 def default_cache() -> Path:
@@ -150,15 +163,16 @@ def derived_seed(*parts: object) -> int:
 def fingerprint(network: Network) -> str:
     """What tells one model from another: its own `fingerprint`, or a hash of what it answers to a fixed question."""
     checkpoint = network.checkpoint
-    own = getattr(checkpoint, "fingerprint", None)
-    if isinstance(own, str):
-        return own
-    answers, sigmas = [], checkpoint.schedule(2)
-    for seed in range(4):
+    if checkpoint.fingerprint is not None:
+        return checkpoint.fingerprint
+    answers = []
+    # Guidance may act in a part of the noise levels only, so questions are asked all over them.
+    for seed, sigma in enumerate(checkpoint.schedule(FINGERPRINT_CALLS)[:-1]):
         noise, cond = checkpoint.draw(torch.Generator().manual_seed(seed), 1)
         with torch.inference_mode():
-            answers += [network.bound(cond)(noise, sigmas[i].to(noise).expand(1)) for i in range(2)]
-    return "answers-" + hashlib.sha256("".join(map(digest, answers)).encode()).hexdigest()[:16]
+            answers.append(network.bound(cond)(noise, sigma.to(noise).expand(1)))
+    checkpoint.fingerprint = "answers-" + hashlib.sha256("".join(map(digest, answers)).encode()).hexdigest()[:16]
+    return checkpoint.fingerprint
 
 
 def _digests(noise: Tensor, cond: Any) -> dict[str, str] | None:

@@ -31,10 +31,7 @@ class Teacher:
 
     def plan(self, checkpoint: Checkpoint) -> dyweight.Plan:
         """The teacher's table on the checkpoint's own schedule."""
-        try:
-            return dyweight.baselines.plan(self.name, checkpoint.schedule(self.steps))
-        except ValueError as error:
-            raise TrainerError(f"--teacher {self}: schedule({self.steps}) of the checkpoint: {error}") from error
+        return dyweight.baselines.plan(self.name, checkpoint.schedule(self.steps))
 
     def __str__(self) -> str:
         return f"{self.name}:{self.steps}"

@@ -23,7 +23,10 @@ INK, MUTED, PALE, FAINT = "#24292f", "#6e7781", "#b8bfc7", "#e8ebee"
 WARM, COOL = "#d55e00", "#0072b2"
 """Okabe and Ito's vermilion for what is learned, blue for what it is held against."""
 HANDCRAFTED = ("#5b6b9e", "#3f8f86", "#8a7f3a", "#8b5f8f", "#4f8fb5", "#6b8f4e", "#8c6f57", "#7a828c")
-MARKERS = "os^DvPXd"
+MARKERS = "os^DvPXd<>ph*"
+"""Of solvers that are not learned; eight colours and thirteen markers give 104 pairs."""
+ORDER_LINES = ("-", ":", "--", "-.")
+"""By the order, from 1; the fourth is drawn through."""
 DIVERGING = LinearSegmentedColormap.from_list("dyweight", ["#3b93c8", "#f7f7f7", "#e57f33"])
 FONT, TITLE, TEXT, SMALL = "DejaVu Sans", 11, 9, 8
 EAST_ASIAN = ("Noto Sans CJK JP", "Noto Sans CJK SC", "Microsoft YaHei", "Yu Gothic", "PingFang SC", "Hiragino Sans")
@@ -90,10 +93,10 @@ def error_over_steps(
     low, high = _log_axis(axes, min(shown), 3 * max(shown), below=0.22 if any(equals.values()) else 0.06)
     left, right, foot = min(counts) - 0.4, max(counts) + 0.4, low * (high / low) ** 0.16
     place, crowded = axes.get_xaxis_transform(), right - left > 11
-    styles = {name: {"color": HANDCRAFTED[i % 8], "marker": MARKERS[i % 8]} for i, name in enumerate(lines)}
+    look = styles(list(lines))
     for name, line in sorted(lines.items(), key=lambda item: [-error for error in item[1].values()][-1:]):
         off = "" if any(error <= high for error in line.values()) else " (off the scale)"
-        axes.plot([*line], [*line.values()], lw=1, ms=3.5, label=name + off, **styles[name])
+        axes.plot([*line], [*line.values()], lw=1, ms=3.5, label=name + off, **look[name])
     for count, equal in equals.items():
         corner, error = equal or right, learned[count]
         axes.plot([count, corner, corner], [error, error, foot if equal else error], color=WARM, lw=1, alpha=0.5)
@@ -105,6 +108,19 @@ def error_over_steps(
     axes.set(xlim=(left, right), xlabel="network calls (NFE)", ylabel="endpoint error")
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), reverse=True, **LEGEND)
     write(figure, path)
+
+
+def styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """A colour and marker of its own for each solver; the orders of one solver, NAME:ORDER, differ by their lines."""
+    solvers = list(dict.fromkeys(name.partition(":")[0] for name in names))
+    found = {}
+    for name in names:
+        (solver, _, order), count = name.partition(":"), len(HANDCRAFTED)
+        index = solvers.index(solver)
+        marker = MARKERS[(index + index // count) % len(MARKERS)]
+        line = ORDER_LINES[int(order) % len(ORDER_LINES)] if order.isdecimal() else "-"
+        found[name] = {"color": HANDCRAFTED[index % count], "marker": marker, "linestyle": line}
+    return found
 
 
 def scatter(points: Mapping[str, Tensor], path: PathLike, title: str = "") -> None:

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,15 @@ from dyweight import Solver, SolverFile
 from dyweight.files import write_whole
 from dyweight.picture import png
 
-from ..compare.endpoint_error import Sampler, endpoint, errors_at_equal_calls, errors_over_calls, handcrafted, plan_for
-from ..fit import Progress
+from ..compare.endpoint_error import Sampler, endpoint, errors_at_equal_calls, errors_over_calls, plan_for
+from ..compare.handcrafted import handcrafted
+from ..fit.distillation import Distillation
 from ..options.distill import DistillOptions
 from ..pairs.pairs import Pairs
 from ..pairs.targets import Block
 from ..run.memory import peak_bytes, reset_peak
 from ..run.network import Network
+from ..run.table import table
 from . import curves, samples, schedules
 
 MOST_NUMBERS = 10_000
@@ -30,29 +32,16 @@ CURVE_CALLS = 3
 """A distillation's report compares up to so many network calls more than the solver's."""
 
 
-@dataclass(frozen=True)
-class Distillation:
-    """A fitted solver and what it took."""
-
-    file: SolverFile
-    history: list[Progress]
-    network_calls: dict[str, int]
-    """forward, backward, and the total in forward-equivalents."""
-    seconds: float
-    peak_memory_bytes: int | None
-
-    @property
-    def solver(self) -> Solver:
-        return self.file.solver
-
-
 def distillation_report(options: DistillOptions, done: Distillation, network: Network, pairs: Pairs) -> None:
     """Measure the new solver on pairs that the fit never saw, and write all of it into the folder `options.report`."""
     assert options.report is not None
     folder, solver = options.report, done.solver
-    blocks = [pairs.targets.block("test", i) for i in range(pairs.targets.block_count(options.report_pairs))]
+    # The first process alone reports, and has only its own blocks.
+    alone = pairs.cluster.size == 1
+    blocks = [*pairs.test] if alone else [pairs.targets.block("test", i) for i in range(pairs.test_blocks)]
     sampling_peak = _sampling_peak(network, blocks[0], solver)
-    errors = errors_at_equal_calls(network, blocks, {solver.family: solver})
+    samplers: dict[str, Sampler] = {solver.family: solver, **handcrafted(network.checkpoint, solver.network_calls)}
+    errors = errors_at_equal_calls(network, blocks, samplers)
     by_calls = errors_over_calls(network, blocks, solver.network_calls + CURVE_CALLS)
     content = {
         "endpoint_error": errors,
@@ -71,7 +60,7 @@ def distillation_report(options: DistillOptions, done: Distillation, network: Ne
     }
     write_json(folder, content)
     curves.convergence(done.history, folder / "convergence.png", f"{options.ckpt}, {options.steps} steps")
-    draw(folder, network, done.file, blocks, errors, by_calls, options.ckpt)
+    draw(folder, network, done.file, blocks, errors, by_calls, options.ckpt, samplers)
 
 
 def draw(
@@ -82,12 +71,12 @@ def draw(
     errors: Mapping[str, float],
     by_calls: Mapping[str, Mapping[int, float]],
     title: str,
-    others: Mapping[str, torch.Tensor] | None = None,
+    samplers: Mapping[str, Sampler],
 ) -> None:
     """coefficients.png, schedules.png of a solver with a table for each sample, error_over_steps.png, and samples.png
     (or scatter.png for latents that are vectors).
 
-    others: endpoints of the first block by samplers that are no plans.
+    errors: at the solver's number of network calls, best first. samplers: what each of them is of.
     """
     solver, calls = file.solver, file.solver.network_calls
     for name in ("samples.png", "scatter.png"):
@@ -96,27 +85,31 @@ def draw(
     curves.error_over_steps(
         by_calls, folder / "error_over_steps.png", {calls: errors[solver.family]}, solver.family, title
     )
-    others = others or {}
-    samplers: dict[str, Sampler] = {solver.family: solver}
-    samplers |= handcrafted(network.checkpoint, calls, errors.keys() - {solver.family} - others.keys())
-    ends = {"teacher": blocks[0].target}
-    for name, error in errors.items():
-        if error < 1:
-            ends[name] = others[name] if name in others else endpoint(network, blocks[0], samplers[name])
+    shown = {name: samplers[name] for name in _worth_showing(errors)}
+    ends = {"teacher": blocks[0].target} | {name: endpoint(network, blocks[0], s) for name, s in shown.items()}
     images = samples.as_images(torch.cat([end[:SHOWN] for end in ends.values()]), network.checkpoint)
     title = f"{title}, {calls} network calls"
     if images is not None:
         rows = dict(zip(ends, images.chunk(len(ends)), strict=True))
         samples.samples(rows, folder / "samples.png", title, shown_prompts(network, blocks[0]))
     elif blocks[0].target.ndim == 2:
-        merged = [torch.cat([block.target for block in blocks])]
-        merged += [torch.cat([endpoint(network, b, samplers[name]) for b in blocks]) for name in list(ends)[1:]]
-        curves.scatter(dict(zip(ends, merged, strict=True)), folder / "scatter.png", title)
+        merged = {name: torch.cat([endpoint(network, b, sampler) for b in blocks]) for name, sampler in shown.items()}
+        merged = {"teacher": torch.cat([block.target for block in blocks])} | merged
+        curves.scatter(merged, folder / "scatter.png", title)
+
+
+def _worth_showing(errors: Mapping[str, float]) -> list[str]:
+    """Those that end nearer than a guess, of the orders of one solver the best only."""
+    best: dict[str, str] = {}
+    for name, error in errors.items():
+        if error < 1:
+            best.setdefault(name.partition(":")[0], name)
+    return list(best.values())
 
 
 def shown_prompts(network: Network, block: Block) -> list[str] | None:
     """The whole captions of the columns of samples.png, None where the checkpoint tells none."""
-    captions = samples.captions_of(network.checkpoint, block.cond)
+    captions = network.checkpoint.captions(block.cond)
     return None if captions is None else captions[:SHOWN]
 
 
@@ -129,13 +122,11 @@ def draw_solver(folder: Path, network: Network, file: SolverFile, blocks: list[B
         schedules.schedules(file.solver, plans, folder / "schedules.png")
 
 
-def table(errors: Mapping[str, float], learned: str) -> str:
-    """The errors as text, best first, each against the best handcrafted solver's."""
+def error_table(errors: Mapping[str, float], learned: str) -> str:
+    """The errors as text, best first, each against the best handcrafted solver's at any order."""
     best = min((error for name, error in errors.items() if name != learned), default=math.nan)
-    width = max(14, *(len(name) + 2 for name in errors))
-    lines = [f"{'sampler':<{width}}{'endpoint error':>16}{'of the best handcrafted':>26}"]
-    lines += [f"{name:<{width}}{error:>16.6f}{error / best:>26.3f}" for name, error in errors.items()]
-    return "\n".join(lines)
+    rows = [(name, f"{error:.6f}", f"{error / best:.3f}") for name, error in errors.items()]
+    return table(["sampler", "endpoint error", "of the best handcrafted"], rows)
 
 
 def write_json(folder: Path, content: dict[str, Any]) -> None:

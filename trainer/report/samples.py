@@ -13,6 +13,7 @@ from matplotlib.font_manager import findfont, get_font
 from torch import Tensor
 from torch.nn import functional
 
+from ..checkpoints.protocol import FullCheckpoint
 from . import curves
 from .curves import DPI, INK, MUTED, TEXT, TITLE, PathLike
 
@@ -86,17 +87,16 @@ def _strip(images: Tensor) -> Tensor:
     return rearrange(functional.pad(images, (0, GAP), value=1.0), "n c h w -> h (n w) c")[:, :-GAP]
 
 
-def as_images(latents: Tensor, checkpoint: object) -> Tensor | None:
+def as_images(latents: Tensor, checkpoint: FullCheckpoint) -> Tensor | None:
     """latents [B, *shape] -> [B, H, W] or [B, H, W, 3] in 0..1 on the CPU; None where they are no pictures.
 
     By the checkpoint's own `images`; else the first three channels or the first one (of a video's middle frame) between
     the 1 % and 99 % quantiles of this batch: give all samplers as one batch, and they share one scale.
     """
     with torch.no_grad():
-        if hasattr(checkpoint, "images"):
-            decoded: Tensor | None = checkpoint.images(latents)
-            if decoded is not None:
-                return decoded.float().cpu().clamp(0, 1)
+        decoded = checkpoint.images(latents)
+        if decoded is not None:
+            return decoded.float().cpu().clamp(0, 1)
         latents = latents[:, :, latents.shape[2] // 2] if latents.ndim == 5 else latents
         if latents.ndim != 4:
             return None
@@ -104,9 +104,3 @@ def as_images(latents: Tensor, checkpoint: object) -> Tensor | None:
         low, high = np.quantile(images.numpy(), [0.01, 0.99])
         images = ((images - low) / max(high - low, 1e-12)).clamp(0, 1)
         return rearrange(images, "n c h w -> n h w c") if images.shape[1] == 3 else images[:, 0]
-
-
-def captions_of(checkpoint: object, cond: Any) -> list[str] | None:
-    """The checkpoint's `captions`, None where it has none or tells none."""
-    tell = getattr(checkpoint, "captions", None)
-    return None if tell is None else tell(cond)

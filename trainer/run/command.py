@@ -1,5 +1,6 @@
 """What the command lines share: errors as one line, and a bar that counts network calls."""
 
+import io
 import secrets
 import sys
 from collections.abc import Callable
@@ -16,6 +17,9 @@ from .network import Network
 
 def run(command: Callable[[], object]) -> int:
     """Exit status of a command: 0, 2 with a message for what the user can mend, 130 when interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a Windows code page lacks letters that a path may have
+            stream.reconfigure(errors="backslashreplace")
     try:
         command()
     except (TrainerError, SolverFileError, OSError) as error:

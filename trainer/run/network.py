@@ -10,15 +10,15 @@ from torch.utils.checkpoint import checkpoint as recompute
 
 from dyweight import Plan
 
-from ..checkpoints.protocol import Checkpoint
+from ..checkpoints.protocol import Checkpoint, FullCheckpoint, full
 from .errors import CheckpointError, NonFiniteError
 
 
 class Network:
     """Counts network calls by sample, forward and backward, and stops at the first value that is not finite."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self.checkpoint = checkpoint
+    def __init__(self, checkpoint: Checkpoint | FullCheckpoint) -> None:
+        self.checkpoint = full(checkpoint)
         self.forward = 0
         self.backward = 0
         self.on_calls: Callable[[int], object] | None = None
@@ -31,8 +31,12 @@ class Network:
 
     def condition(self, cond: Any) -> Tensor | None:
         """[B, width] of a condition, for solvers that read it; None where the checkpoint has none to tell."""
-        tell = getattr(self.checkpoint, "condition", None)
-        return None if tell is None or cond is None else tell(cond)
+        return self.checkpoint.condition(cond)
+
+    def count(self, calls: int) -> None:
+        """Forward calls that were made elsewhere."""
+        self.forward += calls
+        self._tell(calls)
 
     def bound(
         self,
@@ -63,8 +67,7 @@ class Network:
             return denoised
 
         def answer(row: int, x: Tensor, sigma: Tensor) -> Tensor:
-            self.forward += x.shape[0]
-            self._tell(x.shape[0])
+            self.count(x.shape[0])
             return ask(x, sigma, cond, row)
 
         def count_backward(gradient: Tensor) -> None:
@@ -74,7 +77,7 @@ class Network:
         return denoise
 
     def _asked_at(self, plan: Plan | None) -> Callable[[Tensor, Tensor, Any, int], Tensor]:
-        at = getattr(self.checkpoint, "denoise_at", None)
+        at = self.checkpoint.denoise_at
         if plan is None or at is None:
             return lambda x, sigma, cond, row: self.checkpoint.denoise(x, sigma, cond)
         states = plan.sigmas[..., :-1].detach()

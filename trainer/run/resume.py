@@ -13,7 +13,7 @@ from dyweight.files import write_whole
 
 from .errors import TrainerError
 
-NOT_PART_OF_THE_RESULT = {"out", "resume", "report", "report_pairs", "cache", "keep_targets"}
+NOT_PART_OF_THE_RESULT = {"out", "resume", "report", "cache", "keep_targets"}
 """Options that may differ between a run and the one that goes on with it."""
 
 

@@ -16,7 +16,7 @@ def call_count(fewest: int, most: int) -> str:
 def expected_time(network: Network, calls: tuple[int, int], batch: int) -> str:
     """`, about 3 to 5 minutes` for the fewest and the most calls after a timed one; empty for a checkpoint that is not
     `worth_timing`."""
-    if not getattr(network.checkpoint, "worth_timing", False):
+    if not network.checkpoint.worth_timing:
         return ""
     each = seconds_per_call(network, batch)
     return ", " + duration(calls[0] * each, calls[1] * each)

@@ -79,6 +79,42 @@ def test_a_file_without_prompts_is_named(tmp_path, name, text):
         read_prompts(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("bom.txt", "\ufeffa fox\ntwo\u2028hares\n".encode()),
+        ("bom.CSV", "\ufeffPrompt,seed\r\na fox,1\r\ntwo\u2028hares,2\r\n".encode()),
+        ("excel.csv", "\ufeffid; prompt\r\n1;a fox\r\n2;two\u2028hares\r\n".encode()),
+        ("bom.JSONL", '\ufeff{"prompt": "a fox"}\r\n{"prompt": "two\u2028hares"}\r\n'.encode()),
+        ("old.TXT", "a fox\rtwo\u2028hares\r".encode()),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_marks_line_ends_and_names_of_other_programs_are_read(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    assert read_prompts(tmp_path / name) == ["a fox", "two\u2028hares"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("p.txt", "a fox".encode("utf-16"), "not UTF-8.*save it as UTF-8"),
+        ("p.csv", "prompt\nÜber".encode("cp1252"), "not UTF-8.*save it as UTF-8"),
+        ("p.json", b'["a fox"]', r"give \.txt"),
+        ("p.tsv", b"id\tprompt", r"give \.txt"),
+        ("p.jsonl", b'"a fox"\n\n{"prompt": ', "line 3"),
+        ("p.jsonl", b'"a fox"\n{"words": "x"}', "line 2.*words"),
+        ("p.csv", b"prompt\n" + b"x" * 200_000, "field larger"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_can_not_be_read_is_one_line_that_says_what_to_do(tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=said) as caught:
+        read_prompts(tmp_path / name)
+    assert f"--prompts {tmp_path / name}" in str(caught.value) and "\n" not in str(caught.value)
+
+
 def test_prompts_that_come_along_are_many():
     assert len(read_prompts(OWN_PROMPTS)) >= 256
 

@@ -10,6 +10,8 @@ import torch
 
 from trainer.checkpoints.builtin.gmm import checkpoint
 from trainer.checkpoints.load import checked, load_checkpoint
+from trainer.checkpoints.protocol import full
+from trainer.options.comfy import ComfyOptions
 from trainer.run.errors import CheckpointError, TrainerError
 
 
@@ -59,6 +61,8 @@ def test_a_changed_file_is_read_again(peaks_file: Callable[..., str]) -> None:
         ("something", "something"),
         ("", "no such checkpoint"),
         (":", ":"),
+        ("my_model.py", "my_model.py:checkpoint"),
+        (r"C:\models\flux1-dev.safetensors", "there is no such file"),
         ("no_such_module:make", "no_such_module"),
         ("trainer.no_such_module:make", "trainer.no_such_module"),
         (".relative:make", "relative"),
@@ -83,6 +87,34 @@ def test_a_name_that_leads_nowhere_is_a_clear_error(name: str, said: str) -> Non
 def test_a_missing_callable_of_a_file_names_the_file_and_the_nearest(peaks_file: Callable[..., str]) -> None:
     with pytest.raises(CheckpointError, match=r"model\.py.*mak.*make"):
         load_checkpoint(peaks_file().removesuffix("e"))
+
+
+def test_options_of_comfyui_are_refused_for_other_models(peaks_file: Callable[..., str]) -> None:
+    for name in ("gmm", "gmm:3", "digits", peaks_file()):
+        with pytest.raises(CheckpointError, match=r"--cfg is for checkpoints of ComfyUI, and --ckpt .*leave it out"):
+            load_checkpoint(name, ComfyOptions(cfg=2.0))
+
+
+def test_a_model_that_changes_its_x_is_refused(peaks: Any) -> None:
+    wrong = peaks()
+    wrong.denoise = lambda x, sigma, cond: x.mul_(0.5)
+    with pytest.raises(CheckpointError, match="denoise changed its x"):
+        full(wrong).denoise(torch.ones(2, 4), torch.ones(2), None)
+
+
+def test_answers_without_a_gradient_are_told_once_where_one_is_needed(
+    peaks: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = peaks()
+    wrong.denoise = torch.no_grad()(wrong.denoise)
+    checkpoint, x = full(wrong), torch.ones(2, 4)
+    checkpoint.denoise(x, torch.ones(2), None)
+    with torch.no_grad():
+        checkpoint.denoise(x.requires_grad_(), torch.ones(2), None)
+    assert capsys.readouterr().out == ""
+    for _ in range(2):
+        checkpoint.denoise(x, torch.ones(2), None)
+    assert capsys.readouterr().out.count("without a gradient") == 1
 
 
 def test_an_import_that_fails_inside_a_users_module_is_not_hidden(peaks_file: Callable[..., str]) -> None:
@@ -152,6 +184,26 @@ def test_a_shape_that_is_none_is_a_clear_error(shape: Any) -> None:
         checked(wrong, "mine")
 
 
-def test_a_whole_checkpoint_passes_unchanged() -> None:
+def test_a_whole_checkpoint_tells_what_it_has_and_else_nothing() -> None:
     whole = changed()
-    assert checked(whole, "mine") is whole
+    found = checked(whole, "mine")
+    assert found.made is whole and found.name == "mine" and full(found) is found
+    assert found.images(torch.zeros(1, 2)) is found.captions(None) is found.condition(torch.ones(1)) is None
+    assert found.features is found.rivals is found.fingerprint is None and found.made_for == {}
+    told = checked(changed(shift=3.0, images=lambda x: x + 1, fingerprint="mine", made_for={"cfg": 2}), "mine")
+    assert (told.shift, told.fingerprint, told.made_for) == (3.0, "mine", {"cfg": 2})
+    assert torch.equal(told.images(torch.zeros(2)), torch.ones(2))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        lambda steps: torch.linspace(1, 0, 4),
+        lambda steps: torch.linspace(1, 0 if steps < 5 else 2, steps + 1),
+        lambda steps: torch.linspace(1, 0, steps + 1) if steps < 5 else int("five"),
+    ],
+    ids=["length", "rising", "ValueError"],
+)
+def test_a_schedule_that_is_wrong_for_more_steps_is_one_clear_line(schedule: Callable[[int], Any]) -> None:
+    with pytest.raises(CheckpointError, match=r"--ckpt mine: schedule\(5\)"):
+        checked(changed(schedule=schedule), "mine").schedule(5)

@@ -1,4 +1,4 @@
-"""Endpoint errors: their definition, and which handcrafted solvers a number of network calls is compared with."""
+"""Endpoint errors: their definition, and that every network call of a comparison is counted."""
 
 from typing import Any
 
@@ -6,7 +6,14 @@ import pytest
 import torch
 
 import dyweight
-from trainer.compare.endpoint_error import endpoint, endpoint_error, error_or_infinity, handcrafted
+from trainer.checkpoints.protocol import Rival
+from trainer.compare.endpoint_error import (
+    endpoint,
+    endpoint_error,
+    error_or_infinity,
+    errors_at_equal_calls,
+)
+from trainer.compare.handcrafted import handcrafted
 from trainer.losses.features import Latent
 from trainer.pairs.targets import Block, Targets
 from trainer.pairs.teacher import Teacher
@@ -46,26 +53,24 @@ def test_a_plan_that_leaves_the_networks_range_has_infinite_error(bad: float, pe
     checkpoint = peaks()
     checkpoint.denoise = lambda x, sigma, cond: x * bad
     plan = dyweight.baselines.plan("euler", checkpoint.schedule(4))
-    assert error_or_infinity(Network(checkpoint), blocks, plan, 1.0) == float("inf")
+    assert error_or_infinity(Network(checkpoint), blocks, plan, Latent(1.0)) == float("inf")
 
 
-@pytest.mark.parametrize("calls", range(1, 8))
-def test_handcrafted_solvers_make_exactly_so_many_calls(calls: int, peaks: Any) -> None:
-    """The schedule ends above 0, so solvers with two calls a step have even counts only."""
+def test_solvers_with_one_table_run_once(peaks: Any, blocks: list[Block]) -> None:
     checkpoint = peaks()
-    plans = handcrafted(checkpoint, calls)
-    single = set(dyweight.baselines.NAMES) - {"heun", "dpm_solver_2"}
-    assert plans.keys() == (set(dyweight.baselines.NAMES) if calls % 2 == 0 else single)
-    for plan in plans.values():
-        assert plan.network_calls == calls
-        assert (plan.sigmas[0], plan.sigmas[-1]) == (checkpoint.schedule(1)[0], checkpoint.schedule(1)[-1])
+    network = Network(checkpoint)
+    network.checkpoint.fingerprint = "so that no call is spent on finding one"
+    plans = handcrafted(network.checkpoint, 3, ["euler", "ipndm:1", "ipndm:2"])
+    errors = errors_at_equal_calls(network, blocks, plans)
+    assert errors["euler"] == errors["ipndm:1"] != errors["ipndm:2"]
+    assert network.forward == 2 * 3 * sum(len(block.noise) for block in blocks)
 
 
-def test_a_schedule_that_ends_at_zero_makes_the_last_step_of_heun_one_call(peaks: Any) -> None:
-    checkpoint = peaks()
-    checkpoint.schedule = lambda steps: torch.linspace(1, 0, steps + 1)
-    assert "heun" in handcrafted(checkpoint, 5) and "heun" not in handcrafted(checkpoint, 4)
-
-
-def test_only_the_names_asked_for(peaks: Any) -> None:
-    assert handcrafted(peaks(), 4, ["euler", "heun"]).keys() == {"euler", "heun"}
+def test_a_rivals_endpoints_are_measured_and_its_calls_counted(peaks: Any, blocks: list[Block]) -> None:
+    network, spoilt = Network(peaks()), Rival(2, lambda noise, cond: noise * torch.nan)
+    exact = Rival(4, lambda noise, cond: next(block.target for block in blocks if torch.equal(block.noise, noise)))
+    assert errors_at_equal_calls(network, blocks, {"spoilt": spoilt, "exact": exact}) == {
+        "exact": 0.0,
+        "spoilt": float("inf"),
+    }
+    assert network.forward == 2 * 5 + 4 * 15  # the spoilt one stops at its first block

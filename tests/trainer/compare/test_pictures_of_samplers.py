@@ -12,7 +12,7 @@ from torch import Tensor
 import dyweight
 from trainer import evaluate
 from trainer.checkpoints.builtin import digits, gmm
-from trainer.compare import image_metrics, pictures_of_samplers
+from trainer.compare import image_metrics
 from trainer.compare.endpoint_error import endpoint
 from trainer.compare.pictures_of_samplers import SPLIT, PictureTargets
 from trainer.pairs.teacher import Teacher
@@ -45,16 +45,15 @@ def solver(tmp_path: Path) -> Path:
 class Numbered(digits.Digits):
     """Conditions are numbers of prompts, as a ComfyUI checkpoint has them."""
 
-    made_for = {"prompts": 8}  # noqa: RUF012
+    prompts = 8
 
 
-def test_every_prompt_of_comfyui_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_numbered_prompt_has_its_turn() -> None:
     model = digits.checkpoint()
     plain, numbered = (
         PictureTargets(Network(made), Teacher("ipndm", 5), 1, 6, None)
         for made in (model, Numbered(model.network, model.fingerprint))
     )
-    monkeypatch.setattr(pictures_of_samplers, "ComfyCheckpoint", Numbered)
     blocks = [numbered.block(SPLIT, i) for i in range(4)]
     assert torch.cat([block.cond for block in blocks]).tolist() == list(range(8)) * 3
     assert torch.equal(blocks[2].noise, plain.block(SPLIT, 2).noise)

@@ -10,11 +10,12 @@ from torch import Tensor
 
 import dyweight
 from trainer.checkpoints.builtin import digits
+from trainer.checkpoints.protocol import full
 from trainer.distill import main
 from trainer.fit.normal_equations import normal_equations
 from trainer.fit.parameters import DyWeightParameters
 from trainer.losses.endpoint import EndpointLoss
-from trainer.losses.features import picture_features
+from trainer.losses.features import loss_features
 from trainer.pairs.targets import Targets
 from trainer.pairs.teacher import Teacher
 from trainer.run.errors import TrainerError
@@ -30,7 +31,7 @@ def endpoints() -> tuple[Tensor, Tensor]:
 
 
 def distance(loss: Any, first: Tensor, second: Tensor) -> float:
-    measured = EndpointLoss(loss, features=picture_features(loss, digits.checkpoint()))
+    measured = EndpointLoss(loss, features=loss_features(loss, full(digits.checkpoint()), lambda: 1.0))
     return float(measured.value(measured.residual(first, second)))
 
 
@@ -71,7 +72,7 @@ def test_normal_equations_of_features_hold_the_gradient_of_the_loss() -> None:
     model = digits.checkpoint()
     network = Network(model)
     block = Targets(network, Teacher("ipndm", 20), 0, 2, None).block("train", 0)
-    loss = EndpointLoss("lpips", features=picture_features("lpips", model))
+    loss = EndpointLoss("lpips", features=loss_features("lpips", full(model), lambda: 1.0))
     solver = dyweight.DyWeight(model.schedule(3), 2)
     parameters = DyWeightParameters(solver, False)
     vector = parameters.read(solver)
@@ -128,7 +129,7 @@ def test_weights_that_cannot_be_loaded_are_an_error(monkeypatch: pytest.MonkeyPa
     torch.hub.set_dir(tmp_path)
     try:
         with pytest.raises(TrainerError, match=r"could not load its weights \(no route to host\)"):
-            picture_features("lpips", digits.checkpoint())
+            loss_features("lpips", full(digits.checkpoint()), lambda: 1.0)
     finally:
         torch.hub.set_dir(before)
 
@@ -136,5 +137,5 @@ def test_weights_that_cannot_be_loaded_are_an_error(monkeypatch: pytest.MonkeyPa
 def test_a_model_without_pictures_is_told_so() -> None:
     from trainer.checkpoints.builtin import gmm
 
-    with pytest.raises(TrainerError, match="has no images"):
-        picture_features("lpips", gmm.checkpoint())
+    with pytest.raises(TrainerError, match="decodes none"):
+        loss_features("lpips", full(gmm.checkpoint()), lambda: 1.0)

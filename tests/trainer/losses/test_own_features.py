@@ -9,6 +9,7 @@ import dyweight
 from tools.models.train_shapes_judge import drawn
 from trainer.checkpoints.builtin import digits, shapes
 from trainer.checkpoints.builtin.shapes_judge import judge
+from trainer.checkpoints.protocol import full
 from trainer.distill import main
 from trainer.losses.endpoint import EndpointLoss
 from trainer.losses.features import loss_features
@@ -29,7 +30,7 @@ def test_the_classifier_of_shapes_knows_new_drawings() -> None:
 def test_a_checkpoints_own_features_are_compared_as_they_are() -> None:
     model = shapes.checkpoint()
     (first, _), (second, _) = (model.draw(torch.Generator().manual_seed(seed), 4) for seed in range(2))
-    measured = EndpointLoss("features", features=loss_features("features", model, lambda: 1.0))
+    measured = EndpointLoss("features", features=loss_features("features", full(model), lambda: 1.0))
     found = float(measured.value(measured.residual(first, second)))
     assert found == pytest.approx(float((model.features(first) - model.features(second)).square().mean())) and found > 0
 
@@ -56,4 +57,4 @@ def test_a_fit_lowers_the_distance_of_own_features(method: str, tmp_path: Path) 
 
 def test_a_checkpoint_without_own_features_is_told_so() -> None:
     with pytest.raises(TrainerError, match=r"--loss features .* take --loss l2"):
-        loss_features("features", digits.checkpoint(), lambda: 1.0)
+        loss_features("features", full(digits.checkpoint()), lambda: 1.0)

@@ -1,5 +1,6 @@
 """The name of a condition's content: the same for the same, another for any other, none where that can't be told."""
 
+import collections
 import copy
 from functools import partial
 from types import SimpleNamespace
@@ -15,6 +16,19 @@ from trainer.pairs.digest import digest
 class Prompt:
     def __init__(self, text: str, embedding: torch.Tensor) -> None:
         self.text, self.embedding = text, embedding
+
+
+class HalfSlotted:
+    """Its value is not in its `__dict__`."""
+
+    __slots__ = ("__dict__", "value")
+
+    def __init__(self, value: int) -> None:
+        self.value, self.name = value, "the same"
+
+
+class Queue(collections.deque[int]):
+    """What it holds is state of C code, beside an empty `__dict__`."""
 
 
 class Slotted:
@@ -88,12 +102,24 @@ def a_ring() -> list[Any]:
         (lambda: 1, lambda: 2),
         (partial(pow, 2), partial(pow, 3)),
         (Slotted(1), Slotted(2)),
+        (HalfSlotted(1), HalfSlotted(2)),
+        (Queue([1]), Queue([2])),
         (iter([1]), iter([2])),
         ({1}, {2}),
         (a_ring(), a_ring()),
         (torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)),
     ],
-    ids=["functions", "partials", "slots", "iterators", "sets", "rings", "generators"],
+    ids=[
+        "functions",
+        "partials",
+        "slots",
+        "half slots",
+        "C state",
+        "iterators",
+        "sets",
+        "rings",
+        "generators",
+    ],
 )
 def test_what_cannot_be_told_apart_has_no_name(one: Any, other: Any) -> None:
     """A TypeError, or names that differ; never one name for two."""

@@ -232,4 +232,4 @@ def test_the_second_run_calls_no_teacher(commands: Any, peaks: Any, quick_pictur
         calls = outcome.report(tmp_path / report)["network_calls"]
         assert calls["total"] == calls["forward"] + 2 * calls["backward"]
         totals.append(calls["total"])
-    assert totals[0] - totals[1] == 20 * (16 + 8)
+    assert totals[0] - totals[1] == 20 * (16 + 8 + 64)

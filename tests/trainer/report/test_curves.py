@@ -114,6 +114,14 @@ def test_error_over_steps_writes_a_picture(
     picture(tmp_path / "picture.png")
 
 
+def test_every_solver_has_a_look_of_its_own_and_its_orders_differ_by_their_lines() -> None:
+    names = [*(f"solver {i}" for i in range(40)), *(f"ipndm:{order}" for order in (1, 2, 3, 4))]
+    look = curves.styles(names)
+    assert len({(style["color"], style["marker"]) for style in look.values()}) == 41
+    assert len({style["linestyle"] for name, style in look.items() if ":" in name}) == 4
+    assert {style["linestyle"] for name, style in look.items() if ":" not in name} == {"-"}
+
+
 def test_diverged_solvers_do_not_stretch_the_axis(drawn: list[Figure]) -> None:
     curves.error_over_steps(ERRORS, "unused", {5: 0.0015}, "DyWeight")
     axes = drawn[0].axes[0]

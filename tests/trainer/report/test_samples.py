@@ -14,6 +14,8 @@ from PIL import Image
 from trainer.report import curves, samples
 from trainer.report.samples import shortened
 
+UNDECODED = SimpleNamespace(images=lambda x: None)
+
 WRITE = curves.write
 LONG = (
     "A photograph of an elderly fisherman mending a green net on a stone quay, soft morning light, shallow depth of "
@@ -80,7 +82,7 @@ def test_as_images_asks_the_checkpoint_first() -> None:
 )
 def test_as_images_without_a_decoder(shape: tuple[int, ...], expected: tuple[int, ...] | None) -> None:
     latents = 10 * torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    images = samples.as_images(latents.to(torch.bfloat16), object())
+    images = samples.as_images(latents.to(torch.bfloat16), UNDECODED)
     assert (None if images is None else tuple(images.shape)) == expected
     if images is not None:
         assert float(images.min()) == 0 and float(images.max()) == 1 and float(images.std()) > 0.1
@@ -89,9 +91,9 @@ def test_as_images_without_a_decoder(shape: tuple[int, ...], expected: tuple[int
 def test_as_images_takes_the_middle_frame_and_bears_constant_latents() -> None:
     video = torch.zeros(1, 3, 5, 2, 2)
     video[:, :, 2] = torch.arange(4.0).reshape(2, 2)
-    images = samples.as_images(video, object())
+    images = samples.as_images(video, UNDECODED)
     assert images is not None and float(images[0, 1, 1].min()) == 1 and float(images[0, 0, 0].max()) == 0
-    constant = samples.as_images(torch.ones(2, 1, 4, 4), object())
+    constant = samples.as_images(torch.ones(2, 1, 4, 4), UNDECODED)
     assert constant is not None and bool(torch.isfinite(constant).all())
 
 

@@ -143,7 +143,7 @@ def test_another_model_under_the_same_name_is_refused(interrupted: tuple[Any, ..
 def test_options_that_do_not_change_the_file_may_differ(
     interrupted: tuple[Any, ...], commands: Any, peaks: Any, quick_pictures: None, tmp_path: Path
 ) -> None:
-    more = ("--cache", tmp_path / "other-cache", "--report", tmp_path / "report", "--report-pairs", 8)
+    more = ("--cache", tmp_path / "other-cache", "--report", tmp_path / "report")
     resumed = commands.distill(peaks(), *interrupted, *more, "--resume").out.read_bytes()
     assert commands.distill(peaks(), *interrupted).out.read_bytes() == resumed
 

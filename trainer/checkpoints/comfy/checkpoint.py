@@ -18,10 +18,12 @@ from dyweight import conditions
 
 from ...options.comfy import ComfyOptions
 from ...run.errors import CheckpointError
+from ..protocol import Rival
 from .families import default_encoders, family_of
 from .gradients import differentiable
 from .installation import find_file
 from .loading import Loaded, file_digest, loaded
+from .rivals import found
 from .text import OWN_PROMPTS, Conditions, encoded, read_conditions, read_prompts
 
 Inside = Callable[[Any, dict[str, Any]], Tensor]
@@ -45,6 +47,7 @@ class ComfyCheckpoint:
         self.shape = self._latent_shape(defaults.size)
         self._encoders: list[Path] = []
         self._conditions, self._negative, self._conditions_digest = self._encode()
+        self.prompts = len(self._conditions)
         samplers = importlib.import_module("comfy.samplers")
         self._guider = samplers.CFGGuider(self._loaded.patcher)
         self._guider.set_cfg(self.cfg)
@@ -72,7 +75,7 @@ class ComfyCheckpoint:
             "width": self.shape[-1] * self._loaded.downscale,
             "height": self.shape[-2] * self._loaded.downscale,
             "frames": options.frames,
-            "prompts": len(self._conditions),
+            "prompts": self.prompts,
             "prompts_file": (options.conditioning or options.prompts or OWN_PROMPTS).name,
             "conditions_digest": self._conditions_digest,
             "text_encoders": [path.name for path in self._encoders],
@@ -181,6 +184,13 @@ class ComfyCheckpoint:
         with torch.no_grad():  # which ComfyUI's VAE leaves to its caller
             decoded = _tensor(vae.decode(self._loaded.patcher.model.process_latent_out(x.detach().float().cpu())))
         return decoded.float().cpu().reshape(len(x), -1, *decoded.shape[-3:])[:, 0]  # the first frame of a video
+
+    def rivals(
+        self, network_calls: int, names: Sequence[str] | None, count: Callable[[int], object]
+    ) -> dict[str, Rival]:
+        """ComfyUI's own samplers, SAMPLER/SCHEDULER, that make so many network calls. Raises CheckpointError."""
+        first = self.draw(torch.Generator().manual_seed(0), 1)
+        return found(self.sample_with, first, network_calls, names, count)
 
     def _inside(self, positive: Any, x: Tensor, run: Inside, sigmas: Tensor | None = None) -> Tensor:
         """Run something with the guider as ComfyUI sets it up: model loaded, conditions prepared, hooks in place."""

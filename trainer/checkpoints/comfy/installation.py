@@ -16,6 +16,10 @@ FOLDERS = ("checkpoints", "diffusion_models")
 _LISTED = 12
 
 
+class AmbiguousError(CheckpointError):
+    """A name that several files have."""
+
+
 def find_comfyui(named: Path | None) -> Path:
     """The ComfyUI folder: `--comfyui`, COMFYUI_PATH, the one this pack is installed in, or comfy-cli's default place.
 
@@ -73,7 +77,7 @@ def find_file(name: str, folders: Iterable[str], option: str) -> Path:
         if len(found) == 1:
             return found[0]
         if found:
-            raise CheckpointError(f"{option} {name}: several files match: {', '.join(map(str, found))}; give one path")
+            raise AmbiguousError(f"{option} {name}: several files match: {', '.join(map(str, found))}; give one path")
     names = tuple(listed for listed, _ in known)
     nearest = did_you_mean(name, names) or did_you_mean(name, tuple(Path(listed).stem for listed in names))
     looked = f"there are {', '.join(names[:_LISTED]) or 'no files'}{' ...' if len(names) > _LISTED else ''}"

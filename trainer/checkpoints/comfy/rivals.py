@@ -1,17 +1,19 @@
 """ComfyUI's own samplers and schedulers, run by ComfyUI's code, as what a solver is compared with."""
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from dyweight.suggest import did_you_mean
 
-from ...pairs.targets import Block
 from ...run.errors import CheckpointError
-from ...run.network import Network
-from .checkpoint import ComfyCheckpoint
+from ..protocol import Rival
+
+SampleWith = Callable[..., tuple[Tensor, int]]
+"""(sampler, scheduler, steps, noise, cond) -> (endpoint, network calls), as `ComfyCheckpoint.sample_with`."""
 
 SAMPLERS = ("euler", "dpmpp_2m", "ipndm", "uni_pc", "deis", "res_multistep", "er_sde")
 SCHEDULERS = ("simple", "beta", "karras")
@@ -31,31 +33,33 @@ def check_names(names: Sequence[str]) -> None:
                 )
 
 
-def endpoints(checkpoint: object, block: Block, calls: int, names: Sequence[str] | None = None) -> Mapping[str, Tensor]:
-    """name -> endpoints [pairs, *shape] of the samplers that make exactly so many network calls."""
-    assert isinstance(checkpoint, ComfyCheckpoint)
-    found = {}
-    with torch.inference_mode():
-        for name in names or NAMES:
-            sampler, _, scheduler = name.partition("/")
-            for steps in (calls, calls - 1, calls + 1, calls // 2):
-                if steps < 1:
-                    continue
-                end, made = checkpoint.sample_with(sampler, scheduler, steps, block.noise, block.cond)
-                if made == calls:
-                    found[name] = end
-                    break
-    return found
+def found(
+    sample_with: SampleWith,
+    first: tuple[Tensor, Tensor],
+    network_calls: int,
+    names: Sequence[str] | None,
+    count: Callable[[int], object],
+) -> dict[str, Rival]:
+    """The samplers that make exactly so many network calls with some number of steps, by name.
+
+    first: noise and condition of one sample, on which the number of steps is looked for. count: told of the calls that
+    the search takes. Raises CheckpointError as `check_names`.
+    """
+    if names:
+        check_names(names)
+    rivals = {}
+    for name in names or NAMES:
+        for steps in (network_calls, network_calls - 1, network_calls + 1, network_calls // 2):
+            if steps < 1:
+                continue
+            with torch.inference_mode():
+                _, made = sample_with(*name.split("/"), steps, *first)
+            count(made)
+            if made == network_calls:
+                rivals[name] = Rival(network_calls, partial(_endpoint, sample_with, name, steps))
+                break
+    return rivals
 
 
-def errors(
-    network: Network, blocks: Sequence[Block], calls: int, unit: float, names: Sequence[str] | None = None
-) -> dict[str, float]:
-    """Relative endpoint error of each sampler at so many network calls, infinite where it is not finite."""
-    sums: dict[str, float] = {}
-    for block in blocks:
-        for name, end in endpoints(network.checkpoint, block, calls, names).items():
-            error = float((((end.cpu() - block.target.cpu()).double() / unit) ** 2).mean())
-            sums[name] = sums.get(name, 0.0) + error
-            network.forward += calls * len(block.noise)
-    return {name: total / len(blocks) if total == total else float("inf") for name, total in sums.items()}
+def _endpoint(sample_with: SampleWith, name: str, steps: int, noise: Tensor, cond: Tensor) -> Tensor:
+    return sample_with(*name.split("/"), steps, noise, cond)[0]

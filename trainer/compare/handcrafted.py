@@ -1,0 +1,63 @@
+"""What a solver is compared with: the handcrafted solvers at every order, or what a checkpoint brings."""
+
+from collections.abc import Mapping, Sequence
+
+import dyweight
+from dyweight import Plan
+from dyweight.baselines import ORDERS
+from dyweight.suggest import did_you_mean
+
+from ..checkpoints.protocol import Checkpoint, Rival
+from ..run.errors import TrainerError
+from ..run.network import Network
+
+
+def solvers(names: Sequence[str] | None = None) -> dict[str, tuple[str, int]]:
+    """Row -> (solver, order): each solver at every order it has, or what `--baselines` names.
+
+    names: NAME, at its default order, or NAME:ORDER; a row is named as it was given, and else NAME:ORDER where a solver
+    has several orders. Raises TrainerError.
+    """
+    if names is None:
+        return {f"{n}:{o}" if len(ORDERS[n]) > 1 else n: (n, o) for n in ORDERS for o in ORDERS[n]}
+    rows = {}
+    for text in names:
+        name, colon, order = text.partition(":")
+        if name not in ORDERS:
+            hint = did_you_mean(name, tuple(ORDERS))
+            raise TrainerError(f"--baselines {text}: {hint}The names are {', '.join(ORDERS)}, or NAME:ORDER")
+        if colon and order not in map(str, ORDERS[name]):
+            raise TrainerError(f"--baselines {text}: the orders of {name} are {', '.join(map(str, ORDERS[name]))}")
+        rows[text] = name, int(order) if colon else ORDERS[name][-1]
+    return rows
+
+
+def handcrafted(checkpoint: Checkpoint, network_calls: int, names: Sequence[str] | None = None) -> dict[str, Plan]:
+    """The handcrafted solvers that make exactly so many network calls on the checkpoint's schedule, by row.
+
+    A solver with two calls a step is left out where no number of its steps gives that count, and so is an order whose
+    history these steps never fill, unless names has it: it is the lower one.
+    """
+    plans = {}
+    for row, (name, order) in solvers(names).items():
+        for steps in range(network_calls, 0, -1):
+            plan = dyweight.baselines.plan(name, checkpoint.schedule(steps), order)
+            if plan.network_calls <= network_calls:
+                break
+        filled = order <= max(steps, ORDERS[name][0]) or row in (names or ())
+        if plan.network_calls == network_calls and filled:
+            plans[row] = plan
+    return plans
+
+
+def rivals(network: Network, network_calls: int, names: Sequence[str] | None = None) -> Mapping[str, Plan | Rival]:
+    """What to compare with at so many network calls, by name: the checkpoint's own rivals, else `handcrafted`.
+
+    Raises TrainerError for a name that there is not.
+    """
+    own = network.checkpoint.rivals
+    return (
+        handcrafted(network.checkpoint, network_calls, names)
+        if own is None
+        else own(network_calls, names, network.count)
+    )
