@@ -1,0 +1,158 @@
+"""Shapes that docstrings tell are checked while the tests run: `noise: [B, *shape]`, `Returns [steps + 1]`.
+
+An import hook wraps the public functions, properties and constructors of a package. A name in a shape is the number of
+that name where the function takes one or its object has one, else the same size throughout a call (jaxtyping).
+"""
+
+import ast
+import functools
+import importlib.machinery
+import inspect
+import re
+import sys
+import types
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from jaxtyping import Shaped, jaxtyped
+from torch import Tensor
+
+_SHAPE = r"\[[^\[\]]*\](?: or \[[^\[\]]*\])*"
+_TOLD = re.compile(rf"(?<!\w)(?:(\w+):?\s+)?({_SHAPE})")
+_RETURNED = "the result"
+
+
+class ShapeError(TypeError):
+    """A tensor whose shape is not the one that the docstring tells."""
+
+
+def install(package: str) -> None:
+    """Check what will be imported of a package from now on."""
+    sys.meta_path.insert(0, _Finder(package))
+
+
+def told_by(function: Callable[..., Any], text: str | None = None) -> dict[str, str]:
+    """Parameter, or `the result`, -> its shape as the docstring has it, such as `[steps + 1]`.
+
+    text: the docstring, where the function inherits it.
+    """
+    parameters, told = inspect.signature(function).parameters, {}
+    result = inspect.signature(function).return_annotation
+    for name, shape in _TOLD.findall(text or function.__doc__ or ""):
+        if name in parameters:
+            if _takes_tensor(parameters[name].annotation):
+                told.setdefault(name, shape)
+        elif _takes_tensor(result):
+            told.setdefault(_RETURNED, shape)
+    return told
+
+
+def checked(
+    function: Callable[..., Any], text: str | None = None, attributes: dict[str, str] | None = None
+) -> Callable[..., Any]:
+    """The function, whose arguments, result and, of a constructor, attributes are compared with their shapes.
+
+    They are compared after the call, so that what the function itself refuses it refuses in its own words.
+    """
+    told, signature = told_by(function, text), inspect.signature(function)
+    if not told and not attributes:
+        return function
+
+    @functools.wraps(function)
+    def call(*given: Any, **named: Any) -> Any:
+        result = function(*given, **named)
+        values = signature.bind(*given, **named).arguments
+        owner = values.get("self")
+        shaped = [(name, values.get(name) if name != _RETURNED else result, shape) for name, shape in told.items()]
+        shaped += [(name, getattr(owner, name, None), shape) for name, shape in (attributes or {}).items()]
+        _compare(function.__qualname__, [entry for entry in shaped if isinstance(entry[1], Tensor)], values, owner)
+        return result
+
+    return call
+
+
+def _compare(where: str, shaped: list[tuple[str, Tensor, str]], values: dict[str, Any], owner: Any) -> None:
+    def number(name: re.Match[str]) -> str:
+        value = values.get(name[0], getattr(owner, name[0], None))
+        return str(value) if type(value) is int else name[0]
+
+    def axes(shape: str) -> list[str]:
+        filled = re.sub(r"(?<![*\w])[a-z_]\w*", number, re.sub(r"(?<=\w) (?=\w)", "_", shape[1:-1]))
+        return [axis.replace(" ", "") for axis in filled.split(",") if axis.strip()]
+
+    kinds = [(name, value, [axes(one) for one in shape.split(" or ")], shape) for name, value, shape in shaped]
+    plain = {axis for _, _, choices, _ in kinds for one in choices for axis in one if axis.isidentifier()}
+
+    def annotation(one: list[str]) -> Any:
+        # An expression of sizes that stand nowhere alone is a size of its own.
+        known = [axis[0] == "*" or set(re.findall(r"[^\W\d]\w*", axis)) <= plain for axis in one]
+        return Shaped[Tensor, " ".join(a if k else _named(a) for a, k in zip(one, known, strict=True))]
+
+    with jaxtyped("context"):
+        for name, value, choices, shape in sorted(kinds, key=lambda kind: "+" in kind[3] or "-" in kind[3]):
+            if not any(isinstance(value, annotation(one)) for one in choices):
+                others = ", ".join(f"{other} {list(tensor.shape)}" for other, tensor, _ in shaped if other != name)
+                raise ShapeError(f"{where}: {name} is {shape}, got {list(value.shape)}; {others}")
+
+
+def _named(axis: str) -> str:
+    return axis.replace("+", "_plus_").replace("-", "_minus_")
+
+
+def _takes_tensor(annotation: Any) -> bool:
+    return annotation is Tensor or (isinstance(annotation, types.UnionType) and Tensor in annotation.__args__)
+
+
+def _wrap(module: types.ModuleType) -> None:
+    """In place, before anyone can have taken a name out of the module."""
+    attributes = dict(_attributes(module))
+    for name, value in list(vars(module).items()):
+        if getattr(value, "__module__", None) != module.__name__ or name.startswith("_"):
+            continue
+        if inspect.isfunction(value):
+            setattr(module, name, checked(value))
+        elif inspect.isclass(value):
+            for member, own in list(vars(value).items()):
+                text = inspect.getdoc(getattr(value, member))
+                if isinstance(own, property) and own.fget and not member.startswith("_"):
+                    setattr(value, member, property(checked(own.fget, text), own.fset, own.fdel, own.__doc__))
+                elif inspect.isfunction(own) and not member.startswith("_"):
+                    setattr(value, member, checked(own, text))
+                elif inspect.isfunction(own) and member == "__init__":
+                    setattr(value, member, checked(own, own.__doc__, attributes.get(name)))
+
+
+def _attributes(module: types.ModuleType) -> Iterator[tuple[str, dict[str, str]]]:
+    """Class -> its attributes whose docstring begins with a shape."""
+    for node in ast.parse(inspect.getsource(module)).body:
+        if isinstance(node, ast.ClassDef):
+            told = {}
+            for field, text in zip(node.body, node.body[1:], strict=False):
+                if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+                    found = re.match(_SHAPE, str(ast.literal_eval(text.value)))
+                    if found and isinstance(field.target, ast.Name):
+                        told[field.target.id] = found[0]
+            yield node.name, told
+
+
+class _Finder:
+    """Finds the modules of one package as Python does, and wraps each when it has been executed."""
+
+    def __init__(self, package: str) -> None:
+        self._package = package
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: types.ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name.partition(".")[0] != self._package:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec is not None and isinstance(spec.loader, importlib.machinery.SourceFileLoader):
+            execute = spec.loader.exec_module
+
+            def execute_and_wrap(module: types.ModuleType) -> None:
+                execute(module)
+                _wrap(module)
+
+            spec.loader.exec_module = execute_and_wrap  # type: ignore[method-assign]
+        return spec
