@@ -20,12 +20,12 @@ from torch import Tensor
 import dyweight
 from dyweight import DyWeight, Plan, schedules
 from dyweight.placement import place, schedule_distance, untrained_plan
-from trainer.checkpoints import load_checkpoint
-from trainer.config import DistillOptions
+from trainer.checkpoints.load import load_checkpoint
+from trainer.compare.endpoint_error import endpoint
 from trainer.distill import distill
-from trainer.measure import endpoint
-from trainer.network import Network
-from trainer.targets import deviation
+from trainer.options.distill import DistillOptions
+from trainer.pairs.pairs import deviation
+from trainer.run.network import Network
 
 from .fit_methods import unseen
 

@@ -9,10 +9,10 @@ from torch import Tensor
 import dyweight
 from dyweight import Plan
 from dyweight.sampling import Call, Denoise, advance, start
+from trainer.compare.endpoint_error import plan_for
 from trainer.fit.adam import Adam
-from trainer.measure import plan_for
-from trainer.network import Network
-from trainer.targets import Block, Draw
+from trainer.pairs.targets import Block, Draw
+from trainer.run.network import Network
 
 Times = Literal["scheduled", "shifted"]
 """Where a student's state is compared with the teacher's: at the base schedule's point, or at its own shifted time."""

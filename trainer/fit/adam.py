@@ -10,11 +10,12 @@ from torch import Tensor
 import dyweight
 from dyweight import Solver
 
-from ..errors import NonFiniteError, TrainerError
-from ..losses import EndpointLoss
-from ..measure import endpoint_error, plan_for
-from ..network import Network
-from ..targets import Block, Pairs
+from ..compare.endpoint_error import endpoint_error, plan_for
+from ..losses.endpoint import EndpointLoss
+from ..pairs.pairs import Pairs
+from ..pairs.targets import Block
+from ..run.errors import NonFiniteError, TrainerError
+from ..run.network import Network
 from . import Progress, history_from, history_tensor
 from .parts import can_be_split, part
 from .starts import lower_time

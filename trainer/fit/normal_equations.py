@@ -12,11 +12,11 @@ from torch import Tensor
 from dyweight import Plan
 from dyweight.sampling import State, advance, ask, start, update
 
-from ..cluster import ALONE, Cluster
-from ..errors import NonFiniteError
-from ..losses import EndpointLoss
-from ..network import Network
-from ..targets import Block, Draw
+from ..losses.endpoint import EndpointLoss
+from ..pairs.targets import Block, Draw
+from ..run.cluster import ALONE, Cluster
+from ..run.errors import NonFiniteError
+from ..run.network import Network
 from .parameters import Parameters
 
 NOISY_STEP = 0.02

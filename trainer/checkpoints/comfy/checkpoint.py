@@ -13,12 +13,12 @@ from torch import Tensor
 
 from dyweight import conditions
 
-from ...errors import CheckpointError
+from ...options.comfy import ComfyOptions
+from ...run.errors import CheckpointError
 from .families import default_encoders, family_of
 from .gradients import differentiable
 from .installation import find_file
 from .loading import Loaded, file_digest, loaded
-from .options import ComfyOptions
 from .text import OWN_PROMPTS, Conditions, encoded, read_conditions, read_prompts
 
 Inside = Callable[[Any, dict[str, Any]], Tensor]
