@@ -46,7 +46,7 @@ def test_a_plan_that_leaves_the_networks_range_has_infinite_error(bad: float, pe
     checkpoint = peaks()
     checkpoint.denoise = lambda x, sigma, cond: x * bad
     plan = dyweight.baselines.plan("euler", checkpoint.schedule(4))
-    assert error_or_infinity(Network(checkpoint), blocks, plan, 1.0) == float("inf")
+    assert error_or_infinity(Network(checkpoint), blocks, plan, Latent(1.0)) == float("inf")
 
 
 @pytest.mark.parametrize("calls", range(1, 8))
