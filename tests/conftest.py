@@ -8,8 +8,9 @@ from hypothesis import settings
 
 from tests import shapes
 
-for room in ("dyweight", "trainer"):
-    shapes.install(room)
+LONGEST_FIRST = ("comfy", "trainer", "benchmarks")
+
+shapes.install("dyweight")
 # A time limit for an example, the default, fails on a busy machine; examples that change make a red run unrepeatable.
 settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
 settings.load_profile("repeatable")
@@ -37,8 +38,16 @@ def no_folder_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of a file stay in one process, for the sake of what its module's fixtures make; long files go first."""
+    """What pytest-xdist keeps in one process: the tests of a server, and those for which a file makes something once.
+
+    Rooms with long tests go first, so that no process is left with one at the end.
+    """
     for item in items:
-        if item.get_closest_marker("xdist_group") is None:
+        made_once = {defs[-1].scope for defs in item._fixtureinfo.name2fixturedefs.values()}  # type: ignore[attr-defined]
+        if "server" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group(f"server {item.callspec.params['server']}"))  # type: ignore[attr-defined]
+        elif made_once & {"module", "class", "package"}:
             item.add_marker(pytest.mark.xdist_group(item.location[0]))
+    items.sort(key=lambda item: [item.location[0].startswith(f"tests/{room}/") for room in LONGEST_FIRST], reverse=True)

@@ -14,6 +14,7 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import torch
 from jaxtyping import Shaped, jaxtyped
 from torch import Tensor
 
@@ -54,8 +55,10 @@ def checked(
 
     They are compared after the call, so that what the function itself refuses it refuses in its own words.
     """
-    told, signature = told_by(function, text), inspect.signature(function)
-    if not told and not attributes:
+    told, signature = {**told_by(function, text), **(attributes or {})}, inspect.signature(function)
+    sizes = set(re.findall(r"(?<![*\w])[a-z_]\w*", " ".join(told.values())))
+    seen: set[object] = set()
+    if not told:
         return function
 
     @functools.wraps(function)
@@ -63,25 +66,31 @@ def checked(
         result = function(*given, **named)
         values = signature.bind(*given, **named).arguments
         owner = values.get("self")
-        shaped = [(name, values.get(name) if name != _RETURNED else result, shape) for name, shape in told.items()]
-        shaped += [(name, getattr(owner, name, None), shape) for name, shape in (attributes or {}).items()]
-        _compare(function.__qualname__, [entry for entry in shaped if isinstance(entry[1], Tensor)], values, owner)
+
+        def value(name: str) -> Any:
+            return result if name == _RETURNED else values.get(name, getattr(owner, name, None))
+
+        found = {name: tuple(tensor.shape) for name in told if isinstance(tensor := value(name), Tensor)}
+        numbers = {name: number for name in sizes if type(number := value(name)) is int}
+        case = (*found.items(), *numbers.items())
+        if case not in seen:
+            _compare(function.__qualname__, {name: (shape, told[name]) for name, shape in found.items()}, numbers)
+            seen.add(case)
         return result
 
     return call
 
 
-def _compare(where: str, shaped: list[tuple[str, Tensor, str]], values: dict[str, Any], owner: Any) -> None:
-    def number(name: re.Match[str]) -> str:
-        value = values.get(name[0], getattr(owner, name[0], None))
-        return str(value) if type(value) is int else name[0]
+def _compare(where: str, shapes: dict[str, tuple[tuple[int, ...], str]], numbers: dict[str, int]) -> None:
+    """shapes: name -> (found, told). Raises ShapeError."""
 
     def axes(shape: str) -> list[str]:
-        filled = re.sub(r"(?<![*\w])[a-z_]\w*", number, re.sub(r"(?<=\w) (?=\w)", "_", shape[1:-1]))
+        words = re.sub(r"(?<=\w) (?=\w)", "_", shape[1:-1])
+        filled = re.sub(r"(?<![*\w])[a-z_]\w*", lambda name: str(numbers.get(name[0], name[0])), words)
         return [axis.replace(" ", "") for axis in filled.split(",") if axis.strip()]
 
-    kinds = [(name, value, [axes(one) for one in shape.split(" or ")], shape) for name, value, shape in shaped]
-    plain = {axis for _, _, choices, _ in kinds for one in choices for axis in one if axis.isidentifier()}
+    kinds = {name: [axes(one) for one in told.split(" or ")] for name, (_, told) in shapes.items()}
+    plain = {axis for choices in kinds.values() for one in choices for axis in one if axis.isidentifier()}
 
     def annotation(one: list[str]) -> Any:
         # An expression of sizes that stand nowhere alone is a size of its own.
@@ -89,10 +98,10 @@ def _compare(where: str, shaped: list[tuple[str, Tensor, str]], values: dict[str
         return Shaped[Tensor, " ".join(a if k else _named(a) for a, k in zip(one, known, strict=True))]
 
     with jaxtyped("context"):
-        for name, value, choices, shape in sorted(kinds, key=lambda kind: "+" in kind[3] or "-" in kind[3]):
-            if not any(isinstance(value, annotation(one)) for one in choices):
-                others = ", ".join(f"{other} {list(tensor.shape)}" for other, tensor, _ in shaped if other != name)
-                raise ShapeError(f"{where}: {name} is {shape}, got {list(value.shape)}; {others}")
+        for name, (found, told) in sorted(shapes.items(), key=lambda entry: "+" in entry[1][1]):
+            if not any(isinstance(torch.empty(found, device="meta"), annotation(one)) for one in kinds[name]):
+                others = ", ".join(f"{other} {list(shape)}" for other, (shape, _) in shapes.items() if other != name)
+                raise ShapeError(f"{where}: {name} is {told}, got {list(found)}; {others}")
 
 
 def _named(axis: str) -> str:

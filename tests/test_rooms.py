@@ -44,9 +44,9 @@ def broken(room: str, allowed: Callable[[str, bool], bool]) -> list[str]:
     ]
 
 
-def test_the_solver_core_needs_torch_safetensors_and_numpy_only():
+def test_the_solver_core_needs_four_packages_only():
     """And itself relatively: inside ComfyUI the pack has another name."""
-    libraries = {"torch", "safetensors", "numpy", *sys.stdlib_module_names}
+    libraries = {"torch", "safetensors", "numpy", "einops", *sys.stdlib_module_names}
     assert sources("dyweight")
     assert not broken("dyweight", lambda top, relative: top == "dyweight" if relative else top in libraries)
 
@@ -57,7 +57,17 @@ def test_trainer_and_nodes_do_not_know_each_other(room, other):
 
 
 def test_the_nodes_need_only_what_comfyui_brings():
-    brought = {"comfy", "comfy_api", "folder_paths", "torch", "numpy", "PIL", "tqdm", *sys.stdlib_module_names}
+    brought = {
+        "comfy",
+        "comfy_api",
+        "folder_paths",
+        "torch",
+        "numpy",
+        "einops",
+        "PIL",
+        "tqdm",
+        *sys.stdlib_module_names,
+    }
     assert sources("nodes")
     assert not broken("nodes", lambda top, relative: top in {"nodes", "dyweight"} if relative else top in brought)
 
