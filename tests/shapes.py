@@ -64,8 +64,9 @@ def checked(
     @functools.wraps(function)
     def call(*given: Any, **named: Any) -> Any:
         result = function(*given, **named)
-        values = signature.bind(*given, **named).arguments
-        owner = values.get("self")
+        bound = signature.bind(*given, **named)
+        bound.apply_defaults()
+        values, owner = bound.arguments, bound.arguments.get("self")
 
         def value(name: str) -> Any:
             return result if name == _RETURNED else values.get(name, getattr(owner, name, None))
