@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Shaped, jaxtyped
 from torch import Tensor
 
-_SHAPE = r"\[[^\[\]]*\](?: or \[[^\[\]]*\])*"
+_SHAPE = r"\[[^\[\]]*\](?:,? or \[[^\[\]]*\])*"
 _TOLD = re.compile(rf"(?<!\w)(?:(\w+):?\s+)?({_SHAPE})")
 _RETURNED = "the result"
 
@@ -90,7 +90,7 @@ def _compare(where: str, shapes: dict[str, tuple[tuple[int, ...], str]], numbers
         filled = re.sub(r"(?<![*\w])[a-z_]\w*", lambda name: str(numbers.get(name[0], name[0])), words)
         return [axis.replace(" ", "") for axis in filled.split(",") if axis.strip()]
 
-    kinds = {name: [axes(one) for one in told.split(" or ")] for name, (_, told) in shapes.items()}
+    kinds = {name: [axes(one) for one in re.split(",? or ", told)] for name, (_, told) in shapes.items()}
     plain = {axis for choices in kinds.values() for one in choices for axis in one if axis.isidentifier()}
 
     def annotation(one: list[str]) -> Any:

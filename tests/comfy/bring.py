@@ -13,7 +13,8 @@ from pathlib import Path
 
 from tests.comfy.checkouts import CLONE, MISSING, ROOT, checkouts, version
 
-SOURCE, VERSION = "https://github.com/comfyanonymous/ComfyUI", "v0.33.0"
+SOURCE = os.environ.get("COMFYUI_SOURCE", "https://github.com/comfyanonymous/ComfyUI")
+VERSION = "v0.33.0"
 SECONDS = 300
 NOT_NEEDED = re.compile(r"(torch|torchvision|torchaudio|spandrel|comfyui-workflow-templates)\b")
 """What the tests do not use, and what would replace torch's build. spandrel asks for torchvision, which ComfyUI itself
@@ -58,7 +59,8 @@ def install(checkout: Path) -> None:
 def main() -> None:
     if not checkouts() and not os.environ.get("COMFYUI_PATH"):
         print(f"No ComfyUI found: cloning {VERSION} of {SOURCE}", flush=True)
-        print(clone(CLONE))
+        if why := clone(CLONE):
+            print(why)
     if not checkouts():
         print(MISSING)
         return
