@@ -1,5 +1,7 @@
 """What all tests share: one thread a process, no cache of the user's, no clock, and shapes that are checked."""
 
+import os
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +13,9 @@ from tests import shapes
 LONGEST_FIRST = ("comfy", "trainer", "benchmarks")
 
 shapes.install("dyweight")
+CACHE = tempfile.TemporaryDirectory(prefix="dyweight-tests-")
+"""Stands in for ~/.cache of whoever runs the tests, before anything is imported that looks there."""
+os.environ.update(XDG_CACHE_HOME=CACHE.name, MPLCONFIGDIR=CACHE.name)
 # A time limit for an example, the default, fails on a busy machine; examples that change make a red run unrepeatable.
 settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
 settings.load_profile("repeatable")
@@ -26,16 +31,6 @@ def one_thread() -> Iterator[None]:
         patch.setenv("OMP_NUM_THREADS", "1")
         yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def no_folder_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Caches of this session, its own and empty; matplotlib's list of fonts is kept for all its tests."""
-    folder = tmp_path_factory.mktemp("user-cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(folder))
-        patch.setenv("MPLCONFIGDIR", str(folder / "matplotlib"))
-        yield
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -136,6 +136,12 @@ class Commands:
         return Outcome(status, out, *self._capsys.readouterr())
 
 
+@pytest.fixture(scope="session", autouse=True)
+def fonts_are_listed() -> None:
+    """Else the first process that draws says on stderr that it lists them, where that takes longer than 5 s."""
+    from matplotlib import font_manager  # noqa: F401
+
+
 @pytest.fixture(autouse=True)
 def no_cache_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder that stands in for ~/.cache."""
