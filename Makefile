@@ -3,7 +3,7 @@
 # that is cloned into .venv. `make test` runs all tests but the slow ones, `make test-all` all.
 PYTHON ?= python3
 BIN := .venv/bin
-PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --no-loadscope-reorder
 
 PICTURES := lpips pytorch-fid torchvision==0.28.0 open_clip_torch ftfy huggingface_hub regex timm
 

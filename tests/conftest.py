@@ -1,8 +1,11 @@
 """What all tests share: one thread a process, no cache of the user's, no clock, and shapes that are checked."""
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +13,9 @@ from hypothesis import settings
 
 from tests import shapes
 
-LONGEST_FIRST = ("comfy", "trainer", "benchmarks")
+LONGEST_FIRST = ("tests/comfy/", "tests/trainer/run/", "tests/trainer/test_", "tests/trainer/", "tests/benchmarks/")
+SERVED = ("test_server", "test_browser", "test_workflows")
+"""Files whose tests take the fixture `server`."""
 
 shapes.install("dyweight")
 CACHE = tempfile.TemporaryDirectory(prefix="dyweight-tests-")
@@ -33,16 +38,19 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What pytest-xdist keeps in one process: the tests of a server, and those for which a file makes something once.
+    """Folders with long tests go first, so that no process is left with one at the end."""
+    items.sort(key=lambda item: [item.location[0].startswith(start) for start in LONGEST_FIRST], reverse=True)
 
-    Rooms with long tests go first, so that no process is left with one at the end.
-    """
-    for item in items:
-        made_once = {defs[-1].scope for defs in item._fixtureinfo.name2fixturedefs.values()}  # type: ignore[attr-defined]
-        if "server" in item.fixturenames:
-            item.add_marker(pytest.mark.xdist_group(f"server {item.callspec.params['server']}"))  # type: ignore[attr-defined]
-        elif made_once & {"module", "class", "package"}:
-            item.add_marker(pytest.mark.xdist_group(item.location[0]))
-    items.sort(key=lambda item: [item.location[0].startswith(f"tests/{room}/") for room in LONGEST_FIRST], reverse=True)
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """One process for a file, for what its fixtures make once, and one for all tests of a ComfyUI server."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFileOrServer(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file, version = nodeid.partition("::")[0], re.search(r"\[(\d+\.\d+\.\d+)", nodeid)
+            return f"server {version[1]}" if version and Path(file).stem.startswith(SERVED) else file
+
+    return ByFileOrServer(config, log)
