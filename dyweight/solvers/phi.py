@@ -72,9 +72,9 @@ class Phi(nn.Module):
         return {name: tuple(value.shape) for name, value in phi.state_dict().items()}
 
     def forward(self, noise: Tensor | None, condition: Tensor | None) -> Tensor:
-        """noise [B, *shape] of unit variance or None, condition [B, width] or None -> [B, outputs].
+        """noise [B, *shape] of unit variance or None, condition [B, width] or None -> [B, outputs] or [1, outputs].
 
-        What is missing counts as zero; where it reads nothing B is 1. Raises ValueError for latents or conditions of
+        What is missing counts as zero; one row where it reads nothing. Raises ValueError for latents or conditions of
         another kind.
         """
         hidden = torch.zeros(1, self.leave.in_features)

@@ -183,13 +183,11 @@ def test_a_network_without_any_gradient_leaves_the_solver_usable(commands: Any, 
 
 
 @pytest.mark.parametrize("rate", [0.3, 3.0, 1e6])
-def test_a_rate_that_is_far_too_high_is_a_clear_error_or_a_file(rate: float, commands: Any, peaks: Any) -> None:
+def test_a_rate_that_is_far_too_high_ends_no_worse_than_it_began(rate: float, commands: Any, peaks: Any) -> None:
     outcome = commands.distill(peaks(), "--steps", 4, "--pairs", 64, *ADAM, "--learning-rate", rate)
-    if outcome.status == 0:
-        dyweight.load_solver(outcome.out)
-    else:
-        assert "--learning-rate" in outcome.message and f"{rate:g}" in outcome.message
-        assert not outcome.out.exists()
+    assert outcome.status == 0, outcome.errors
+    provenance = dyweight.load_solver(outcome.out).provenance
+    assert provenance["endpoint_error_after"] <= provenance["endpoint_error_before"]
 
 
 def test_a_gradient_that_is_not_finite_is_a_clear_error(commands: Any, peaks: Any) -> None:
