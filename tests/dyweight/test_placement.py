@@ -130,7 +130,8 @@ def test_where_the_slope_is_constant_moved_rows_go_along_it(moved):
 def test_fresh_noise_changes_the_unit_of_the_levels_only(order, slope, seed, first):
     """Gains have no unit: those of a part that continues at another level are the same."""
     solver = running_away(order, slope, seed)
-    fresh, continuing = (place(solver, FLOW[first:], continues).plan for continues in (False, True))
+    reached = float(solver.plan().sigmas[first])
+    fresh, continuing = (place(solver, FLOW[first:], start).plan for start in (None, reached))
     unit = fresh.sigmas[0] / continuing.sigmas[0]
     assert abs(float(unit) - 1) > 0.01
     assert torch.allclose(fresh.sigmas, unit * continuing.sigmas, rtol=1e-12)

@@ -186,7 +186,7 @@ def test_a_network_without_any_gradient_leaves_the_solver_usable(commands: Any, 
 def test_a_rate_that_is_far_too_high_ends_no_worse_than_it_began(rate: float, commands: Any, peaks: Any) -> None:
     outcome = commands.distill(peaks(), "--steps", 4, "--pairs", 64, *ADAM, "--learning-rate", rate)
     assert outcome.status == 0, outcome.errors
-    provenance = dyweight.load_solver(outcome.out).provenance
+    provenance = dyweight.SolverFile.read(outcome.out).provenance
     assert provenance["endpoint_error_after"] <= provenance["endpoint_error_before"]
 
 
