@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 from benchmarks.harness import pages
-from dyweight.names import did_you_mean
+from dyweight.suggest import did_you_mean
 
 STUDIES = {
     name: f"benchmarks.studies.{name.replace('-', '_')}"

@@ -44,11 +44,17 @@ def broken(room: str, allowed: Callable[[str, bool], bool]) -> list[str]:
     ]
 
 
-def test_the_solver_core_needs_torch_safetensors_and_numpy_only():
-    """And itself relatively: inside ComfyUI the pack has another name."""
-    libraries = {"torch", "safetensors", "numpy", *sys.stdlib_module_names}
+def test_the_solver_core_needs_torch_safetensors_and_einops_only():
+    """And itself relatively: inside ComfyUI the pack has another name. Its picture is drawn with Pillow."""
+    libraries = {"torch", "safetensors", "einops", *sys.stdlib_module_names}
     assert sources("dyweight")
-    assert not broken("dyweight", lambda top, relative: top == "dyweight" if relative else top in libraries)
+    found = broken("dyweight", lambda top, relative: top == "dyweight" if relative else top in libraries)
+    assert found == ["dyweight/picture.py imports PIL"]
+
+
+def test_the_solver_core_is_imported_without_pillow():
+    code = "import sys; sys.modules['PIL'] = None; import dyweight"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 @pytest.mark.parametrize(("room", "other"), [("trainer", "nodes"), ("nodes", "trainer")])
@@ -62,7 +68,17 @@ def test_the_benchmarks_need_neither_the_nodes_nor_the_tests():
 
 
 def test_the_nodes_need_only_what_comfyui_brings():
-    brought = {"comfy", "comfy_api", "folder_paths", "torch", "numpy", "PIL", "tqdm", *sys.stdlib_module_names}
+    brought = {
+        "comfy",
+        "comfy_api",
+        "folder_paths",
+        "torch",
+        "numpy",
+        "einops",
+        "PIL",
+        "tqdm",
+        *sys.stdlib_module_names,
+    }
     assert sources("nodes")
     own = {"nodes", "dyweight", "comfyui"}
     assert not broken("nodes", lambda top, relative: top in own if relative else top in brought)
@@ -76,7 +92,20 @@ def test_what_nodes_and_trainer_share_of_comfyui_imports_nothing_of_it():
 
 
 def test_one_file_touches_the_samplers_of_comfyui():
-    touching = [path.name for path in sources("nodes") if "comfy.samplers" in path.read_text("utf-8").split()]
+    """By importing it, as an attribute of comfy, or by its name as a text, as import_module takes it."""
+
+    def touches(node: ast.AST) -> bool:
+        names = [name.name for name in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+        if isinstance(node, ast.ImportFrom):
+            names = [node.module or "", *(f"{node.module}.{name}" for name in names)]
+        elif isinstance(node, ast.Attribute):
+            names = [ast.unparse(node)]
+        elif isinstance(node, ast.Call):
+            names = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+        return any(f"{name}.".startswith("comfy.samplers.") for name in names)
+
+    trees = {path.name: ast.parse(path.read_text("utf-8")) for path in sources("nodes")}
+    touching = [name for name, tree in trees.items() if any(map(touches, ast.walk(tree)))]
     assert touching == ["comfy_sampling.py"]
 
 

@@ -11,12 +11,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
 
 import dyweight
-from dyweight import Solver
+from dyweight import Provenance, Solver, SolverFile
 
 from .checkpoints.load import load_checkpoint
 from .compare.endpoint_error import endpoint_error, error_or_infinity
@@ -124,15 +124,14 @@ def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
         errors = _judged(options, pairs, solver, untrained, begun.untrained_error, bar)
     forward, backward = _calls(network, cluster)
     done = Distillation(
-        solver,
+        SolverFile(solver, provenance(options, pairs, errors, begun.date), options.out),
         fit.history,
         {"forward": forward, "backward": backward, "total": forward + 2 * backward},
         begun.seconds + time.monotonic() - started,
         peak_bytes(device),
     )
-    solver.provenance = provenance(options, pairs, errors, begun.date)
     if cluster.first:
-        dyweight.save_solver(solver, options.out, solver.provenance)
+        done.file.write(options.out)
         file.remove()
         print(
             f"endpoint error {errors.before:.5f} before, {errors.after:.5f} after, on {pairs.test_pairs} unseen pairs; "
@@ -194,7 +193,7 @@ def _prepared(options: DistillOptions, cluster: Cluster) -> tuple[Solver, Pairs]
     told = comparable(asdict(options)) | own
     cluster.agree({name: str(value) for name, value in told.items()})
     solver = new_solver(options, network)
-    parameters = sum(p.numel() for p in solver.parameters() if p.requires_grad)
+    parameters = sum(number.numel() for number in solver.numbers())
     return solver, Pairs(
         targets, *options.pair_counts(parameters, math.prod(network.checkpoint.shape)), options.report_pairs
     )
@@ -205,10 +204,10 @@ def _calls(network: Network, cluster: Cluster) -> tuple[int, int]:
     return round(cluster.total(network.forward)), round(cluster.total(network.backward))
 
 
-def provenance(options: DistillOptions, pairs: Pairs, errors: Errors, date: str) -> dict[str, Any]:
+def provenance(options: DistillOptions, pairs: Pairs, errors: Errors, date: str) -> Provenance:
     """For what and how a file was made; the same run has the same."""
     checkpoint = pairs.targets.network.checkpoint
-    return {
+    own: Provenance = {
         "model": Path(options.ckpt).name,
         "model_family": checkpoint.model_family,
         "fingerprint": pairs.targets.fingerprint,
@@ -233,8 +232,8 @@ def provenance(options: DistillOptions, pairs: Pairs, errors: Errors, date: str)
             "python": platform.python_version(),
         },
         "date": date,
-        **checkpoint.made_for,
     }
+    return cast(Provenance, {**own, **checkpoint.made_for})
 
 
 def _finite(error: float) -> float | None:

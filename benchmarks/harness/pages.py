@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 
-from dyweight.solver_file import write_whole
+from dyweight.files import write_whole
 
 from .bench import ROOT
 from .study import FIGURES, Figures, Study, Tables

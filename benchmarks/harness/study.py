@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 import dyweight
-from dyweight.solver_file import write_whole
+from dyweight.files import write_whole
 from trainer.run.table import table
 
 from .bench import ROOT

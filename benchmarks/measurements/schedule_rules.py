@@ -5,6 +5,7 @@ of the solver on its own schedule.
 """
 
 import argparse
+import copy
 import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from ..harness.study import Numbers, Options, Study, Tables, table
 
 MODELS = ("digits", "benchmarks.models:digits_shifted", "benchmarks.models:digits_exploding")
 CHANGES = (-0.3, -0.1, -0.03, 0.03, 0.1, 0.3)
+HIGHER = (1.1, 1.5, 2, 3, 5)
 SAMPLES = 400
 QUICK = {"pairs": 16, "iterations": 1}
 
@@ -85,6 +87,23 @@ def other_sigmas(case: Case) -> Iterator[tuple[str, float, float]]:
         yield name, case.error([placement.plan]), case.error([untrained_plan(sigmas)])
 
 
+def higher_start(case: Case) -> Iterator[tuple[str, float, float]]:
+    """The same on the schedule scaled, or drawn out, to a higher start, against 60 untrained steps from there."""
+    low, high = float(case.sigmas[-1]), float(case.sigmas[0])
+    for factor in () if case.is_flow else HIGHER:
+        for name, sigmas in (
+            ("scaled", case.sigmas * factor),
+            ("drawn out", schedules.polynomial(case.solver.steps, low, high * factor)),
+        ):
+            fine = untrained_plan(schedules.polynomial(60, float(sigmas[-1]), high * factor))
+            blocks = [replace(block, noise=block.noise * factor) for block in case.blocks]
+            ends = [replace(block, target=endpoint(case.network, block, fine)) for block in blocks]
+            higher = copy.copy(case)
+            higher.blocks = ends
+            learned = higher.error([case.solver.plan(sigmas)])
+            yield f"{name}, {factor} times the start", learned, higher.error([untrained_plan(sigmas)])
+
+
 def two_parts(case: Case) -> Iterator[tuple[str, float, float]]:
     """The same where the run is split in two without new noise."""
     for k in range(1, case.solver.steps):
@@ -120,6 +139,7 @@ def off_schedule(case: Case) -> Iterator[tuple[str, float, float]]:
 
 RULES: dict[str, Callable[[Case], Iterator[tuple[str, float, float]]]] = {
     "as many steps, other sigmas": other_sigmas,
+    "a start above the own": higher_start,
     "split in two, no new noise": two_parts,
     "last steps from fresh noise": fresh_noise,
     "denoise off the schedule, if the learned rows ran": off_schedule,
@@ -156,7 +176,7 @@ def tables(numbers: Numbers) -> Tables:
 def of_rules(rows: Sequence[Mapping[str, Any]]) -> str:
     """The learned error over the untrained one, over all cases of a rule."""
     found = []
-    for rule in RULES:
+    for rule in (rule for rule in RULES if rule in {row["rule"] for row in rows}):
         ratios = [row["learned"] / row["untrained"] for row in rows if row["rule"] == rule]
         text = f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
         found.append([rule, len(ratios), sum(ratio < 1 for ratio in ratios), text])

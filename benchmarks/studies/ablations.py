@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dyweight import DyWeight
+from dyweight import DyWeight, Solver
 
 from ..harness.bench import Bench
 from ..harness.study import Numbers, Options, Study, Tables, table
@@ -52,10 +52,9 @@ def cases(method: str, steps: int) -> Cases:
     return orders | {name: {"order": min(3, steps), **options} for name, options in TIME.items()}
 
 
-def without_shifting(solver: DyWeight) -> DyWeight:
+def without_shifting(solver: Solver) -> DyWeight:
     """The same table as weights and time scales of a solver without time shifting."""
-    settings = {"slope": solver.slope, "analytic_first_step": solver.analytic_first_step}
-    other = DyWeight(solver.sigmas, solver.order, **settings, time_shifting=False)  # type: ignore[arg-type]
+    other = DyWeight(solver.sigmas, solver.order, solver.slope, solver.analytic_first_step, time_shifting=False)
     return other.set_table(solver.plan().detach())
 
 
@@ -65,7 +64,6 @@ def rewritten(fits: Fits, seed: int) -> list[list[Any]]:
     for method in fits.sizes.methods:
         for calls in fits.sizes.calls:
             done, error = fits.fit(method, calls, seed, {"order": 3})
-            assert isinstance(done.solver, DyWeight)
             rows.append([method, calls, fits.bench.error(without_shifting(done.solver)), error])
     return rows
 

@@ -33,7 +33,7 @@ def test_a_table_for_each_sample_starts_from_the_dyweight_of_its_seed(tmp_path):
 
 def test_a_split_run_begins_as_the_whole_one_and_the_own_schedule_is_the_best(tmp_path):
     rows = quick(schedule_rules, tmp_path)["rows"]
-    assert {row["rule"] for row in rows} == set(schedule_rules.RULES)
+    assert {row["rule"] for row in rows} == {*schedule_rules.RULES} - {"a start above the own"}, "digits is a flow"
     assert {row["own"] for row in rows} == {rows[0]["own"]}
     split = [row for row in rows if row["rule"] == "split in two, no new noise"]
     assert all(row["own"] < row["learned"] < row["untrained"] for row in split)

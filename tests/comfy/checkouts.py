@@ -7,18 +7,21 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 STANDINS = ROOT / "tools" / "standins"
 MISSING = (
-    "NO COMFYUI: the nodes are NOT tested. Check ComfyUI out to ~/comfy/ComfyUI (where comfy-cli puts it) or set "
-    "COMFYUI_PATH, several folders separated as in PATH, and install its requirements (make comfyui)"
+    "NO COMFYUI: the nodes are NOT tested. Run `make comfyui`, which clones one, or check ComfyUI out to "
+    "~/comfy/ComfyUI (where comfy-cli puts it) or set COMFYUI_PATH, several folders separated as in PATH"
 )
+CLONE = ROOT / ".venv" / "ComfyUI"
+"""Where `make comfyui` puts one if there is no other."""
 
 
 def checkouts() -> list[Path]:
-    """Folders with a ComfyUI: those of COMFYUI_PATH, else all ~/comfy/ComfyUI*."""
+    """Folders with a ComfyUI: those of COMFYUI_PATH, else all ~/comfy/ComfyUI*, else the clone of `make comfyui`."""
     named = os.environ.get("COMFYUI_PATH")
     folders = [Path(path).expanduser() for path in named.split(os.pathsep)] if named else []
     if not named:
         folders = sorted((Path.home() / "comfy").glob("ComfyUI*"))
-    return [folder for folder in folders if (folder / "comfyui_version.py").is_file()]
+    found = [folder for folder in folders if (folder / "comfyui_version.py").is_file()]
+    return found or ([CLONE] if not named and (CLONE / "comfyui_version.py").is_file() else [])
 
 
 def version(checkout: Path) -> str:

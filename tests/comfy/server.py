@@ -5,7 +5,6 @@ import contextlib
 import json
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -18,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.comfy.checkouts import ROOT, environment, version
+from tests.ports import reserved_port
 
 PACK = "comfyui-dyweight"
-START_SECONDS, RUN_SECONDS = 180, 120
+START_SECONDS, RUN_SECONDS = 300, 300
 
 
 class Graph(dict[str, Any]):
@@ -139,22 +139,23 @@ def started(checkout: Path, base: Path, *options: str) -> Iterator[Server]:
     (custom_nodes / "testing_nodes").symlink_to(Path(__file__).parent / "testing_nodes")
     (base / "input").mkdir()
     shutil.copy(checkout / "input" / "example.png", base / "input")
-    server = Server(checkout, base, _free_port(), base / "log.txt")
-    command = [sys.executable, "main.py", "--cpu", "--port", str(server.port), "--base-directory", str(base)]
-    own = ["--disable-api-nodes", "--disable-auto-launch", "--database-url", "sqlite:///:memory:"]
-    own += ["--preview-method", "latent2rgb", *_page(checkout), *options]
-    with server.log.open("w") as log:
-        process = subprocess.Popen([*command, *own], cwd=checkout, env=environment(), stdout=log, stderr=log)
-    try:
-        _wait(server, process)
-        yield server
-    finally:
-        process.terminate()
+    with reserved_port() as port:
+        server = Server(checkout, base, port, base / "log.txt")
+        command = [sys.executable, "main.py", "--cpu", "--port", str(port), "--base-directory", str(base)]
+        own = ["--disable-api-nodes", "--disable-auto-launch", "--database-url", "sqlite:///:memory:"]
+        own += ["--preview-method", "latent2rgb", *_page(checkout), *options]
+        with server.log.open("w") as log:
+            process = subprocess.Popen([*command, *own], cwd=checkout, env=environment(), stdout=log, stderr=log)
         try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            _wait(server, process)
+            yield server
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def _wait(server: Server, process: subprocess.Popen[bytes]) -> None:
@@ -177,9 +178,3 @@ def _page(checkout: Path) -> list[str]:
     pinned = re.search(r"comfyui-frontend-package==(\S+)", (checkout / "requirements.txt").read_text("utf-8"))
     folder = checkout.parent / f"frontend-{pinned.group(1) if pinned else ''}" / "comfyui_frontend_package" / "static"
     return ["--front-end-root", str(folder)] if folder.is_dir() else []
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

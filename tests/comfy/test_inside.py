@@ -18,6 +18,6 @@ def test_inside_comfyui(checkout, tmp_path):
     configured = ["--rootdir", str(INSIDE), "-c", str(INSIDE / "pytest.ini"), "--comfyui", str(checkout)]
     quiet = ["-q", "-rs", "-p", "no:cacheprovider", "--basetemp", str(tmp_path / "inside")]
     command = [sys.executable, "-m", "pytest", str(INSIDE), *configured, *quiet]
-    done = subprocess.run(command, cwd=checkout, env=environment(), capture_output=True, text=True, timeout=900)
+    done = subprocess.run(command, cwd=checkout, env=environment(), capture_output=True, text=True, timeout=3600)
     print(done.stdout[-20000:], done.stderr[-3000:], sep="\n")
     assert done.returncode == 0, f"tests failed inside ComfyUI {version(checkout)}; their output is above"

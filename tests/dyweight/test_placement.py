@@ -2,9 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dyweight import DyWeight, sample, schedules
@@ -52,29 +53,90 @@ def test_another_schedule_of_as_many_steps_becomes_the_base_schedule():
     assert placement.distance == pytest.approx(schedule_distance(other, ETA))
 
 
+def running_away(order=3, slope="state", seed=0):
+    """A solver whose first learned time comes near the second of FLOW, which makes a weight huge."""
+    solver = solver_of(FLOW, order, seed, 0.2, slope=slope)
+    times = (FLOW + FLOW.roll(-1)) / 2
+    times[0], times[-1] = FLOW[0], 0
+    times[1] = FLOW[2] + 1e-3
+    wanted = times.diff() / (FLOW[1:] - times[:-1])
+    solver.weights[:, 0] += wanted - solver.weights.sum(1)
+    assert torch.allclose(solver.plan().sigmas, times, rtol=1e-9, atol=1e-12)
+    return solver
+
+
 def test_the_learned_times_are_carried_over_where_the_weights_would_run_away():
     """A time that comes near the next point of the schedule makes a weight huge: it is no longer worth its number."""
-    solver = DyWeight(FLOW, 1, initial="euler").requires_grad_(False)
-    touching = float(FLOW[2]) + 1e-3
-    solver.weights[0] = (touching - FLOW[0]) / (FLOW[1] - FLOW[0])
-    solver.weights[1] = (FLOW[3] - touching) / (FLOW[2] - touching)
-    other = FLOW.clone()
+    solver, other = running_away(), FLOW.clone()
     other[2] *= 0.999
     literal = solver.plan(other).sigmas
-    assert abs(float((literal[2] / FLOW[3]).log())) > 0.1
+    assert schedule_distance(literal[:-1], solver.plan().sigmas[:-1]) > 0.05
     placement = place(solver, other)
     assert placement.rule == "carried"
     assert schedule_distance(placement.plan.sigmas[:-1], solver.plan().sigmas[:-1]) < 0.002
 
 
-@given(st.integers(1, 6), st.floats(0.9, 1.1), st.integers(0, 100))
-def test_a_carried_plan_is_exact_where_the_slope_is_constant(order, shift, seed):
-    """x moves by the slope times the change of time, whatever the weights: the rows keep that law."""
-    solver = solver_of(FLOW, order, seed, spread=0.02)
-    plan = place(solver, schedules.flow(6, 3.0 * shift)).plan
-    x = torch.full((1, 1), 2.0, dtype=torch.float64)
-    moved = sample(lambda x, sigma: x, x, plan)
-    assert torch.equal(moved, x)
+@given(st.floats(0.9, 1.1), st.integers(0, 100))
+def test_a_carried_time_lies_as_far_between_the_sigmas_that_arrive_as_between_its_own(shift, seed):
+    solver, arriving = running_away(seed=seed), schedules.flow(6, 3.0 * shift)
+    placement = place(solver, arriving)
+    assume(placement.rule == "carried")
+    expected = np.interp(solver.plan().sigmas.numpy(), FLOW.flip(0).numpy(), arriving.flip(0).numpy())
+    assert torch.allclose(placement.plan.sigmas, torch.from_numpy(expected), rtol=1e-9, atol=1e-12)
+
+
+@st.composite
+def moved(draw):
+    """(solver, placement) where the rows run on other times: carried over, or a part of them from fresh noise."""
+    order, slope, seed = draw(st.integers(1, 6)), draw(st.sampled_from(["state", "query"])), draw(st.integers(0, 100))
+    solver = running_away(order, slope, seed)
+    part = draw(st.integers(0, 4))
+    placement = place(solver, FLOW[part:] if part else schedules.flow(6, 3.0 * draw(st.floats(1.01, 1.1))))
+    assert (placement.rule, placement.first_step) == ("part" if part else "carried", part)
+    return solver, placement
+
+
+def divisors_of(solver, plan):
+    return plan.sigmas[:-1] if solver.slope == "state" else plan.query_sigmas
+
+
+@given(moved())
+def test_moved_rows_sum_to_the_change_of_time(moved):
+    """What a slope counts for is its gain times the level that it is divided by, on the times at hand."""
+    solver, placement = moved
+    plan = placement.plan
+    assert torch.allclose((plan.gains * divisors_of(solver, plan)).sum(1), plan.sigmas.diff(), rtol=1e-9, atol=1e-12)
+
+
+@given(moved())
+def test_moved_rows_ask_the_network_as_far_from_their_state_as_was_learned(moved):
+    solver, placement = moved
+    plan, learned = placement.plan, solver.time_scale[placement.first_step :]
+    assert torch.allclose(plan.query_sigmas / plan.sigmas[:-1], learned, rtol=1e-12)
+
+
+@given(moved())
+def test_where_the_slope_is_constant_moved_rows_go_along_it(moved):
+    """x changes by the slope times the change of time, whatever the weights."""
+    solver, placement = moved
+    plan, slope = placement.plan, torch.tensor([[2.0, -0.5]], dtype=torch.float64)
+    levels = iter(divisors_of(solver, plan))
+    start = torch.ones(1, 2, dtype=torch.float64)
+    end = sample(lambda x, sigma: x - slope * next(levels), start, plan)
+    assert torch.allclose(end, start + slope * (plan.sigmas[-1] - plan.sigmas[0]), rtol=1e-9)
+
+
+@given(st.integers(1, 6), st.sampled_from(["state", "query"]), st.integers(0, 100), st.integers(1, 4))
+def test_fresh_noise_changes_the_unit_of_the_levels_only(order, slope, seed, first):
+    """Gains have no unit: those of a part that continues at another level are the same."""
+    solver = running_away(order, slope, seed)
+    reached = float(solver.plan().sigmas[first])
+    fresh, continuing = (place(solver, FLOW[first:], start).plan for start in (None, reached))
+    unit = fresh.sigmas[0] / continuing.sigmas[0]
+    assert abs(float(unit) - 1) > 0.01
+    assert torch.allclose(fresh.sigmas, unit * continuing.sigmas, rtol=1e-12)
+    assert torch.allclose(fresh.query_sigmas, unit * continuing.query_sigmas, rtol=1e-12)
+    assert torch.allclose(fresh.gains, continuing.gains, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("first", range(1, 6))

@@ -1,7 +1,6 @@
 """What the tests of the trainer share: a small checkpoint, and the command lines in this process or in another."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -120,8 +119,7 @@ class Commands:
 
     def in_another_process(self, program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", f"trainer.{program}", *map(str, arguments)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
     def _run(self, main: Callable[[list[str]], int], ckpt: object, arguments: tuple[object, ...], out: Path) -> Outcome:
         name = ckpt if isinstance(ckpt, str) else "a_users_module:make"
@@ -139,12 +137,9 @@ class Commands:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small tensors are slower on many threads, above all when several test runs share a machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def fonts_are_listed() -> None:
+    """Else the first process that draws says on stderr that it lists them, where that takes longer than 5 s."""
+    from matplotlib import font_manager  # noqa: F401
 
 
 @pytest.fixture(autouse=True)

@@ -89,7 +89,8 @@ def test_an_old_file_is_replaced(commands: Any, peaks: Any, tmp_path: Path) -> N
 def test_the_file_says_for_what_and_how_it_was_made(commands: Any) -> None:
     arguments = ("--steps", 3, "--pairs", 24, "--validation-pairs", 8, "--teacher", "ipndm:12", "--seed", 7)
     outcome = commands.distill("gmm:5", *arguments, "--loss", "huber", "--iterations", 1)
-    solver = dyweight.load_solver(outcome.out)
+    file = dyweight.SolverFile.read(outcome.out)
+    solver = file.solver
     expected = {
         "model": "gmm:5",
         "model_family": "gaussian mixture",
@@ -104,29 +105,30 @@ def test_the_file_says_for_what_and_how_it_was_made(commands: Any) -> None:
         "loss": "huber",
         "seed": 7,
     }
-    assert {name: solver.provenance[name] for name in expected} == expected
-    assert solver.provenance["fingerprint"].startswith("gmm-5")
-    assert solver.provenance["endpoint_error_after"] < solver.provenance["endpoint_error_before"]
-    assert solver.provenance["versions"].keys() >= {"dyweight", "torch"}
-    assert len(solver.provenance["date"]) == len("2026-01-31")
+    assert {name: file.provenance[name] for name in expected} == expected
+    assert file.provenance["fingerprint"].startswith("gmm-5")
+    assert file.provenance["endpoint_error_after"] < file.provenance["endpoint_error_before"]
+    assert file.provenance["versions"].keys() >= {"dyweight", "torch"}
+    assert len(file.provenance["date"]) == len("2026-01-31")
     assert solver.settings()["schedule"]["kind"] == "polynomial"
 
 
 @pytest.mark.parametrize("asked", [7, 40])
 def test_the_error_in_the_file_is_that_of_pairs_that_chose_nothing(asked: int, commands: Any) -> None:
     outcome = commands.distill("gmm:4", *QUICK, "--steps", 3, "--batch", 4, "--report-pairs", asked, "--seed", 3)
-    solver = dyweight.load_solver(outcome.out)
+    file = dyweight.SolverFile.read(outcome.out)
+    solver, provenance = file.solver, file.provenance
     network = Network(gmm.checkpoint(4))
     targets = Targets(network, Teacher.parse("ipndm:10"), 3, 4, None)
     pairs = -(-asked // 4) * 4
     fresh = [targets.block("test", i) for i in range(pairs // 4)]
     for sampler, field in ((dyweight.DyWeight(solver.sigmas), "before"), (solver, "after")):
         expected = endpoint_error(network, fresh, sampler, Latent(deviation(fresh)))
-        assert solver.provenance[f"endpoint_error_{field}"] == pytest.approx(expected, rel=1e-4)
-    assert solver.provenance["endpoint_error_pairs"] == pairs
-    chose = [targets.block("validation", i) for i in range(solver.provenance["validation_pairs"] // 4)]
+        assert provenance[f"endpoint_error_{field}"] == pytest.approx(expected, rel=1e-4)
+    assert provenance["endpoint_error_pairs"] == pairs
+    chose = [targets.block("validation", i) for i in range(provenance["validation_pairs"] // 4)]
     expected = endpoint_error(network, chose, solver, Latent(deviation(chose)))
-    assert solver.provenance["validation_error_after"] == pytest.approx(expected, rel=1e-4)
+    assert provenance["validation_error_after"] == pytest.approx(expected, rel=1e-4)
     assert f"on {pairs} unseen pairs" in outcome.printed
 
 
@@ -149,9 +151,9 @@ def test_a_fit_that_found_nothing_better_says_so_and_keeps_the_untrained(
     monkeypatch.setattr("trainer.distill.make_fit", fit_that_scales_weights(factor))
     outcome = commands.distill(peaks(), *QUICK, "--steps", 3, "--no-time-shifting")
     assert "warning: the fit found nothing better" in outcome.printed
-    solver = dyweight.load_solver(outcome.out)
-    assert torch.equal(solver.weights, dyweight.DyWeight(peaks().schedule(3)).weights)
-    assert solver.provenance["endpoint_error_after"] == solver.provenance["endpoint_error_before"]
+    file = dyweight.SolverFile.read(outcome.out)
+    assert torch.equal(file.solver.weights, dyweight.DyWeight(peaks().schedule(3)).weights)
+    assert file.provenance["endpoint_error_after"] == file.provenance["endpoint_error_before"]
 
 
 @pytest.mark.parametrize(("factor", "after"), [(300.0, "a number"), (1e38, None)])
@@ -162,7 +164,7 @@ def test_an_error_above_1_is_told_and_an_infinite_one_is_null(
     monkeypatch.setattr("trainer.distill._validation_error", lambda pairs, solver: float(solver.weights.mean()))
     outcome = commands.distill(peaks(), *QUICK, "--steps", 3, "--loss", "l1", "--no-time-shifting")
     assert "is above 1" in outcome.printed
-    found = dyweight.load_solver(outcome.out).provenance["endpoint_error_after"]
+    found = dyweight.SolverFile.read(outcome.out).provenance["endpoint_error_after"]
     assert found is None if after is None else found > 1
 
 
@@ -170,7 +172,7 @@ def test_pairs_are_whole_network_calls_and_the_file_tells_how_many(commands: Any
     arguments = ("--steps", 2, "--teacher", "ipndm:10", "--iterations", 1, "--batch", 4)
     for given, made in (((8, 4), (8, 4)), ((9, 1), (12, 4))):
         outcome = commands.distill(peaks(), *arguments, "--pairs", given[0], "--validation-pairs", given[1])
-        provenance = dyweight.load_solver(outcome.out).provenance
+        provenance = dyweight.SolverFile.read(outcome.out).provenance
         assert (provenance["pairs"], provenance["validation_pairs"]) == made
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import dyweight
 from dyweight import Plan
 from dyweight.baselines import ORDERS
-from dyweight.names import did_you_mean
+from dyweight.suggest import did_you_mean
 
 from ..checkpoints.protocol import Checkpoint, Rival
 from ..run.errors import TrainerError

@@ -2,7 +2,7 @@
 
 import math
 
-from dyweight import Indis, InstanceDyWeight, Solver
+from dyweight import Solver
 
 from ..losses.endpoint import EndpointLoss
 from ..losses.features import loss_features
@@ -24,6 +24,6 @@ def make_fit(options: DistillOptions, solver: Solver, network: Network, pairs: P
         return Adam(
             solver, network, pairs, loss, AdamSettings(iterations, rate, options.recompute, options.initial == "auto")
         )
-    assert not isinstance(solver, Indis | InstanceDyWeight)  # the options see to it
+    assert not solver.reads_samples  # the options see to it
     settings = GaussNewtonSettings(iterations, options.difference_step, options.initial == "auto")
     return GaussNewton(solver, network, pairs, loss, settings, options.seed)

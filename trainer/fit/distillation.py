@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from dyweight import Solver
+from dyweight import Solver, SolverFile
 
 from . import Progress
 
@@ -11,9 +11,13 @@ from . import Progress
 class Distillation:
     """A fitted solver and what it took."""
 
-    solver: Solver
+    file: SolverFile
     history: list[Progress]
     network_calls: dict[str, int]
     """forward, backward, and the total in forward-equivalents."""
     seconds: float
     peak_memory_bytes: int | None
+
+    @property
+    def solver(self) -> Solver:
+        return self.file.solver

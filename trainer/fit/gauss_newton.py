@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dyweight import Solver
+
 from ..compare.endpoint_error import endpoint, error_or_infinity
 from ..losses.endpoint import EndpointLoss
 from ..pairs.pairs import Pairs
@@ -15,7 +17,7 @@ from ..run.errors import NonFiniteError
 from ..run.network import Network
 from . import Progress, history_from, history_tensor
 from .normal_equations import CHOICE_ROLLOUTS, choose_difference_step, normal_equations, sides_moved
-from .parameters import FewNumbers, Parameters
+from .parameters import Parameters
 from .starts import Start, as_it_is, worth_exploring
 
 EXPLORING_ITERATIONS = 3
@@ -47,7 +49,7 @@ class GaussNewton:
 
     def __init__(
         self,
-        solver: FewNumbers,
+        solver: Solver,
         network: Network,
         pairs: Pairs,
         loss: EndpointLoss,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dyweight import Plan
-from dyweight.sampling import State, advance, ask, start, update
+from dyweight.sampling import State, run, start, update
 
 from ..losses.endpoint import EndpointLoss
 from ..pairs.targets import Block, Draw
@@ -200,12 +200,9 @@ def _slope(ends: dict[float, Tensor], end: Tensor) -> Tensor:
 def _rollout(network: Network, block: Draw, plan: Plan) -> tuple[Tensor, list[State]]:
     """The endpoint, and the state after each network call."""
     denoise = network.bound(block.cond, block.first, plan=plan)
-    state = start(block.noise, plan)
-    asked = []
-    while state.step < plan.rows:
-        asked.append(ask(denoise, state, plan, block.noise.dtype))
-        state = update(asked[-1], plan)
-    return state.x, asked
+    asked: list[State] = []
+    end = run(denoise, start(block.noise, plan), plan, asked=asked)
+    return end.x, asked
 
 
 def _from(network: Network, block: Draw, asked: list[State], plan: Plan, first: tuple[int, bool]) -> Tensor:
@@ -213,9 +210,7 @@ def _from(network: Network, block: Draw, asked: list[State], plan: Plan, first: 
     row, changes_call = first
     state = asked[row] if changes_call else update(asked[row], plan)
     denoise = network.bound(block.cond, block.first, state.step, plan=plan)
-    while state.step < plan.rows:
-        state = advance(denoise, state, plan, block.noise.dtype)
-    return state.x
+    return run(denoise, state, plan).x
 
 
 def _end(network: Network, block: Block, plan: Plan) -> Tensor:

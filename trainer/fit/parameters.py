@@ -2,16 +2,14 @@
 
 import copy
 from abc import ABC, abstractmethod
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from dyweight import DyWeight, FreeTable, LearnedSchedule, Plan
+from dyweight import DyWeight, Plan, Solver
 
-FewNumbers: TypeAlias = DyWeight | LearnedSchedule | FreeTable
-"""The solvers without a network: a Jacobian by finite differences costs a rollout a number."""
-S = TypeVar("S", bound=FewNumbers)
+S = TypeVar("S", bound=Solver)
 
 LARGEST_WEIGHT, LARGEST_LOG_SCALE = 1e4, 10.0
 """What is larger comes from a step that went astray, and would overflow on the way."""
@@ -96,44 +94,60 @@ class DyWeightParameters(Parameters[DyWeight]):
         return solver
 
 
-class OwnNumbers(Parameters[LearnedSchedule | FreeTable]):
-    """The numbers as the solver holds them: logits, or gains row by row, then the logs of the time scales."""
+class OwnNumbers(Parameters[Solver]):
+    """The numbers as the solver holds them, those that its table depends on."""
 
-    def __init__(self, solver: LearnedSchedule | FreeTable) -> None:
+    def __init__(self, solver: Solver) -> None:
         self.solver = solver
         self._twin = copy.deepcopy(solver).requires_grad_(False)
-        scaled = torch.ones_like(solver.log_time_scale, dtype=torch.bool)
-        if isinstance(solver, LearnedSchedule):
-            # A softmax: each logit moves all times.
-            used = torch.ones_like(solver.logits, dtype=torch.bool)
-            self.first_touched = [(0, False)] * solver.steps
-            scaled &= solver.time_scaling
-            self._names = ("logits", "log_time_scale")
-        else:
-            used = torch.ones_like(solver.gains, dtype=torch.bool).tril()
-            self.first_touched = [(row, False) for row in used.nonzero()[:, 0].tolist()]
-            self._names = ("gains", "log_time_scale")
-        self.first_touched += [(row, True) for row in scaled.nonzero()[:, 0].tolist()]
-        self._used = (used, scaled)
+        first, changes_call = _first_rows(solver)
+        self._used = first < solver.rows
+        self.first_touched = list(zip(first[self._used].tolist(), changes_call[self._used].tolist(), strict=True))
 
-    def read(self, solver: LearnedSchedule | FreeTable) -> Tensor:
-        numbers = zip(self._names, self._used, strict=True)
-        return torch.cat([getattr(solver, name).detach()[used] for name, used in numbers])
+    def read(self, solver: Solver) -> Tensor:
+        return torch.cat([number.detach().flatten() for number in solver.numbers()])[self._used]
 
     def plan(self, vector: Tensor) -> Plan:
-        return self._set(self._twin, vector).plan()
+        plan = self._set(self._twin, vector).plan()
+        if not bool(((plan.query_sigmas / plan.sigmas[:-1]).log().abs() < LARGEST_LOG_SCALE).all()):
+            raise ValueError(f"time scales beyond any sampler's: {vector.tolist()}")
+        return plan
 
-    def solver_of(self, vector: Tensor) -> LearnedSchedule | FreeTable:
+    def solver_of(self, vector: Tensor) -> Solver:
         solver = self._set(copy.deepcopy(self.solver).requires_grad_(False), vector)
         solver.plan()
         return solver
 
     @torch.no_grad()
-    def _set(self, solver: LearnedSchedule | FreeTable, vector: Tensor) -> LearnedSchedule | FreeTable:
-        parts = torch.split(vector, [int(used.sum()) for used in self._used])
-        largest = (LARGEST_WEIGHT, LARGEST_LOG_SCALE)
-        if not all(bool((part.abs() < most).all()) for part, most in zip(parts, largest, strict=True)):
+    def _set(self, solver: Solver, vector: Tensor) -> Solver:
+        if not bool((vector.abs() < LARGEST_WEIGHT).all()):
             raise ValueError(f"numbers beyond any sampler's: {vector.tolist()}")
-        for name, used, part in zip(self._names, self._used, parts, strict=True):
-            getattr(solver, name)[used] = part
+        values = torch.cat([number.flatten() for number in solver.numbers()])
+        values[self._used] = vector
+        parts = torch.split(values, [number.numel() for number in solver.numbers()])
+        for number, value in zip(solver.numbers(), parts, strict=True):
+            number.copy_(value.reshape(number.shape))
         return solver
+
+
+@torch.enable_grad()
+def _first_rows(solver: Solver) -> tuple[Tensor, Tensor]:
+    """[count] the first row that each number changes, the number of rows where none, and whether it changes its call.
+
+    From the derivatives of the table along random directions, which are 0 only where all of them are.
+    """
+    twin = copy.deepcopy(solver).requires_grad_(True)
+    numbers, plan = twin.numbers(), twin.plan()
+    generator = torch.Generator().manual_seed(0)
+
+    def touched(values: Tensor) -> Tensor:
+        along = torch.randn(values.shape, generator=generator, dtype=torch.float64)
+        slopes = torch.autograd.grad((values * along).sum(), numbers, retain_graph=True, materialize_grads=True)
+        return torch.cat([slope.flatten() for slope in slopes]) != 0
+
+    gains = torch.stack([touched(row) for row in plan.gains])
+    calls = torch.stack([touched(query) for query in plan.query_sigmas])
+    rows = torch.arange(solver.rows)[:, None].expand_as(gains).masked_fill(~(gains | calls), solver.rows)
+    first = rows.amin(0)
+    padded = torch.cat([calls, torch.zeros_like(calls[:1])])
+    return first, padded.gather(0, first[None])[0]

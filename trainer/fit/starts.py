@@ -1,18 +1,17 @@
 """Where a fit begins: the problem has several valleys, and which is the deepest differs by model."""
 
 import copy
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dyweight import DyWeight, FreeTable, Indis, LearnedSchedule, Solver
+from dyweight import DyWeight, Solver
 from dyweight.solvers.dyweight import Initial
-from dyweight.solvers.indis import LARGEST_SHIFT
 
-from .parameters import DyWeightParameters, FewNumbers, OwnNumbers, Parameters
+from .parameters import DyWeightParameters, OwnNumbers, Parameters
 
 LOWER_TIME_SCALE = 0.9
 """Asking the network a little below the noise level of the state opens a valley of its own, often the deeper one."""
@@ -27,32 +26,28 @@ class Start:
     """[count] float64"""
 
 
-def as_it_is(solver: FewNumbers) -> Start:
+def as_it_is(solver: Solver) -> Start:
     """The solver's own numbers."""
-    return _start(solver, solver, free=True) if isinstance(solver, DyWeight) else _own(solver)
+    own, _ = _OF_FAMILY.get(solver.family, (_own, None))
+    return own(solver)
 
 
-def worth_exploring(solver: FewNumbers) -> list[Start]:
+def worth_exploring(solver: Solver) -> list[Start]:
     """Starts that between them led to the best valley on the models of docs/fitting.md.
 
-    A learned schedule and a free table begin as they are, and asked at LOWER_TIME_SCALE of each noise level.
+    Other families than DyWeight begin as they are, and asked at LOWER_TIME_SCALE of each noise level.
     """
-    if not isinstance(solver, DyWeight):
-        return _own_and_lower(solver)
+    _, several = _OF_FAMILY.get(solver.family, (None, _own_and_lower))
+    return several(solver)
+
+
+def _dyweights(solver: DyWeight) -> list[Start]:
     first = int(solver.analytic_first_step)
     return [
         _start(solver, _untrained(solver, "adams-bashforth", lowered=slice(first, first + 1)), free=True),
         _start(solver, _untrained(solver, "adams-bashforth", lowered=slice(first, None)), free=False),
         _start(solver, _untrained(solver, "euler", lowered=slice(first, None)), free=True),
     ]
-
-
-@torch.no_grad()
-def lower_time(solver: Solver) -> None:
-    """Let an untrained INDIS with time shifts ask at LOWER_TIME_SCALE of each noise level; another solver stays."""
-    if isinstance(solver, Indis) and solver.shift_factors:
-        lowered = 2 * math.atanh((LOWER_TIME_SCALE - 1) / LARGEST_SHIFT)
-        solver.phi.leave.bias[solver.steps : solver.steps + solver.rows] = lowered
 
 
 def _untrained(solver: DyWeight, initial: Initial, lowered: slice) -> DyWeight:
@@ -75,15 +70,19 @@ def _start(solver: DyWeight, begin: DyWeight, free: bool) -> Start:
     return Start(parameters, parameters.read(begin))
 
 
-def _own(solver: LearnedSchedule | FreeTable) -> Start:
+def _own(solver: Solver) -> Start:
     parameters = OwnNumbers(solver)
     return Start(parameters, parameters.read(solver))
 
 
-def _own_and_lower(solver: LearnedSchedule | FreeTable) -> list[Start]:
-    if isinstance(solver, LearnedSchedule) and not solver.time_scaling:
-        return [_own(solver)]
+def _own_and_lower(solver: Solver) -> list[Start]:
     lower = copy.deepcopy(solver)
-    with torch.no_grad():
-        lower.log_time_scale.add_(math.log(LOWER_TIME_SCALE))
-    return [_own(solver), _own(lower)]
+    lower.lower_time(LOWER_TIME_SCALE)
+    starts = [_own(solver), _own(lower)]
+    return starts[: 1 + int(not torch.equal(starts[0].vector, starts[1].vector))]
+
+
+_OF_FAMILY: dict[str, tuple[Callable[[Any], Start], Callable[[Any], list[Start]]]] = {
+    DyWeight.family: (lambda solver: _start(solver, solver, free=True), _dyweights)
+}
+"""Family -> `as_it_is` and `worth_exploring` of those that do better than by their own numbers."""

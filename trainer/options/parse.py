@@ -12,7 +12,7 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
-from dyweight.names import did_you_mean
+from dyweight.suggest import did_you_mean
 
 from ..run.errors import TrainerError
 

@@ -47,9 +47,9 @@ class Watch:
 
 def preset_of(name, family):
     """(MODEL, solver, SAMPLER, SIGMAS) of a preset."""
-    tiny, solver = model(family), call("DyWeightLoadSolver", solver_name=name)
-    sigmas = call("DyWeightScheduler", model=tiny, solver=solver, denoise=1.0)
-    return tiny, solver, call("DyWeightSampler", solver=solver), sigmas
+    tiny, file = model(family), call("DyWeightLoadSolver", solver_name=name)
+    sigmas = call("DyWeightScheduler", model=tiny, solver=file, denoise=1.0)
+    return tiny, file.solver, call("DyWeightSampler", solver=file), sigmas
 
 
 def look_ups(sigma, table):

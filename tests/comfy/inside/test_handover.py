@@ -50,8 +50,8 @@ def test_noise_that_another_node_put_in_is_noise_at_the_first_sigma(pack, family
 @pytest.mark.parametrize(("name", "family", "cfg"), PRESETS)
 def test_parts_of_a_preset_go_on_where_the_one_before_had_come(pack, name, family, cfg, caplog):
     """The calls of the second part are asked at the levels of the whole run."""
-    tiny, solver = model(family), call("DyWeightLoadSolver", solver_name=name)
-    applied, asked = call("DyWeightApply", model=tiny, solver=solver), []
+    tiny, file = model(family), call("DyWeightLoadSolver", solver_name=name)
+    applied, asked, solver = call("DyWeightApply", model=tiny, solver=file), [], file.solver
     watch_network(applied, lambda x, sigma: asked.append(float(sigma[0])))
     with caplog.at_level(logging.INFO):
         half = advanced(applied, family, solver.steps, end_at_step=2, return_with_leftover_noise="enable", cfg=1.0)

@@ -27,8 +27,8 @@ ROUNDING = 2e-6
 @pytest.mark.parametrize(("name", "family", "cfg"), PRESETS[2:4])
 @pytest.mark.parametrize("mask", ["hard", "soft", "differential", "batch"])
 def test_outside_a_mask_nothing_changes(name, family, cfg, mask):
-    tiny, solver = model(family), call("DyWeightLoadSolver", solver_name=name)
-    sampler, sigmas = call("DyWeightSampler", solver=solver), solver.sigmas.float()
+    tiny, file = model(family), call("DyWeightLoadSolver", solver_name=name)
+    sampler, sigmas = call("DyWeightSampler", solver=file), file.solver.sigmas.float()
     image = masked_latent(family, soft=mask in ("soft", "differential"))
     if mask == "differential":
         tiny = call("DifferentialDiffusion", model=tiny, strength=1.0)
@@ -139,5 +139,5 @@ def test_the_scheduler_finds_the_family_behind_a_plain_function(pack, name):
         return (lambda: comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "dyweight", steps))()
 
     tiny = model("flux")
-    solver = call("DyWeightLoadSolver", solver_name=name)
+    solver = call("DyWeightLoadSolver", solver_name=name).solver
     assert torch.equal(deeper(tiny, solver.steps), solver.sigmas.float())

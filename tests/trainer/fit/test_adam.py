@@ -106,7 +106,7 @@ def test_it_lowers_the_error(ckpt: str, more: str, commands: Any) -> None:
     arguments = ("--steps", 4, "--pairs", 320, "--validation-pairs", 32, *ADAM)
     outcome = commands.distill(ckpt, *arguments, *more.split())
     assert outcome.status == 0, outcome.errors
-    provenance = dyweight.load_solver(outcome.out).provenance
+    provenance = dyweight.SolverFile.read(outcome.out).provenance
     assert provenance["method"] == "adam" and provenance["pairs"] == 320
     assert provenance["endpoint_error_after"] < 0.95 * provenance["endpoint_error_before"]
 
@@ -170,7 +170,7 @@ def test_a_network_that_rounds_its_time_is_fitted_too(more: tuple[str, ...], com
     model.denoise = denoise
     outcome = commands.distill(model, "--steps", 3, "--pairs", 160, *ADAM, "--learning-rate", 0.01, *more)
     assert outcome.status == 0, outcome.errors
-    provenance = dyweight.load_solver(outcome.out).provenance
+    provenance = dyweight.SolverFile.read(outcome.out).provenance
     assert provenance["validation_error_after"] < 0.95 * provenance["validation_error_before"]
 
 
@@ -183,13 +183,11 @@ def test_a_network_without_any_gradient_leaves_the_solver_usable(commands: Any, 
 
 
 @pytest.mark.parametrize("rate", [0.3, 3.0, 1e6])
-def test_a_rate_that_is_far_too_high_is_a_clear_error_or_a_file(rate: float, commands: Any, peaks: Any) -> None:
+def test_a_rate_that_is_far_too_high_ends_no_worse_than_it_began(rate: float, commands: Any, peaks: Any) -> None:
     outcome = commands.distill(peaks(), "--steps", 4, "--pairs", 64, *ADAM, "--learning-rate", rate)
-    if outcome.status == 0:
-        dyweight.load_solver(outcome.out)
-    else:
-        assert "--learning-rate" in outcome.message and f"{rate:g}" in outcome.message
-        assert not outcome.out.exists()
+    assert outcome.status == 0, outcome.errors
+    provenance = dyweight.SolverFile.read(outcome.out).provenance
+    assert provenance["endpoint_error_after"] <= provenance["endpoint_error_before"]
 
 
 def test_a_gradient_that_is_not_finite_is_a_clear_error(commands: Any, peaks: Any) -> None:

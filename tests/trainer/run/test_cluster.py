@@ -14,10 +14,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.ports import reserved_port
 from trainer.run.cluster import Cluster
 
 ROOT = Path(__file__).parents[3]
-LIMIT = 120
+LIMIT = 600
+slow = pytest.mark.slow
 GAUSS_NEWTON = ("--pairs", 40, "--validation-pairs", 24, "--iterations", 3)
 ADAM = ("--method", "adam", "--pairs", 48, "--validation-pairs", 32, "--iterations", 7)
 RUNS = {
@@ -32,17 +34,12 @@ ON_RANK_1 = "if __import__('os').environ.get('RANK') == '1' and self.calls == {c
 DIE = ON_RANK_1 + f"__import__('os').kill(__import__('os').getpid(), {int(signal.SIGKILL)})"
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Machines:
     """Starts `trainer.distill` in one process or many."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.program = "tests.trainer.run.patient_distill"
 
     def alone(self, *options: object, out: str = "alone") -> Path:
         done = self._finished(self._start([sys.executable], out, options))
@@ -51,21 +48,24 @@ class Machines:
 
     def torchrun(self, count: int, *options: object, out: str = "together") -> subprocess.CompletedProcess[str]:
         """So many processes on one machine."""
-        return self._finished(self._torchrun(count, 1, 0, free_port(), out, options))
+        with reserved_port() as port:
+            return self._finished(self._torchrun(count, 1, 0, port, out, options))
 
     def two_machines(self, *options: object) -> list[subprocess.CompletedProcess[str]]:
         """One process on each; they share no folder."""
-        port = free_port()
-        started = [self._torchrun(1, 2, node, port, f"machine-{node}/together", options) for node in range(2)]
-        return [self._finished(process) for process in started]
+        with reserved_port() as port:
+            started = [self._torchrun(1, 2, node, port, f"machine-{node}/together", options) for node in range(2)]
+            return [self._finished(process) for process in started]
 
     def without_torchrun(self, *options: tuple[object, ...]) -> list[subprocess.CompletedProcess[str]]:
         """A process for each set of options, whose exit status can be seen."""
-        port, started = free_port(), []
-        for rank, own in enumerate(options):
+        with reserved_port() as port:
             where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(len(options))}
-            started.append(self._start([sys.executable], "together", own, {**where, "RANK": str(rank)}))
-        return [self._finished(process) for process in started]
+            started = [
+                self._start([sys.executable], "together", own, {**where, "RANK": str(rank)})
+                for rank, own in enumerate(options)
+            ]
+            return [self._finished(process) for process in started]
 
     def _torchrun(
         self, count: int, nodes: int, node: int, port: int, out: str, options: tuple[object, ...]
@@ -80,8 +80,8 @@ class Machines:
         path = self.folder / f"{out}.safetensors"
         path.parent.mkdir(exist_ok=True)
         given = ("--cache", path.with_suffix(".cache"), "--teacher", "ipndm:10", "--steps", 3, *options, "--out", path)
-        command = [*launcher, "-m", "trainer.distill", *map(str, given)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", **(more or {})}
+        command = [*launcher, "-m", self.program, *map(str, given)]
+        environment = {**os.environ, **(more or {})}
         return subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -100,6 +100,13 @@ def machines(tmp_path: Path) -> Machines:
     return Machines(tmp_path)
 
 
+@pytest.fixture
+def watching(machines: Machines) -> Machines:
+    """They notice after 15 s that a process died."""
+    machines.program = "trainer.distill"
+    return machines
+
+
 def distance(one: Path, other: Path) -> float:
     """The largest difference of any number in two coefficient files."""
     ours, theirs = load_file(one), load_file(other)
@@ -107,7 +114,10 @@ def distance(one: Path, other: Path) -> float:
     return max(float((ours[name] - theirs[name]).abs().max()) for name in ours)
 
 
-@pytest.mark.parametrize(("kind", "count"), [*zip(RUNS, (2, 3, 2, 2, 3), strict=True)])
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [pytest.param(*case, marks=[slow] if i else []) for i, case in enumerate(zip(RUNS, (2, 3, 2, 2, 3), strict=True))],
+)
 def test_the_file_is_that_of_one_process(kind: str, count: int, machines: Machines) -> None:
     options = ("--ckpt", "digits", *RUNS[kind])
     alone, done = machines.alone(*options), machines.torchrun(count, *options)
@@ -116,6 +126,7 @@ def test_the_file_is_that_of_one_process(kind: str, count: int, machines: Machin
     assert done.stdout.count("wrote") == 1 and done.stdout.count("iteration    1 ") == 1
 
 
+@slow
 def test_the_printed_number_of_calls_is_that_of_all_processes(machines: Machines) -> None:
     """Rollouts that each process repeats included."""
     done = machines.torchrun(3, "--ckpt", "digits", *GAUSS_NEWTON)
@@ -126,6 +137,7 @@ def test_the_printed_number_of_calls_is_that_of_all_processes(machines: Machines
     assert made <= total and 0.9 * fewest <= total <= 1.1 * fewest < most
 
 
+@slow
 def test_two_machines_that_share_no_folder(machines: Machines, peaks_file: Callable[..., str]) -> None:
     options = ("--ckpt", peaks_file(), *GAUSS_NEWTON)
     alone, done = machines.alone(*options), machines.two_machines(*options)
@@ -135,25 +147,27 @@ def test_two_machines_that_share_no_folder(machines: Machines, peaks_file: Calla
     assert done[1].stdout == ""
 
 
+@slow
 @pytest.mark.parametrize(("kind", "call"), [("gauss-newton", 150), ("adam", 70)])
 def test_a_worker_that_dies_is_named_and_resume_goes_on(
-    kind: str, call: int, machines: Machines, peaks_file: Callable[..., str]
+    kind: str, call: int, watching: Machines, peaks_file: Callable[..., str]
 ) -> None:
     """Also with another number of processes."""
-    alone = machines.alone("--ckpt", peaks_file(), *RUNS[kind])
+    alone = watching.alone("--ckpt", peaks_file(), *RUNS[kind])
     dying = peaks_file(("        pass", "        " + DIE.format(call=call)))
-    killed = machines.torchrun(2, "--ckpt", dying, *RUNS[kind])
+    killed = watching.torchrun(2, "--ckpt", dying, *RUNS[kind])
     assert killed.returncode != 0 and f"error: {HOST}:1 died" in killed.stderr
-    assert (machines.folder / "together.safetensors.resume").exists()
-    resumed = machines.torchrun(3, "--ckpt", peaks_file(), *RUNS[kind], "--resume")
+    assert (watching.folder / "together.safetensors.resume").exists()
+    resumed = watching.torchrun(3, "--ckpt", peaks_file(), *RUNS[kind], "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert "resuming after" in resumed.stdout
-    assert distance(machines.folder / "together.safetensors", alone) < 1e-5
+    assert distance(watching.folder / "together.safetensors", alone) < 1e-5
 
 
-def test_a_worker_that_dies_on_another_machine_is_named(machines: Machines, peaks_file: Callable[..., str]) -> None:
+@slow
+def test_a_worker_that_dies_on_another_machine_is_named(watching: Machines, peaks_file: Callable[..., str]) -> None:
     dying = peaks_file(("        pass", "        " + DIE.format(call=150)))
-    first, second = machines.two_machines("--ckpt", dying, *GAUSS_NEWTON)
+    first, second = watching.two_machines("--ckpt", dying, *GAUSS_NEWTON)
     assert first.returncode != 0 and second.returncode != 0
     assert f"error: {HOST}:1 died" in first.stderr and "exitcode  : 2" in first.stderr
 
@@ -170,6 +184,7 @@ def test_an_error_of_one_process_stops_all_with_its_message(machines: Machines, 
         assert "Traceback" not in process.stderr
 
 
+@slow
 def test_processes_that_were_started_differently_are_told_apart(machines: Machines) -> None:
     done = machines.without_torchrun(
         ("--ckpt", "digits", *GAUSS_NEWTON), ("--ckpt", "digits", *GAUSS_NEWTON, "--seed", 4)
@@ -179,12 +194,14 @@ def test_processes_that_were_started_differently_are_told_apart(machines: Machin
         assert f"{HOST}:1 has seed = 4, {HOST}:0 has 0" in process.stderr
 
 
+@slow
 def test_a_process_that_fails_before_the_others_begin_is_named(machines: Machines) -> None:
     done = machines.without_torchrun(("--ckpt", "digits", *GAUSS_NEWTON), ("--ckpt", "nowhere.py:make", *GAUSS_NEWTON))
     for process in done:
         assert process.returncode == 2 and f"{HOST}:1: --ckpt" in process.stderr
 
 
+@slow
 def test_a_condition_that_can_not_be_cut_gives_the_same_file(
     machines: Machines, peaks_file: Callable[..., str]
 ) -> None:
@@ -216,14 +233,16 @@ def test_alone_a_cluster_changes_nothing_and_talks_to_nobody(monkeypatch: pytest
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-def test_the_first_process_is_named_when_it_dies(machines: Machines, peaks_file: Callable[..., str]) -> None:
+@slow
+def test_the_first_process_is_named_when_it_dies(watching: Machines, peaks_file: Callable[..., str]) -> None:
     """Though the messages went through it."""
     dying = peaks_file(("        pass", "        " + DIE.replace("'1'", "'0'").format(call=150)))
-    first, second = machines.without_torchrun(*[("--ckpt", dying, *GAUSS_NEWTON)] * 2)
+    first, second = watching.without_torchrun(*[("--ckpt", dying, *GAUSS_NEWTON)] * 2)
     assert first.returncode == -signal.SIGKILL and second.returncode == 2
     assert f"error: {HOST}:0" in second.stderr and "died" in second.stderr and "Traceback" not in second.stderr
 
 
+@slow
 def test_the_report_counts_the_calls_of_all_processes(machines: Machines, peaks_file: Callable[..., str]) -> None:
     """Adam cuts batches: as many calls as alone, but for those of each process's start."""
     options = ("--ckpt", peaks_file(), *ADAM, "--report-pairs", 1)

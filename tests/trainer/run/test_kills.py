@@ -1,11 +1,14 @@
-"""Processes killed with SIGKILL at random moments, also while writing a file: resumed, they end with the same file."""
+"""Processes killed with SIGKILL at random moments, also while writing a file: resumed, they end with the same file.
+
+Moments are counted in calls, so that they are the same on every machine.
+"""
 
 import builtins
+import itertools
 import os
 import random
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -23,8 +26,10 @@ RUNS = {
     "gauss-newton": ("--steps", 3, "--pairs", 32, "--batch", 8, "--teacher", "ipndm:10", "--iterations", 4),
     "adam": ("--method", "adam", "--steps", 3, *ADAM),
 }
-KILLS = ("call", "write", "call", "time", "write")
+KILLS = ("network call", "write", "network call", "call", "write")
 """For each of two chains and two methods: 20 kills in all."""
+CALLS = 200_000
+"""Half of what the shorter run makes after the third of KILLS."""
 Prepare = Callable[[Any], None]
 
 
@@ -32,11 +37,21 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def at_call(number: int) -> Prepare:
+def at_network_call(number: int) -> Prepare:
     """In a network call: the teacher's, the Jacobian's or another."""
 
     def prepare(model: Any) -> None:
         model.before_call = lambda calls, x, sigma: die() if calls == number else None
+
+    return prepare
+
+
+def at_call(number: int) -> Prepare:
+    """When so many functions have been called, of any kind."""
+
+    def prepare(model: Any) -> None:
+        calls = itertools.count()
+        sys.setprofile(lambda frame, event, argument: die() if next(calls) == number else None)
 
     return prepare
 
@@ -79,14 +94,11 @@ class Runs:
     def __init__(self, model: type, arguments: list[str], log: Path) -> None:
         self._model, self._arguments, self._log = model, arguments, log
 
-    def run(self, out: Path, cache: Path, prepare: Prepare = lambda model: None, seconds: float | None = None) -> int:
-        """The exit status, negative for a signal; killed from outside after so many seconds."""
+    def run(self, out: Path, cache: Path, prepare: Prepare = lambda model: None) -> int:
+        """The exit status, negative for a signal."""
         child = os.fork()
         if not child:
             self._child(out, cache, prepare)
-        if seconds is not None:
-            time.sleep(seconds)
-            os.kill(child, signal.SIGKILL)
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
     def _child(self, out: Path, cache: Path, prepare: Prepare) -> None:
@@ -119,18 +131,16 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_file(
     arguments = ["--ckpt", "a_killed_module:make", *map(str, RUNS[method])]
     runs = Runs(peaks, arguments, tmp_path / "log")
     whole = tmp_path / "whole" / "solver.safetensors"
-    began = time.monotonic()
     assert runs.run(whole, tmp_path / "cache-of-the-whole-run") == 0, (tmp_path / "log").read_text()
-    duration = time.monotonic() - began
 
     out, cache, killed = tmp_path / "out" / "solver.safetensors", tmp_path / "cache", 0
     for kind in KILLS:
-        if kind == "call":
-            status = runs.run(out, cache, at_call(draws.randrange(60)))
+        if kind == "network call":
+            status = runs.run(out, cache, at_network_call(draws.randrange(60)))
         elif kind == "write":
             status = runs.run(out, cache, at_write(draws.randrange(1, 4), draws.random()))
         else:
-            status = runs.run(out, cache, seconds=draws.uniform(0.05, 0.5) * duration)
+            status = runs.run(out, cache, at_call(draws.randrange(CALLS)))
         killed += status == -signal.SIGKILL
         assert status in (0, -signal.SIGKILL), (tmp_path / "log").read_text()
         assert not out.exists() or out.read_bytes() == whole.read_bytes()

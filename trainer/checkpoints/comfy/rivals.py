@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from dyweight.names import did_you_mean
+from dyweight.suggest import did_you_mean
 
 from ...run.errors import CheckpointError
 from ..protocol import Rival
