@@ -202,12 +202,6 @@ def as_json(value: Any) -> Any:
     return json.loads(json.dumps(value), parse_float=lambda text: float(f"{float(text):.{DIGITS}g}"))
 
 
-def spread(values: Sequence[float], digits: int = 5) -> str:
-    """`mean (smallest to largest)`."""
-    mean = f"{statistics.mean(values):.{digits}f}"
-    return mean if len(values) == 1 else f"{mean} ({min(values):.{digits}f} to {max(values):.{digits}f})"
-
-
 def significant(values: Iterable[float | None]) -> str:
     """`mean (smallest to largest)` with three digits that count, for errors that span decades; None is no value."""
     given = list(values)
@@ -225,4 +219,4 @@ def best(handcrafted: Mapping[str, float]) -> tuple[str, float]:
     return min(handcrafted.items(), key=lambda item: item[1])
 
 
-__all__ = ["Figures", "Numbers", "Options", "Study", "Tables", "as_json", "best", "significant", "spread", "table"]
+__all__ = ["Figures", "Numbers", "Options", "Study", "Tables", "as_json", "best", "significant", "table"]

@@ -14,7 +14,7 @@ from typing import Any
 from trainer.compare.endpoint_error import errors_over_calls
 from trainer.report.curves import error_over_steps
 
-from ..harness.bench import FLUX, Bench, without_flux
+from ..harness.bench import FLUX, SAMPLES, Bench, without_flux
 from ..harness.study import Numbers, Options, Study, Tables, best, table
 
 OURS = "benchmarks.models:"
@@ -29,6 +29,8 @@ EVERY_FIT = ("digits", "gmm")
 """Models on which all of them are run."""
 QUICK = {"pairs": 32, "iterations": 2}
 PICTURED = "digits"
+SLOW = {"shapes": 200, FLUX: 200}
+"""Samples where a network call is dear."""
 Row = Mapping[str, Any]
 """One fit: model, steps, fit, seed, error, calls, seconds."""
 
@@ -41,7 +43,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def measure(options: Options) -> Iterator[tuple[str, Any]]:
     """Model -> samples, errors of the handcrafted solvers by steps, a row a fit, and the curves of the picture."""
     for model in without_flux(options.models):
-        bench, name = Bench(model, options.quick), model.removeprefix(OURS)
+        bench, name = Bench(model, options.quick, samples=SLOW.get(model, SAMPLES)), model.removeprefix(OURS)
         every_step = options.more.steps or ([3] if options.quick else [3, 5, 7])
         default = list(FITS) if model in EVERY_FIT else list(FITS)[:1]
         yield (

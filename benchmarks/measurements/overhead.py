@@ -94,9 +94,14 @@ def tables(numbers: Numbers) -> Tables:
     }
 
 
-def passes(numbers: Numbers) -> bool:
-    """Whether no way takes longer than the limit."""
-    return all(max(s.values()) <= LIMIT * s[HAND] for s in (found["seconds"] for found in numbers.values()))
-
-
-STUDY = Study("overhead", __doc__, measure, tables, seeds=0, add_options=add_options, passes=passes)
+STUDY = Study(
+    "overhead",
+    __doc__,
+    measure,
+    tables,
+    seeds=0,
+    add_options=add_options,
+    passes=lambda numbers: all(
+        max(s.values()) <= LIMIT * s[HAND] for s in (one["seconds"] for one in numbers.values())
+    ),
+)

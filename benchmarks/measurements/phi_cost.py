@@ -89,9 +89,12 @@ def tables(numbers: Numbers) -> Tables:
     return {"cost": table(["latent", "batch", "solver", f"ms of {STEPS} calls", *shares], rows)}
 
 
-def passes(numbers: Numbers) -> bool:
-    """Whether phi is within its limit."""
-    return all(row["phi"] <= LIMIT for found in numbers.values() for row in found)
-
-
-STUDY = Study("phi-cost", __doc__, measure, tables, seeds=0, add_options=add_options, passes=passes)
+STUDY = Study(
+    "phi-cost",
+    __doc__,
+    measure,
+    tables,
+    seeds=0,
+    add_options=add_options,
+    passes=lambda numbers: all(row["phi"] <= LIMIT for found in numbers.values() for row in found),
+)

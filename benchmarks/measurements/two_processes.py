@@ -78,11 +78,10 @@ def ratio(found: Numbers, of: int) -> float:
     return float(statistics.median(a[of] / b[of] for a, b in zip(alone, two, strict=True)))
 
 
-def passes(numbers: Numbers) -> bool:
-    """Whether two are fast enough."""
-    return all(ratio(found, 0) >= LIMIT for found in numbers.values())
-
-
 STUDY = Study(
-    *("two-processes", __doc__, measure, tables), models=(FLUX,), seeds=0, add_options=add_options, passes=passes
+    *("two-processes", __doc__, measure, tables),
+    models=(FLUX,),
+    seeds=0,
+    add_options=add_options,
+    passes=lambda numbers: all(ratio(found, 0) >= LIMIT for found in numbers.values()),
 )

@@ -23,7 +23,7 @@ from trainer.compare.handcrafted import solvers
 from trainer.report import curves
 
 from ..harness.bench import FLUX, SAMPLES, Bench, use_stand_ins
-from ..harness.study import Numbers, Options, Study, Tables, spread, table
+from ..harness.study import Numbers, Options, Study, Tables, significant, table
 from . import comfy_samplers
 
 MODELS = ("digits", "gmm", "shapes", FLUX)
@@ -165,7 +165,7 @@ def tables(numbers: Numbers) -> Tables:
     ]
     counts = [str(n) for n in sorted({int(n) for found in numbers.values() for n in found["learned"]["dyweight"]})]
     learned = [
-        [f"`{model}`", family, *(spread(by_steps[n]) if n in by_steps else "" for n in counts)]
+        [f"`{model}`", family, *(significant(by_steps[n]) if n in by_steps else "" for n in counts)]
         for model, found in numbers.items()
         for family, by_steps in found["learned"].items()
     ]

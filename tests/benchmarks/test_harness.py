@@ -6,7 +6,7 @@ import math
 import pytest
 
 from benchmarks.harness import study as harness
-from benchmarks.harness.study import Figures, Study, as_json, significant, spread, table
+from benchmarks.harness.study import Figures, Study, as_json, significant, table
 
 
 def made_of(values, **more):
@@ -84,7 +84,14 @@ def test_what_is_kept_reads_as_it_was_written(tmp_path):
     assert numbers["a"][0] == 0.3 and numbers["b"] == {"3": "text, with  [brackets] "}
 
 
-def test_a_mean_has_its_range_and_three_digits_where_errors_span_decades():
-    assert spread([0.25]) == "0.25000" and spread([0.25, 0.75], 2) == "0.50 (0.25 to 0.75)"
+def test_a_table_tells_how_its_own_part_was_made_and_others_how_all_were():
+    of = {"versions": {"torch": "9"}, "threads": 1, "processor": "a CPU", "seeds": [], "date": "2026-01-31"}
+    figures = Figures({}, {part: {**of, "command": command} for part, command in zip("abc", "xxy", strict=True)})
+    lines = {name: figures.source(name).count("\n") + 1 for name in ("a", "b, more", "all", "bc")}
+    assert lines == {"a": 1, "b, more": 1, "all": 2, "bc": 2}
+    assert figures.source("c") == "*Measured on 2026-01-31 by `y`, with torch 9 on 1 thread of a CPU.*"
+
+
+def test_a_mean_has_its_range_and_three_digits():
     assert significant([1e-6, 3e-6]) == "2e-06 (1e-06 to 3e-06)"
     assert significant([None]) == "none" and significant([0.25, None, 0.75]) == "0.5 (0.25 to 0.75), 1 without"
