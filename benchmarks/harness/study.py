@@ -111,7 +111,8 @@ class Study:
             measured[part] = kept.numbers[part] = as_json(numbers)
             last, before = time.monotonic(), last
             kept.made[part] = made(self.name, arguments, options.seeds, last - before)
-            self._print({part: measured[part]})
+            for name, text in self.tables({part: measured[part]}).items():
+                print(f"\n{name}\n\n{text}", flush=True)
             if file is not None:
                 kept.write(file)
         print(f"\n{time.monotonic() - began:.0f} s, torch {torch.__version__}, {torch.get_num_threads()} threads")
@@ -125,36 +126,23 @@ class Study:
             description=self.description,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        parser.add_argument(
-            "--quick", action="store_true", help="little of everything: that it runs, not what it finds"
-        )
+        parser.add_argument("--quick", action="store_true", help="little of all: that it runs, not what it finds")
         where = parser.add_mutually_exclusive_group()
         where.add_argument("--out", type=Path, help="a folder for the figures and the pictures")
-        where.add_argument(
-            "--record",
-            action="store_true",
-            help="keep them in the repository, for the tables and pictures of the pages",
-        )
+        where.add_argument("--record", action="store_true", help="keep them in the repository, for its pages")
         if self.seeds:
-            parser.add_argument(
-                "--seeds", type=int, nargs="+", help=f"by default 0 to {self.seeds - 1}, with --quick 0"
-            )
+            default_seeds = f"by default 0 to {self.seeds - 1}, with --quick 0"
+            parser.add_argument("--seeds", type=int, nargs="+", help=default_seeds)
         if self.models:
             parser.add_argument("--models", nargs="+", help=f"by default {' '.join(self.models)}")
         self.add_options(parser)
         given = parser.parse_args(arguments)
         if given.quick and given.record:
-            parser.error(
-                "--record keeps figures that pages show, and those of --quick say nothing: leave one of them out"
-            )
+            parser.error("--record keeps figures for pages, and those of --quick say nothing: leave one of them out")
         seeds = self.seeds and (given.seeds or ([0] if given.quick else range(self.seeds)))
         default = self.quick_models if given.quick and self.quick_models else self.models
         models = (self.models and given.models) or default
         return given, Options(given.quick, tuple(seeds or ()), tuple(models), given)
-
-    def _print(self, numbers: Numbers) -> None:
-        for name, text in self.tables(numbers).items():
-            print(f"\n{name}\n\n{text}", flush=True)
 
     def _draw(self, numbers: Numbers, out: Path | None) -> None:
         """All pictures into a folder, or those that the pages show into the repository."""

@@ -113,16 +113,14 @@ def measure(options: Options) -> Iterator[tuple[str, Any]]:
     runs = sampling_runs(find_comfyui(given.comfyui), given.device, given.steps, given.size)
     seconds = seconds_by_turns(runs, 2 if options.quick else given.repeats, given.device)
     latent = 16 * given.size**2 * 4
-    yield (
-        f"{given.device}",
-        {
-            "steps": given.steps,
-            "size": given.size,
-            "seconds": {name: statistics.median(taken) / given.steps for name, taken in seconds.items()},
-            "ratio": statistics.median(d / e for d, e in zip(seconds["dyweight"], seconds["euler"], strict=True)),
-            "latents": {name: peak_bytes(run, given.device) / latent for name, run in runs.items()},
-        },
-    )
+    found = {
+        "steps": given.steps,
+        "size": given.size,
+        "seconds": {name: statistics.median(taken) / given.steps for name, taken in seconds.items()},
+        "ratio": statistics.median(d / e for d, e in zip(seconds["dyweight"], seconds["euler"], strict=True)),
+        "latents": {name: peak_bytes(run, given.device) / latent for name, run in runs.items()},
+    }
+    yield f"{given.device}", found
 
 
 def tables(numbers: Numbers) -> Tables:

@@ -46,22 +46,18 @@ def measure(options: Options) -> Iterator[tuple[str, Any]]:
         bench, name = Bench(model, options.quick, samples=SLOW.get(model, SAMPLES)), model.removeprefix(OURS)
         every_step = options.more.steps or ([3] if options.quick else [3, 5, 7])
         default = list(FITS) if model in EVERY_FIT else list(FITS)[:1]
-        yield (
-            name,
-            {
-                "samples": sum(len(block.noise) for block in bench.blocks),
-                "handcrafted": {steps: bench.handcrafted_errors(steps) for steps in every_step},
-                "rows": [
-                    row(bench, name, steps, fit, seed, options.quick)
-                    for steps in every_step
-                    for fit in options.more.fits or default
-                    for seed in options.seeds
-                ],
-                "curves": errors_over_calls(bench.network, bench.blocks, max(every_step) + 3)
-                if name == PICTURED
-                else {},
-            },
-        )
+        found = {
+            "samples": sum(len(block.noise) for block in bench.blocks),
+            "handcrafted": {steps: bench.handcrafted_errors(steps) for steps in every_step},
+            "rows": [
+                row(bench, name, steps, fit, seed, options.quick)
+                for steps in every_step
+                for fit in options.more.fits or default
+                for seed in options.seeds
+            ],
+            "curves": errors_over_calls(bench.network, bench.blocks, max(every_step) + 3) if name == PICTURED else {},
+        }
+        yield name, found
 
 
 def row(bench: Bench, model: str, steps: int, fit: str, seed: int, quick: bool) -> Row:

@@ -49,15 +49,13 @@ def measure(options: Options) -> Iterator[tuple[str, Any]]:
                     errors.setdefault(name, []).append(fitted(bench, name, seed, options, Path(folder)))
                     print(f"seed {seed}  {name:<40} {errors[name][-1]:.5f}", flush=True)
         samples = sum(len(block.noise) for block in bench.blocks)
-        yield (
-            model,
-            {
-                "steps": given.steps,
-                "samples": samples,
-                "handcrafted": bench.handcrafted_errors(given.steps),
-                "errors": errors,
-            },
-        )
+        found = {
+            "steps": given.steps,
+            "samples": samples,
+            "handcrafted": bench.handcrafted_errors(given.steps),
+            "errors": errors,
+        }
+        yield model, found
 
 
 def fitted(bench: Bench, name: str, seed: int, options: Options, folder: Path) -> float:

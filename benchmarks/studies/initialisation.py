@@ -30,14 +30,12 @@ def measure(options: Options) -> Iterator[tuple[str, Any]]:
     """Model -> the best handcrafted errors, and those of both parts."""
     for model in options.models:
         fits = Fits(Bench(model, options.quick), QUICK if options.quick else SIZES.get(model, Sizes()))
-        yield (
-            model,
-            {
-                "handcrafted": fits.handcrafted(),
-                "weights": fits.errors(weight_cases, options.seeds),
-                "schedule": fits.errors(partial(schedule_cases, model), options.seeds),
-            },
-        )
+        found = {
+            "handcrafted": fits.handcrafted(),
+            "weights": fits.errors(weight_cases, options.seeds),
+            "schedule": fits.errors(partial(schedule_cases, model), options.seeds),
+        }
+        yield model, found
 
 
 def weight_cases(method: str, steps: int) -> Cases:

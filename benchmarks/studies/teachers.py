@@ -73,15 +73,13 @@ def measure(options: Options) -> Iterator[tuple[str, Any]]:
     for model in options.models:
         sizes = QUICK if options.quick else SIZES.get(model, Sizes())
         bench = Bench(model, options.quick, samples=sizes.samples)
-        yield (
-            model,
-            {
-                "handcrafted": {n: best(bench.handcrafted_errors(n)) for n in sorted({*sizes.steps, STEPS})},
-                "teachers": teachers(bench, sizes, options.seeds),
-                "pairs": pairs(bench, sizes, options.seeds),
-                "convergence": convergence(bench, sizes, options.seeds),
-            },
-        )
+        found = {
+            "handcrafted": {n: best(bench.handcrafted_errors(n)) for n in sorted({*sizes.steps, STEPS})},
+            "teachers": teachers(bench, sizes, options.seeds),
+            "pairs": pairs(bench, sizes, options.seeds),
+            "convergence": convergence(bench, sizes, options.seeds),
+        }
+        yield model, found
 
 
 def teachers(bench: Bench, sizes: Sizes, seeds: Sequence[int]) -> dict[str, dict[str, dict[str, Any]]]:
