@@ -80,7 +80,7 @@ def measure(given: Problems, grid: Grid) -> Errors:
 def errors_at(given: Problems, grid: Grid, steps: int) -> tuple[Tensor, Tensor]:
     """Relative errors [orders, degrees, runs] before and after the optimisation."""
     exact = Integration(given, grid.degrees, ORDERS, steps, torch.float64)
-    # Only the training is in float32, torch's default; `print_rates` shows where that matters.
+    # Only the training is in float32, torch's default; `rates` shows where that matters.
     fast = Integration(given, grid.degrees, ORDERS, steps, torch.float32)
     weights = optimised_weights(fast, grid.iterations)
     return exact.relative_errors(exact.classical_weights()), exact.relative_errors(weights.double())
