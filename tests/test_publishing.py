@@ -171,10 +171,23 @@ def _imported(node: ast.AST, package: tuple[str, ...]) -> list[str]:
     return [".".join([*base, *(node.module or "").split(".")]).strip(".")]
 
 
+OWN_PAGES = "https://github.com/dyweight/ComfyUI-DyWeight/blob/main/"
+
+
 def test_every_link_of_the_documents_leads_to_a_file_of_the_repository():
-    for document in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+    for document in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
         for target in re.findall(r"\]\(([^)#\s]+)", document.read_text("utf-8")):
-            assert "://" in target or (document.parent / target).exists(), f"{document.name} links to {target}"
+            own = target.startswith(OWN_PAGES)
+            file = ROOT / target.removeprefix(OWN_PAGES) if own else document.parent / target
+            assert file.exists() or (not own and "://" in target), f"{document} links to {target}"
+
+
+def test_the_documents_of_the_archive_link_to_nothing_that_is_not_in_it(archive):
+    for name, content in archive.items():
+        for target in re.findall(r"\]\(([^)#\s]+)", content.decode()) if name.endswith(".md") else []:
+            file = os.path.normpath(PurePosixPath(name).parent / target)
+            folder = any(other.startswith(f"{file}/") for other in archive)
+            assert "://" in target or file in archive or folder, f"{name} links to {target}"
 
 
 def test_without_comfyui_importing_the_pack_does_nothing_and_fails_nothing(tmp_path):
