@@ -105,9 +105,11 @@ class Study:
         """The command line; returns the exit status."""
         given, options = self._parse(arguments)
         file = FIGURES / f"{self.name}.json" if given.record else given.out and given.out / f"{self.name}.json"
-        kept, measured = Figures() if file is None else Figures.read(file), dict[str, Any]()
+        kept, measured = Figures(), dict[str, Any]()
         began = last = time.monotonic()
         for part, numbers in self.measure(options):
+            if file is not None:
+                kept = Figures.read(file)  # again, since another run may have kept other parts meanwhile
             measured[part] = kept.numbers[part] = as_json(numbers)
             last, before = time.monotonic(), last
             kept.made[part] = made(self.name, arguments, options.seeds, last - before)

@@ -38,6 +38,16 @@ def test_a_second_run_keeps_the_parts_of_the_first_and_replaces_its_own(tmp_path
     assert [kept.made[part]["seeds"] for part in "ab"] == [[0, 1, 2], [7]]
 
 
+def test_runs_at_one_time_keep_each_others_parts(tmp_path):
+    def measure(options):
+        yield "a", {"value": 1}
+        made_of({"b": {"value": 2}}).main(["--out", str(tmp_path)])
+        yield "c", {"value": 3}
+
+    Study("one", "", measure, lambda numbers: {}).main(["--out", str(tmp_path)])
+    assert list(Figures.read(tmp_path / "one.json").numbers) == ["a", "b", "c"]
+
+
 def test_a_run_that_is_killed_keeps_what_it_has_measured(tmp_path):
     def measure(options):
         yield "a", {"value": 1}
