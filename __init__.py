@@ -1,4 +1,4 @@
-"""The door for ComfyUI, which loads this folder by its path. Without ComfyUI, importing it does nothing."""
+"""The entry point for ComfyUI, which loads this folder by its path. Without ComfyUI, importing it does nothing."""
 
 from typing import Any
 

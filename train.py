@@ -1,4 +1,4 @@
-"""The trainer for a Python that does not look into its working folder, as that of ComfyUI's portable package.
+"""The trainer for a Python that does not look in its working folder, such as that of ComfyUI's portable package.
 
 `python train.py distill ...` is `python -m trainer.distill ...`, from any folder; so are evaluate, convert and inspect.
 """

@@ -1,4 +1,4 @@
-"""Ask a network through ComfyUI: all of ComfyUI is shown the noise level of the state, the network its own time."""
+"""Ask a network through ComfyUI: ComfyUI sees the noise level of the state, only the network its scaled time."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,18 +11,18 @@ _KEY = "dyweight"
 
 
 class TimeScaling:
-    """An APPLY_MODEL wrapper: the network is asked at another noise level than everything around it is shown.
+    """An APPLY_MODEL wrapper: the network is asked at a different noise level than everything around it sees.
 
     The paper multiplies the time that the network is fed (DyWeight, equation 9), and nothing else. So conditions,
     ranges, masks, ControlNets, caches and guidance see the level of the state. Where something between the sampler and
-    the network changes that level, the level asked at changes by the same factor.
+    the network changes that level, the network's level changes by the same factor.
     """
 
     def __init__(self) -> None:
         self._state = self._query = torch.ones(1)
 
     def at(self, state: Tensor, query: Tensor) -> None:
-        """For the calls that follow: [B] noise levels of the states, and [B] those the network is asked at."""
+        """For the following calls: [B] noise levels of the states, and [B] those at which the network is asked."""
         self._state, self._query = state, query
 
     def within(self, model_options: dict[str, Any], sample_sigmas: Tensor) -> dict[str, Any]:
@@ -50,14 +50,14 @@ class TimeScaling:
                 )
             sample = torch.arange(len(sigma), device=sigma.device) % len(state)
             state, query = state[sample], query[sample]
-        # not sigma * query / state, which would be an ulp off where nobody changed sigma
+        # not sigma * query / state, which would be an ulp off where sigma is unchanged
         return apply_model(x, query + (sigma - state) * (query / state), *args, **conds)
 
 
 class Denoiser:
-    """denoise(x [B, ...], sigma [B]) for the rows of a plan, one call a row.
+    """denoise(x [B, ...], sigma [B]) for the rows of a plan, one call per row.
 
-    ComfyUI is asked at the noise level of each row's state and finds it, to the bit, in `sample_sigmas`.
+    ComfyUI is given the noise level of each row's state and finds it, bit for bit, in `sample_sigmas`.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Denoiser:
         """model, extra_args: as ComfyUI hands them to a sampler.
 
         states: [rows] or [B, rows], the noise levels of the states; end: the last sigma of the schedule.
-        row: of the first call. calls: rows to a step of the schedule; `sample_sigmas` holds the first level of each.
+        row: of the first call. calls: rows per step of the schedule; `sample_sigmas` holds the first level of each.
         """
         self._states, self._row = states.detach().float(), row
         self._time = TimeScaling()
@@ -86,7 +86,7 @@ class Denoiser:
 
     @property
     def sample_sigmas(self) -> Tensor:
-        """[steps + 1] float32: the noise levels that ComfyUI is shown."""
+        """[steps + 1] float32: the noise levels that ComfyUI sees."""
         sigmas: Tensor = self._extra_args["model_options"]["transformer_options"]["sample_sigmas"]
         return sigmas
 

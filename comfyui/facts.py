@@ -1,4 +1,4 @@
-"""What a model of ComfyUI says of itself."""
+"""What a ComfyUI model says about itself."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ _PREDICTIONS = {
     "CONST": "flow",
     "COSMOS_RFLOW": "cosmos-flow",
 }
-"""By the name of ComfyUI's class, so that a version without one of them is no special case."""
+"""By the name of ComfyUI's class, so that a version without one of them needs no special case."""
 
 
 def prediction_type(model_sampling: Any) -> str | None:
@@ -23,11 +23,11 @@ def prediction_type(model_sampling: Any) -> str | None:
 
 
 def noise_scale(model_sampling: Any) -> float:
-    """The standard deviation of the noise of a flow model at sigma 1; 1 for nearly all."""
+    """The standard deviation of the noise of a flow model at sigma 1; 1 for nearly all models."""
     return float(getattr(model_sampling, "noise_scale", 1.0))
 
 
 def family_of(model: Any) -> str | None:
-    """ComfyUI's name of the architecture of its BaseModel, such as Flux, SD15, SDXL, WAN21_T2V."""
+    """ComfyUI's name for the architecture of a BaseModel, such as Flux, SD15, SDXL, WAN21_T2V."""
     config = getattr(model, "model_config", None)
     return None if config is None else type(config).__name__

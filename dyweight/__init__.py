@@ -1,4 +1,4 @@
-"""Few-step diffusion samplers as tables, and the learned ones among them. Knows no ComfyUI and no trainer."""
+"""Few-step diffusion samplers as tables, handcrafted and learned. Independent of ComfyUI and of the trainer."""
 
 from . import baselines as baselines
 from . import conditions as conditions

@@ -1,4 +1,4 @@
-"""Handcrafted solvers as plans. Each is its textbook loop on (denoise, x, sigmas); `trace` makes the table of it."""
+"""Handcrafted solvers as plans. Each is its textbook loop on (denoise, x, sigmas); `trace` turns it into a table."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -20,7 +20,7 @@ def plan(name: str, sigmas: Tensor, order: int | None = None) -> Plan:
 
     name: one of NAMES. sigmas: [steps + 1] or [batch, steps + 1], decreasing; the last may be 0.
     order: for ipndm and ipndm_v (1 to 4, by default 4) and unipc (1 to 3, by default 3); the others have one order.
-    Raises ValueError for an unknown name, an order the solver has not, or sigmas that do not decrease.
+    Raises ValueError for an unknown name, an order that the solver does not have, or sigmas that do not decrease.
     """
     order = checked_order(name, order)
     make, _, calls_per_step = _SOLVERS[name]
@@ -73,7 +73,7 @@ def _dpm_solver_2(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
 def _ipndm(order: int, equal_steps: bool) -> TextbookLoop:
     """Adams-Bashforth on the slope, lower order while the history fills (Zhang & Chen 2023).
 
-    equal_steps: the classic weights whatever the spacing (iPNDM), or the weights of the real spacing (DyWeight,
+    equal_steps: the classic weights for any spacing (iPNDM), or else the weights of the real spacing (DyWeight,
     Appendix A).
     """
 
@@ -110,7 +110,7 @@ def _dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
 
 
 def _dpmpp_3m(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
-    """DPM-Solver++(3M) as its authors' code has it (k-diffusion's takes another second step).
+    """DPM-Solver++(3M) as in its authors' code (k-diffusion's second step differs).
 
     Its second difference is half a second derivative, so the measured order is 2, with a smaller error than 2M.
     """

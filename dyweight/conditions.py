@@ -1,4 +1,4 @@
-"""What a solver with a table for each sample is told of the condition: one vector a sample."""
+"""What a solver with a table for each sample is given of the condition: one vector per sample."""
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ def of_class(labels: Tensor, classes: int) -> Tensor:
 def of_text(cross_attention: Tensor, pooled: Tensor | None) -> Tensor:
     """cross_attention [B, tokens, width], pooled [B, pooled width] or None -> [B, width + pooled width].
 
-    The mean over the tokens beside the pooled vector (INDIS, on FLUX: of T5 and CLIP), each brought to a mean square of
+    The mean over the tokens and the pooled vector (INDIS, on FLUX: of T5 and CLIP), each scaled to a mean square of
     1 / length, as a class is: encoders differ in scale by orders of magnitude.
     """
     parts = [cross_attention.float().mean(1), *([] if pooled is None else [pooled.float()])]

@@ -1,4 +1,4 @@
-"""The picture of a solver, for the node and for reports. With Pillow: ComfyUI brings it, and not matplotlib."""
+"""The picture of a solver, for the node and for reports. With Pillow, which ComfyUI has, unlike matplotlib."""
 
 import itertools
 import math
@@ -24,7 +24,7 @@ _Line = Sequence[_Point]
 
 
 def picture(file: SolverFile) -> Image.Image:
-    """For what a solver was made, its numbers step by step, and the noise levels that they lead through."""
+    """What a solver was made for, its numbers step by step, and the noise levels that they lead through."""
     solver, plan = file.solver, file.solver.pictured()
     panels = solver.panels(plan)
     height = 1300 + ROW * sum(2 + len(rows) for _, rows in panels)
@@ -66,7 +66,7 @@ def _by_sample(values: Tensor) -> Tensor:
 
 
 def _facts(file: SolverFile) -> list[str]:
-    """Lines on what the solver is and for what it was made; what the file says may be of any type."""
+    """Lines on what the solver is and what it was made for; values from the file may be of any type."""
     solver, made_for = file.solver, file.provenance
     calls = f", {solver.network_calls} network calls" if solver.network_calls != solver.steps else ""
     about = [f"{solver.family}, {solver.steps} step{'s' if solver.steps > 1 else ''}{calls}, order {solver.order}"]
@@ -109,7 +109,7 @@ class _Sheet:
             self._top += round(size * 1.35)
 
     def heading(self, text: str) -> None:
-        """A line of text, then the number of each step, or of every so many where they would touch."""
+        """A line of text, then the number of each step, or of every few where they would touch."""
         self._top += 14
         self.text(text, size=22)
         widest = ImageFont.load_default(18).getlength(f"{self._steps}") + 8
@@ -119,7 +119,7 @@ class _Sheet:
         self._top += 26
 
     def numbers(self, row: Row) -> None:
-        """Each value on a field, the redder the farther it is above its usual value."""
+        """Each value on a field that is redder the farther the value is above its usual one."""
         self._draw.text((MARGIN, self._top + 9), row.label, fill=_INK, font=ImageFont.load_default(20))
         columns = [n for n, shown in enumerate(row.used) if shown]
         texts, size = self._fitting([float(row.values[n]) for n in columns], row.digits)
@@ -131,7 +131,7 @@ class _Sheet:
         self._top += ROW
 
     def curves(self, schedule: Sequence[_Point], states: Sequence[_Line], queries: Sequence[_Line]) -> None:
-        """Noise levels over the steps, on a log axis where they go above 2; a line of each for every sample."""
+        """Noise levels over the steps, on a log axis where they go above 2; one line of each per sample."""
         levels = [level for _, level in (*schedule, *itertools.chain(*states, *queries))]
         logarithmic = max(levels) > 2
         shown = [level for level in levels if level > 0 or not logarithmic]
@@ -167,8 +167,8 @@ class _Sheet:
         self._draw.text((x, self._top + drop), text, fill=ink, font=font)
 
     def _fitting(self, values: Sequence[float], most: int) -> tuple[list[str], int]:
-        """Texts and their size, as many digits (at most so many) and as large as fit a column; none where nothing
-        readable does."""
+        """Texts and their size: as many digits as allowed, and as large, as fit a column; none where nothing readable
+        fits."""
         room = self._x(1) - self._x(0) - 8
         for digits, size in ((3, 22), (2, 22), (2, 20), (2, 18), (2, 16), (1, 16)):
             texts = [f"{value:.{min(digits, most)}f}" for value in values]

@@ -1,4 +1,4 @@
-"""Which rows of a learned solver run on the sigmas that arrive; docs/schedules.md has what was measured."""
+"""Which rows of a learned solver run on given sigmas; docs/schedules.md has the measurements."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ Rule = Literal["whole", "carried", "part", "untrained"]
 SAME_START = 0.01
 """Largest |log ratio| of two first sigmas that still counts as the same start; farther below is a partial denoise."""
 HIGHEST_START = math.log(3)
-"""Largest log ratio by which sigmas may start above a solver's own; farther the untrained solver can be better."""
+"""Largest log ratio by which sigmas may start above a solver's own; beyond it the untrained solver can be better."""
 SAME_VALUE = 0.05
 """Largest |log ratio| between the sigmas of a part and those of the solver's schedule."""
 FAR = 0.1
@@ -29,12 +29,12 @@ _TENSORS = ("sigmas", "query_sigmas", "gains")
 
 
 class ScheduleError(ValueError):
-    """Sigmas that a solver has no rows for; the message says for which steps it is."""
+    """Sigmas that a solver has no rows for; the message says which number of steps it is for."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """The table for the sigmas that arrived, and by which rule it was found."""
+    """The table for the given sigmas, and the rule by which it was found."""
 
     plan: Plan
     rule: Rule
@@ -47,7 +47,7 @@ class Placement:
 
 
 def untrained_plan(sigmas: Tensor, start: float | None = None) -> Plan:
-    """Variable-step Adams-Bashforth of order 3 (paper, Appendix A): what runs where nothing learned fits.
+    """Variable-step Adams-Bashforth of order 3 (paper, Appendix A): used where nothing learned fits.
 
     start: the noise level of the latent where it is not sigmas[0].
     """
@@ -73,8 +73,8 @@ def place(
 
     sigmas: [steps + 1] decreasing, the whole schedule or a part of it. start: the noise level of the latent where it is
     not sigmas[0], as after an earlier part of a run, which ends where time shifting has come.
-    noise: [B, *shape] of unit variance, condition: [B, width], for solvers with a table for each sample; what is
-    missing counts as zero. A batch gets the tables that its samples get alone.
+    noise: [B, *shape] of unit variance, condition: [B, width], for solvers with a table for each sample; a
+    missing one counts as zero. Each sample of a batch gets the table that it would get alone.
 
     Raises ScheduleError where the sigmas start where the solver starts but have another number of steps.
     """
@@ -106,7 +106,7 @@ def place(
 
 
 def _whole(solver: Solver, sigmas: Tensor, table: Callable[[Tensor], Plan]) -> Placement:
-    """The learned weights, unless they carry time much farther than the sigmas moved: then the learned times."""
+    """The learned weights, unless they move the times much farther than the sigmas moved: then the learned times."""
     distance = schedule_distance(sigmas, solver.sigmas)
     own = table(solver.sigmas)
     if torch.allclose(sigmas, solver.sigmas, rtol=_ROUNDED, atol=0):
@@ -177,9 +177,9 @@ def _part(solver: Solver, own: Plan, passed_on: Tensor, sigmas: Tensor, first: i
 def _retimed(solver: Solver, own: Plan, first: int, times: Sequence[float], forced_end: bool = False) -> Plan:
     """Rows of the learned table from `first` on, with other times for the states.
 
-    Each row moves by its learned weights, scaled as its time is; what its step is longer or shorter goes to the newest
-    slope. Slopes of before `first` are missing: their share is spread evenly over those at hand, so the row keeps its
-    sum. forced_end: the last row goes to the prediction itself, as Euler does in a step to 0.
+    Each row moves by its learned weights, scaled as its time is; any change in its step goes to the newest slope.
+    Slopes from before `first` are missing: their share is spread evenly over those at hand, so the row keeps its sum.
+    forced_end: the last row goes to the prediction itself, as Euler does in a step to 0.
     """
     rows = len(times) - 1
     divisors = solver.divisors(own)

@@ -14,9 +14,9 @@ class Plan:
         x[i+1] = x[i] + sum over j <= i of gains[i, j] * (x[j] - denoise(x[j], query_sigmas[j]))
 
     Every solver whose coefficients do not depend on x is such a table. A leading batch axis gives each sample its own
-    row of numbers. Tables are float64 on the CPU whatever the device of the latent, and may carry gradients.
+    row of numbers. Tables are always float64 on the CPU, and may carry gradients.
 
-    Raises ValueError where shapes disagree, a value is not finite, a query sigma is not positive, or a gain stands
+    Raises ValueError where shapes disagree, a value is not finite, a query sigma is not positive, or a gain is
     above the diagonal (it would need a residual that does not exist yet).
     """
 
@@ -29,7 +29,7 @@ class Plan:
     analytic_first_step: bool = False
     """The first slope is x / sqrt(1 + sigma^2), that of unit-variance data, and costs no network call."""
     keep: int = 1
-    """At least how many of the newest residuals a run holds, so that another table may go on from one of its states."""
+    """Minimum number of newest residuals to keep, so that another table can continue from one of its states."""
 
     def __post_init__(self) -> None:
         for name in ("sigmas", "query_sigmas", "gains"):
@@ -39,7 +39,7 @@ class Plan:
 
     @property
     def rows(self) -> int:
-        """Number of slopes, with the analytic one."""
+        """Number of slopes, including the analytic one."""
         return self.query_sigmas.shape[-1]
 
     @property
@@ -54,8 +54,8 @@ class Plan:
 
     @cached_property
     def history(self) -> int:
-        """How many of the newest residuals a run holds: what the non-zero gains use, or all where the gains carry
-        gradients, since a zero may then be a parameter, and `keep` at least."""
+        """Number of newest residuals that a run keeps: those that non-zero gains use, or all where the gains carry
+        gradients, since a zero may then be a parameter; at least `keep`."""
         used = torch.ones_like(self.gains) if self.gains.requires_grad else self.gains
         rows, columns = used.tril().nonzero()[:, -2:].unbind(1)
         return max(self.keep, int((rows - columns).max()) + 1 if len(rows) else 1)

@@ -14,7 +14,7 @@ Denoise = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """What a callback is told after each network call."""
+    """What a callback is given after each network call."""
 
     step: int
     """Row of the plan, counted from 0."""
@@ -30,14 +30,14 @@ class Call:
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """A point between two rows, from which `advance` goes on; keep one to share the rows before it."""
+    """A point between two rows, from which `advance` continues; keep one to share the rows before it."""
 
     step: int
     x: Tensor
     residuals: dict[int, Tensor]
     """x[j] - denoised[j] by row j, only those that later rows use."""
     dtype: torch.dtype
-    """What the network sees x in."""
+    """The dtype in which the network sees x."""
 
 
 def sample(denoise: Denoise, noise: Tensor, plan: Plan, callback: Callable[[Call], None] | None = None) -> Tensor:
@@ -67,7 +67,7 @@ def run(
     callback: Callable[[Call], None] | None = None,
     asked: list[State] | None = None,
 ) -> State:
-    """The state after the last row. asked: a list that takes what `ask` gives at each row on the way."""
+    """The state after the last row. asked: a list that collects what `ask` returns at each row."""
     while state.step < plan.rows:
         state = ask(denoise, state, plan, callback)
         if asked is not None:
@@ -97,7 +97,7 @@ def ask(denoise: Denoise, state: State, plan: Plan, callback: Callable[[Call], N
 
 
 def update(state: State, plan: Plan) -> State:
-    """The next state, from one that `ask` returned; residuals that no later row uses are let go."""
+    """The next state, from one that `ask` returned; residuals that no later row uses are dropped."""
     i, x = state.step, state.x
     for j in range(max(0, i + 1 - plan.history), i + 1):
         x = _add(x, state.residuals[j], plan.gains[..., i, j])
@@ -112,7 +112,7 @@ def _add(x: Tensor, residual: Tensor, gain: Tensor) -> Tensor:
 
 
 def _by_sample(query: Tensor, x: Tensor) -> Tensor:
-    """[] or [B] -> [B]. A number is filled in on the device: a copy to it would wait for all work before."""
+    """[] or [B] -> [B]. A number is filled in on the device: a copy to it would wait for all earlier work."""
     if query.ndim == 0 and not query.requires_grad:
         return x.new_full((x.shape[0],), query.item())
     return _like(query, x).expand(x.shape[0]).contiguous()

@@ -100,7 +100,7 @@ LARGEST_LOGIT = 4.0
 def stretched(base: Tensor, logits: Tensor) -> Tensor:
     """A schedule with its steps stretched and its ends kept: the cumulative softmax of LD3 (arXiv 2405.15506).
 
-    base: [steps + 1]. logits: [*batch, steps], any numbers; they are brought softly within LARGEST_LOGIT. Returns
+    base: [steps + 1]. logits: [*batch, steps], any numbers, softly bounded by LARGEST_LOGIT. Returns
     [*batch, steps + 1], decreasing, with gradients to the logits; the base schedule where they are 0.
     """
     bounded = LARGEST_LOGIT * torch.tanh(logits / LARGEST_LOGIT)

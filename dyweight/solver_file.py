@@ -28,13 +28,13 @@ class SolverFileError(ValueError):
 
 
 class Provenance(TypedDict, total=False):
-    """For what and how a solver was made: any JSON values, these by these names; it changes no number.
+    """What a solver was made for, and how: any JSON values, these under these names; it changes no number.
 
-    A file may hold values of other types: whoever reads one looks at it first.
+    A file may hold values of other types: check a value before you use it.
     """
 
     model: str
-    """For people."""
+    """For people to read."""
     model_family: str | None
     """ComfyUI's name of the architecture, such as Flux, SD15, SDXL, WAN21_T2V."""
     fingerprint: str
@@ -45,21 +45,21 @@ class Provenance(TypedDict, total=False):
     cfg: float
     """Classifier-free guidance scale."""
     guidance: float | None
-    """Guidance that the network itself is told, as FLUX.1-dev is."""
+    """Guidance that the network takes as an input, as in FLUX.1-dev."""
     shape: list[int]
-    """Of one latent, without the batch."""
+    """Shape of one latent, without the batch."""
     teacher: str
     method: str
     loss: str
     pairs: int
     validation_pairs: int
     endpoint_error_before: float | None
-    """Relative endpoint error of the untrained solver on pairs that chose nothing; null where it is infinite."""
+    """Relative endpoint error of the untrained solver on pairs used for no choice; null where it is infinite."""
     endpoint_error_after: float | None
-    """Of the fitted one on the same pairs."""
+    """The same of the fitted solver."""
     endpoint_error_pairs: int
     validation_error_before: float | None
-    """Of the untrained solver on the pairs that chose the fitted one."""
+    """Error of the untrained solver on the pairs by which the fitted one was chosen."""
     validation_error_after: float | None
     seed: int
     versions: dict[str, str]
@@ -71,20 +71,20 @@ class Provenance(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class SolverFile:
-    """A solver with what its file says of it."""
+    """A solver with what its file says about it."""
 
     solver: Solver
     provenance: Provenance
     path: Path | None = None
-    """Where it lies; None for a solver that has no file."""
+    """Path of the file; None for a solver without one."""
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> "SolverFile":
         """Read a solver, without gradients. Nothing of the file is executed.
 
-        The tensors take no more memory than the file has bytes. The table, which is made once to see that it is sound,
-        has steps^2 numbers: 27 MB were taken for a file of 29 kB with 1000 steps, the most there may be.
-        Raises SolverFileError for whatever is wrong with the file or its place.
+        The tensors take no more memory than the file has bytes. The table, made once as a check, has steps^2 numbers:
+        27 MB for a file of 29 kB with 1000 steps, the most allowed.
+        Raises SolverFileError for anything wrong with the file or its path.
         """
         name = str(path)
         try:
@@ -118,7 +118,7 @@ class SolverFile:
 
     @property
     def name(self) -> str:
-        """That of the file without its ending, or what the solver is."""
+        """Name of the file without its extension, or a description of the solver."""
         return self.path.stem if self.path else f"{self.solver.family} for {self.solver.steps} steps"
 
 
@@ -133,7 +133,7 @@ def load_solver(path: str | os.PathLike[str]) -> Solver:
 
 
 def canonical(content: bytes) -> bytes:
-    """safetensors bytes with the keys of the header in order; the library leaves the metadata in any order."""
+    """safetensors bytes with the header's keys sorted; the library does not sort the metadata."""
     (length,) = struct.unpack("<Q", content[:8])
     header = json.loads(content[8 : 8 + length])
     text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
@@ -146,13 +146,13 @@ def _parse(content: bytes, path: Path) -> SolverFile:
     header = _header(content, name)
     metadata = header.pop("__metadata__", None)
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
-        raise _error(name, f"it is no coefficient file (its metadata has no format={FORMAT})")
+        raise _error(name, f"it is not a coefficient file (its metadata has no format={FORMAT})")
     version = metadata.get("format_version")
     if version != FORMAT_VERSION:
         raise _error(name, f"format_version is {version!r}, this version reads {FORMAT_VERSION}; update the pack")
     family = metadata.get("family")
     if not isinstance(family, str) or family not in FAMILIES:
-        raise _error(name, f"family is {family!r}, known are {', '.join(FAMILIES)}; update the pack")
+        raise _error(name, f"family is {family!r}, this version reads {', '.join(FAMILIES)}; update the pack")
     settings, provenance = (_json_object(metadata, field, name) for field in ("settings", "provenance"))
     try:
         _check_tensors(header, FAMILIES[family].shapes(settings), name)
@@ -164,14 +164,14 @@ def _parse(content: bytes, path: Path) -> SolverFile:
     except SolverFileError:
         raise
     except (SafetensorError, ValueError, TypeError, KeyError, OverflowError, RuntimeError) as error:
-        raise _error(name, f"settings and tensors make no {family} solver ({type(error).__name__}: {error})") from error
+        raise _error(name, f"it is not a {family} solver ({type(error).__name__}: {error})") from error
     return SolverFile(solver, cast(Provenance, provenance), path)
 
 
 def _header(content: bytes, name: str) -> dict[str, Any]:
     length = struct.unpack("<Q", content[:8])[0] if len(content) >= 8 else 0
     if not 2 <= length <= len(content) - 8:
-        raise _error(name, "it is damaged or no safetensors file (the header does not fit); get it again")
+        raise _error(name, "it is damaged or not a safetensors file (the header does not fit); get it again")
     if length > MAXIMUM_HEADER_BYTES:
         raise _error(name, f"its header has {length} bytes, more than the {MAXIMUM_HEADER_BYTES} allowed")
     header = _loads(content[8 : 8 + length], "header", name)
@@ -182,13 +182,13 @@ def _header(content: bytes, name: str) -> dict[str, Any]:
 
 def _check_tensors(header: dict[str, Any], shapes: dict[str, tuple[int, ...]], name: str) -> None:
     if set(header) != set(shapes):
-        raise _error(name, f"it has the tensors {sorted(header)}, needed are {sorted(shapes)}")
+        raise _error(name, f"it has the tensors {sorted(header)}, not {sorted(shapes)}")
     for tensor_name, shape in shapes.items():
         entry = header[tensor_name] if isinstance(header[tensor_name], dict) else {}
         if entry.get("dtype") not in _DTYPES:
-            raise _error(name, f"tensor {tensor_name!r} has dtype {entry.get('dtype')!r}, allowed are F32 and F64")
+            raise _error(name, f"tensor {tensor_name!r} has dtype {entry.get('dtype')!r}, not F32 or F64")
         if entry.get("shape") != list(shape):
-            raise _error(name, f"tensor {tensor_name!r} has shape {entry.get('shape')}, needed is {list(shape)}")
+            raise _error(name, f"tensor {tensor_name!r} has shape {entry.get('shape')}, not {list(shape)}")
 
 
 def _json_object(metadata: dict[str, Any], field: str, name: str) -> dict[str, Any]:

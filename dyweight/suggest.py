@@ -1,10 +1,10 @@
-"""Help for a name that is not known."""
+"""Help for an unknown name."""
 
 import difflib
 from collections.abc import Iterable
 
 
 def did_you_mean(name: object, choices: Iterable[str]) -> str:
-    """`did you mean euler? ` with the nearest of the choices, or an empty text where none is near."""
+    """`did you mean euler? ` with the nearest of the choices, or an empty text where none is close."""
     near = difflib.get_close_matches(str(name), list(choices), n=2, cutoff=0.4)
     return f"did you mean {' or '.join(near)}? " if near else ""

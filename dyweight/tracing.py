@@ -21,8 +21,8 @@ TextbookLoop = Callable[[Denoise, Tensor, Tensor], Tensor]
 def trace(loop: TextbookLoop, sigmas: Tensor, rows: int) -> Plan:
     """The plan of a textbook loop.
 
-    sigmas: [*batch, steps + 1]. rows: the most network calls the loop can make. The loop must leave a perfect denoiser
-    (denoise(x) = x) where it is; all solvers of this field do, and a plan can hold no other.
+    sigmas: [*batch, steps + 1]. rows: the most network calls the loop can make. The loop must not move x with a perfect
+    denoiser (denoise(x) = x); all solvers of this field do that, and a plan can hold no other.
     """
     steps_first = rearrange(sigmas, "... n -> n ...")
     asked: list[tuple[Tensor, Tensor]] = []

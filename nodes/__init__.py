@@ -22,7 +22,7 @@ class DyWeightExtension(ComfyExtension):
 
 
 def extension() -> DyWeightExtension:
-    """Register folder, sampler and scheduler, then give the nodes.
+    """Register folder, sampler and scheduler, then return the nodes.
 
     Not in `on_load`: ComfyUI 0.8.0 never calls it.
     """

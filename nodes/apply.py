@@ -18,14 +18,14 @@ class DyWeightApply(io.ComfyNode):
             node_id="DyWeightApply",
             display_name="DyWeight Apply",
             category=CATEGORY,
-            description="The model with its solver: choose sampler and scheduler 'dyweight' in KSampler.",
+            description="Attaches a solver to a model: choose sampler and scheduler 'dyweight' in KSampler.",
             inputs=[
                 io.Model.Input(
                     "model", tooltip="The model after its LoRAs and ModelSampling nodes: put this node last."
                 ),
                 SolverType.Input("solver", tooltip="From DyWeight Load Solver."),
             ],
-            outputs=[io.Model.Output(tooltip="A clone; the model that came in stays as it was.")],
+            outputs=[io.Model.Output(tooltip="A copy; the input model is unchanged.")],
         )
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Which solver runs, on which rows, and what the log says of it."""
+"""Which solver runs, on which rows, and what is logged about it."""
 
 import logging
 import math
@@ -29,14 +29,14 @@ def placed(file: SolverFile, sigmas: Tensor, known: ModelFacts, start: float | N
         raise ScheduleError(f"DyWeight solver {file.name}: {error}") from error
     if solver.reads_noise and samples["noise"] is None and placement.rule != "untrained":
         solver_library.say_once(
-            f"{file.name} gives each noise a schedule of its own, but the noise is not known here: the latent "
-            "comes from an earlier sampler. The schedule of the mean noise runs"
+            f"{file.name} gives each noise its own schedule, but the noise is not known here: the latent comes from an "
+            "earlier sampler. The schedule of the mean noise is used"
         )
     if placement.rule == "untrained":
         _log.warning(
-            "the sigmas from %.4g are no part of the schedule of %s, so the untrained solver runs (variable-step "
-            "Adams-Bashforth of order 3). For image to image with the learned one take the scheduler 'dyweight' with "
-            "steps / denoise = %d, or the node DyWeightScheduler",
+            "the sigmas from %.4g are not part of the schedule of %s, so the untrained solver runs (variable-step "
+            "Adams-Bashforth of order 3). For image to image with the learned one choose the scheduler 'dyweight' with "
+            "steps / denoise = %d, or use the node DyWeightScheduler",
             float(sigmas[0]),
             file.name,
             solver.steps,
@@ -44,7 +44,7 @@ def placed(file: SolverFile, sigmas: Tensor, known: ModelFacts, start: float | N
         return placement
     if placement.distance > FAR:
         _log.warning(
-            "the sigmas differ by up to %s from those that %s was made for (%s): the scheduler 'dyweight' has those",
+            "the sigmas differ by up to %s from those that %s was made for (%s): the scheduler 'dyweight' gives those",
             _factor(placement.distance),
             file.name,
             ", ".join(f"{float(sigma):.3g}" for sigma in solver.sigmas),
@@ -75,7 +75,7 @@ def placed_with_best_match(sigmas: Tensor, known: ModelFacts, start: float | Non
     else:
         reason = f"no solver fits {family} at {steps} steps from sigma {float(sigmas[0]):.4g}"
         advice = (
-            "where this is a denoise below 1, steps / denoise must be the number of steps of a file; else "
+            "for a denoise below 1, steps / denoise must be the number of steps of a file; otherwise "
             f"put a coefficient file for it into models/dyweight, or distil one: "
             f"python -m trainer.distill --ckpt YOUR_MODEL --steps {steps} --out FILE.safetensors"
         )
@@ -84,7 +84,7 @@ def placed_with_best_match(sigmas: Tensor, known: ModelFacts, start: float | Non
 
 
 def base_schedule(known: ModelFacts, sigma_max: float, steps: int) -> Tensor | None:
-    """Sigmas of the files for this model family and so many steps, if they agree."""
+    """Sigmas of the files for this model family and number of steps, if they agree."""
 
     def fits(file: SolverFile) -> bool:
         solver = file.solver
@@ -108,7 +108,7 @@ def base_schedule(known: ModelFacts, sigma_max: float, steps: int) -> Tensor | N
 
 def resampled(file: SolverFile, steps: int) -> Tensor:
     """The solver's sigmas, float32; for another number of steps (KSampler asks for more when denoise is below 1) points
-    between them, evenly spread and on the same curve of log sigma."""
+    between them, evenly spaced and on the same curve of log sigma."""
     solver = file.solver
     own = solver.sigmas
     if steps == solver.steps:
@@ -122,7 +122,7 @@ def resampled(file: SolverFile, steps: int) -> Tensor:
 
 
 def warn_of_differences(file: SolverFile, known: ModelFacts, own_schedule: bool = True) -> None:
-    """Say once in what the model at hand is not what the solver was made for."""
+    """Warn once of what differs between the model at hand and that of the solver."""
     found = list(known.differences(file, own_schedule))
     if found:
         solver_library.say_once(f"the solver {file.name} was made for something else: {'; '.join(found)}")

@@ -29,7 +29,7 @@ _log = logging.getLogger("DyWeight")
 def register() -> None:
     """Add `dyweight` to ComfyUI's sampler and scheduler lists; safe to call again.
 
-    Appends to the lists that are there, since other packs hold them too, and reloads nothing.
+    Appends to the existing lists, since other packs hold them too, and reloads nothing.
     """
     setattr(comfy.k_diffusion.sampling, f"sample_{NAME}", sample_dyweight)
     comfy.samplers.SCHEDULER_HANDLERS[NAME] = comfy.samplers.SchedulerHandler(schedule, use_ms=True)
@@ -52,9 +52,9 @@ def with_solver(model: Any, solver: SolverFile) -> Any:
     """A clone of a MODEL that carries the solver, for the sampler and the scheduler `dyweight`."""
     clone = model.clone()
     clone.model_options[_SOLVER] = solver
-    # A scheduler is handed nothing but the model-sampling object, so that carries the solver too.
+    # A scheduler gets only the model-sampling object, so that carries the solver too.
     model_sampling = copy.deepcopy(clone.get_model_object("model_sampling"))
-    model_sampling.__dict__[_SOLVER] = solver  # not an attribute: a module would take it for weights of its own
+    model_sampling.__dict__[_SOLVER] = solver  # not an attribute: a module would register it as its own weights
     clone.add_object_patch("model_sampling", model_sampling)
     return clone
 
@@ -72,7 +72,7 @@ def sample_dyweight(
     """What ComfyUI calls for the sampler `dyweight`: its contract for samplers, with the solver as an option.
 
     model: denoise(x [B, ...], sigma [B]) with the guider as `inner_model`. x: [B, ...] noise at sigmas[0].
-    sigmas: [steps + 1]. Without a solver: that of DyWeightApply, else the one matching file, else the untrained one.
+    sigmas: [steps + 1]. Without a solver: that of DyWeightApply, or the one matching file, or the untrained one.
     Raises ScheduleError where the solver is for another number of steps.
     """
     if len(sigmas) < 2:
@@ -103,7 +103,7 @@ def sample_dyweight(
 def schedule(model_sampling: Any, steps: int) -> Tensor:
     """What ComfyUI calls for the scheduler `dyweight`: sigmas [steps + 1].
 
-    Those of the solver of DyWeightApply, else of the matching file (or files, if they agree), else ComfyUI's `simple`.
+    Those of the solver of DyWeightApply, or of the matching file (or files, if they agree), or ComfyUI's `simple`.
     """
     solver = model_sampling.__dict__.get(_SOLVER)
     if solver is not None:
@@ -114,7 +114,7 @@ def schedule(model_sampling: Any, steps: int) -> Tensor:
 
 
 def partial_schedule(model: Any, solver: SolverFile, denoise: float) -> Tensor:
-    """The last round(steps * denoise) steps of the solver's own sigmas, float32; empty where that is no step."""
+    """The last round(steps * denoise) steps of the solver's own sigmas, float32; empty where that is 0 steps."""
     sampling = model.get_model_object("model_sampling")
     warn_of_differences(solver, ModelFacts(family_of(model.model), prediction_type(sampling)))
     steps, sigmas = round(solver.solver.steps * denoise), solver.solver.sigmas
@@ -129,7 +129,7 @@ def _denoiser(model: Any, extra_args: dict[str, Any], plan: Plan, sigmas: Tensor
 
 
 def _start(around: Hidden, x: Tensor, sigmas: Tensor) -> float | None:
-    """The noise level of x where no noise was added to it and an earlier part left it; None for that of the sigmas."""
+    """The noise level at which an earlier part left x, where no noise was added; None for that of the sigmas."""
     if around.noise is not None and bool(around.noise.any()):
         return None
     start = handover.found(x)
@@ -143,7 +143,7 @@ def _start(around: Hidden, x: Tensor, sigmas: Tensor) -> float | None:
 
 
 def _asking_family(model_sampling: Any) -> str | None:
-    """Family of the model whose schedule is asked for: a scheduler is not handed the model, but its caller has it."""
+    """Family of the model whose schedule is asked for: a scheduler does not get the model, but its caller has it."""
     for frame in callers():
         models: tuple[Any, ...] = (frame.get("model"), getattr(frame.get("self"), "model", None))
         for model in models:

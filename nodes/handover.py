@@ -1,4 +1,4 @@
-"""At which noise level a part of a run left its latent, for the part that goes on from it."""
+"""The noise level at which one part of a run left its latent, for the part that continues from it."""
 
 from collections import deque
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 _ELEMENTS, _REMEMBERED = 64, 256
 _SAME = 0.01
-"""Largest difference, relative to the latent, of what is still the same latent: half precision rounds to 0.004."""
+"""Largest difference, relative to the latent, that still counts as the same latent: half precision rounds to 0.004."""
 
 _left: deque[tuple[Tensor, float]] = deque(maxlen=_REMEMBERED)
 
@@ -19,7 +19,7 @@ def leave(x: Tensor, sigmas: Tensor) -> None:
 
 
 def found(x: Tensor) -> float | None:
-    """The noise level at which an earlier part left all samples of x [B, ...]; None where none did, or not at one."""
+    """The noise level at which an earlier part left all samples of x [B, ...]; None where none did, or at several."""
     levels = {next((sigma for one, sigma in reversed(_left) if _same(one, sample)), None) for sample in _some(x)}
     return levels.pop() if len(levels) == 1 else None
 

@@ -1,4 +1,4 @@
-"""What learned weights leave of a latent outside its mask."""
+"""Restores a latent outside its mask after a run with learned weights."""
 
 from typing import Any
 
@@ -11,13 +11,13 @@ from . import solver_library
 from .wrapped import Hidden
 
 SAME_END = 1.01
-"""A last sigma of at most so many times the model's smallest is the end: the unmasked part has no noise left there."""
+"""A last sigma up to this many times the model's smallest is the end: the unmasked part has no noise left there."""
 
 
 def restore_unmasked(
     end: Tensor, start: Tensor, plan: Plan, hidden: Hidden, extra_args: dict[str, Any], sigmas: Tensor
 ) -> Tensor:
-    """The endpoint with the unmasked part as it came: learned weights, unlike Euler's, do not end on it by themselves.
+    """The endpoint with the unmasked part as given: learned weights, unlike Euler's, do not end on it by themselves.
 
     On its way to a known latent Euler goes straight; the endpoint moves by its unmasked share of what this plan misses.
     """
@@ -26,7 +26,7 @@ def restore_unmasked(
         return end
     if latent_image is None:
         solver_library.say_once(
-            "put DyWeight's sampler itself before the mask: another sampler around it hides the latent that the mask "
+            "use DyWeight's sampler directly with a mask: another sampler around it hides the latent that the mask "
             "keeps, so the picture can change outside the mask"
         )
         return end

@@ -1,4 +1,4 @@
-"""What is known of the model at hand, and where it differs from what a solver was made for."""
+"""What is known about the model at hand, and where it differs from what a solver was made for."""
 
 import math
 from collections.abc import Iterator
@@ -14,15 +14,15 @@ class ModelFacts:
     """None where ComfyUI does not say."""
 
     family: str | None = None
-    """ComfyUI's name of the architecture, such as Flux, SD15, SDXL, WAN21_T2V."""
+    """ComfyUI's name for the architecture, such as Flux, SD15, SDXL, WAN21_T2V."""
     prediction_type: str | None = None
     shift: float | None = None
     cfg: float | None = None
     """Classifier-free guidance scale of the sampler."""
     guidance: float | None = None
-    """Guidance that the network itself is told, as FLUX.1-dev is."""
+    """Guidance that the network takes as an input, as in FLUX.1-dev."""
     shape: tuple[int, ...] | None = None
-    """Of one latent, without the batch."""
+    """Shape of one latent, without the batch."""
     noise_scale: float | None = None
     """Standard deviation of the noise at sigma 1, where it is not 1 for all models of the kind."""
 
@@ -61,12 +61,12 @@ def facts(guider: Any, x: Any) -> ModelFacts:
 
 
 def same_family(one: str, other: str) -> bool:
-    """Whether two names mean one architecture: case and punctuation do not count."""
+    """Whether two names mean the same architecture: case and punctuation do not count."""
     return _plain(one) == _plain(other)
 
 
 def _cfg(guider: Any) -> float | None:
-    """None for a guider that mixes more than two predictions or networks: no one number says what it does."""
+    """None for a guider that mixes more than two predictions or networks: no single number says what it does."""
     held = vars(guider) if hasattr(guider, "__dict__") else {}
     scales = [name for name, value in held.items() if ("cfg" in name or "scale" in name) and _is_number(value)]
     networks = [name for name in held if name.endswith("model_patcher")]

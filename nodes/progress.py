@@ -16,7 +16,7 @@ def progress(
 ) -> Iterator[Callable[[Call], None]]:
     """A callback for `dyweight.sample` that tells ComfyUI of each step, the analytic first one too.
 
-    A step of two network calls is told of after the first. ComfyUI raises its interrupt from the callback; it passes
+    A step of two network calls is reported after the first. ComfyUI raises its interrupt from the callback; it passes
     through.
     """
     steps = len(sigmas) - 1

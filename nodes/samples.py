@@ -1,4 +1,4 @@
-"""What a solver with a table for each sample reads of the samples at hand."""
+"""What a solver with a table for each sample reads from the samples at hand."""
 
 from typing import Any
 
@@ -10,9 +10,9 @@ from .wrapped import Hidden
 
 
 def read_samples(solver: Solver, around: Hidden, x: Tensor) -> dict[str, Tensor | None]:
-    """noise [B, *shape] of unit variance and condition [B, width], each None where it is not known or not read.
+    """noise [B, *shape] of unit variance and condition [B, width], each None where it is unknown or not read.
 
-    Noise is not known where the latent comes from an earlier sampler.
+    Noise is unknown where the latent comes from an earlier sampler.
     """
     if not solver.reads_samples:
         return {"noise": None, "condition": None}
@@ -24,7 +24,7 @@ def read_samples(solver: Solver, around: Hidden, x: Tensor) -> dict[str, Tensor 
 
 
 def _as_drawn(noise: Tensor, solver: Solver, guider: Any) -> Tensor:
-    """The noise as the trainer draws it: ComfyUI scales that of an eps model a little above the first sigma."""
+    """The noise as the trainer draws it: ComfyUI scales the noise of an eps model to slightly above the first sigma."""
     sampling = getattr(getattr(guider, "inner_model", None), "model_sampling", None)
     if sampling is None or not hasattr(sampling, "noise_scaling"):
         return noise

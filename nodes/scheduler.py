@@ -21,17 +21,17 @@ class DyWeightScheduler(io.ComfyNode):
             description="The sigmas that the solver was made for, or their last part for image to image.",
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="The model that will be sampled; a solver that is not for it is named in the log."
+                    "model", tooltip="The model that will be sampled; the log warns if the solver is not for it."
                 ),
-                SolverType.Input("solver", tooltip="From DyWeight Load Solver; it decides the number of steps."),
+                SolverType.Input("solver", tooltip="From DyWeight Load Solver; it sets the number of steps."),
                 io.Float.Input(
                     "denoise",
                     default=1.0,
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="1 is the whole schedule. Below 1 the last round(steps x denoise) steps of it, which the "
-                    "solver still knows.",
+                    tooltip="1 is the whole schedule; below 1, its last round(steps x denoise) steps, which the "
+                    "learned solver can run.",
                 ),
             ],
             outputs=[io.Sigmas.Output(tooltip="For SamplerCustomAdvanced or SamplerCustom.")],

@@ -20,7 +20,7 @@ _log = logging.getLogger("DyWeight")
 
 
 def register_folder() -> None:
-    """Make models/dyweight known beside the places that extra_model_paths.yaml names; safe to call again."""
+    """Register models/dyweight in addition to the folders in extra_model_paths.yaml; safe to call again."""
     own = os.path.join(folder_paths.models_dir, FOLDER)
     folder_paths.add_model_folder_path(FOLDER, own)
     folders = folder_paths.folder_names_and_paths[FOLDER][0]
@@ -28,7 +28,7 @@ def register_folder() -> None:
     try:
         os.makedirs(own, exist_ok=True)
     except OSError as error:
-        _log.warning("can't make the folder %s (%s): coefficient files go there", own, error.strerror)
+        _log.warning("can't make %s (%s), the folder for coefficient files", own, error.strerror)
 
 
 def names() -> list[str]:
@@ -40,18 +40,18 @@ def user_names() -> list[str]:
     """Files under the folders for coefficient files, subfolders included."""
     try:
         return list(folder_paths.get_filename_list(FOLDER))
-    except OSError as error:  # ComfyUI's list does not bear a folder that went away
-        say_once(f"{error.filename} can't be read ({error.strerror}), so no files of yours are listed")
+    except OSError as error:  # ComfyUI's list fails for a folder that is gone
+        say_once(f"{error.filename} can't be read ({error.strerror}), so none of your files are listed")
         return []
 
 
 def preset_names() -> list[str]:
-    """The presets, with a prefix that no file has."""
+    """The presets, with a prefix that no file name has."""
     return [PRESET_PREFIX + path.stem for path in sorted(PRESETS.glob(f"*{_SUFFIX}"))]
 
 
 def path_of(name: str) -> str:
-    """Where the solver of this name lies. Raises SolverFileError for a name that is not in the list."""
+    """The path of the solver of this name. Raises SolverFileError for a name that is not in the list."""
     if name in preset_names():
         return str(PRESETS / (name.removeprefix(PRESET_PREFIX) + _SUFFIX))
     path = folder_paths.get_full_path(FOLDER, name) if name in user_names() else None

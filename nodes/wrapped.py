@@ -1,4 +1,4 @@
-"""What the callers of the pack's functions know and ComfyUI does not hand on."""
+"""What the callers of the pack's functions know and ComfyUI does not pass on."""
 
 import inspect
 from collections.abc import Iterator
@@ -10,19 +10,19 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Hidden:
-    """What ComfyUI puts on the model that it hands a sampler; None where it is not to be found."""
+    """What ComfyUI attaches to the model that it gives a sampler; None where it is not found."""
 
     guider: Any
     noise: Tensor | None
-    """[B, ...] as drawn; zeros where noise is switched off."""
+    """[B, ...] as drawn; zeros where noise is turned off."""
     latent_image: Tensor | None
     """[B, ...] what an inpainting mask keeps."""
 
 
 def hidden(model: Any, kind: Any) -> Hidden:
-    """A sampler that wraps this one hands over a plain function without the noise and the latent.
+    """Noise and latent, also where a sampler wraps this one and passes a plain function without them.
 
-    They are then found with the model of a caller: the nearest one that ComfyUI made for the same guider.
+    They are then found on a caller's model: the nearest one that ComfyUI made for the same guider.
     kind: ComfyUI's class of such models.
     """
     guider, found = getattr(model, "inner_model", None), model

@@ -1,4 +1,4 @@
-"""Learned solvers: one file a family. A family name read from a file selects from FAMILIES and imports nothing."""
+"""Learned solvers: one file per family. A family name read from a file selects from FAMILIES and imports nothing."""
 
 from .base import Panel as Panel
 from .base import Row as Row

@@ -1,4 +1,4 @@
-"""What a learned solver is: numbers that make a plan, how a file holds them, and what a picture shows of them."""
+"""What a learned solver is: numbers that make a plan, how a file holds them, and what a picture shows."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ class Row(NamedTuple):
     values: Tensor
     """[rows]"""
     usual: Tensor
-    """[rows] what they are untrained; a picture tints what differs."""
+    """[rows] their untrained values; a picture tints what differs."""
     used: Sequence[bool]
     """[rows] False where the solver has no such number."""
     digits: int = 3
@@ -36,17 +36,17 @@ Panel = tuple[str, list[Row]]
 class Solver(nn.Module, ABC):
     """A solver whose numbers are learned for one schedule.
 
-    A family says its `family` and `kinds`, makes a table of a schedule in `_table`, and names the shapes of its tensors
-    in `_shapes`; what has another meaning than here it overrides.
+    A family sets `family` and `kinds`, makes the table for a schedule in `_table`, gives the shapes of its tensors in
+    `_shapes`, and overrides whatever differs.
     """
 
     family: ClassVar[str]
     """Its name in a file."""
     kinds: ClassVar[Mapping[str, type]] = {}
-    """Its settings in a file, attributes of the same name, and their types; sigmas and schedule come beside them."""
+    """Its settings in a file, attributes of the same name, and their types; sigmas and schedule are added to them."""
     most_steps: ClassVar[int] = MAXIMUM_STEPS
     reads_samples: ClassVar[bool] = False
-    """Whether `plan` reads noise and condition, to give each sample a table of its own."""
+    """Whether `plan` reads noise and condition, to give each sample its own table."""
 
     order: int
     """The order of the method, as its constructor takes it."""
@@ -55,10 +55,10 @@ class Solver(nn.Module, ABC):
     sigmas: Tensor
     """[steps + 1] float64, the schedule that the numbers belong to."""
     schedule: dict[str, Any]
-    """The recipe that made sigmas, kept in the file for the reader."""
+    """The recipe that made sigmas, kept in the file for information."""
 
     def __init__(self, sigmas: Tensor, schedule: dict[str, Any] | None = None) -> None:
-        """Raises ValueError for sigmas that are no schedule, or of too many steps for a file."""
+        """Raises ValueError for sigmas that are not a schedule, or have too many steps for a file."""
         super().__init__()
         self.register_buffer("sigmas", checked(sigmas).detach().clone())
         self.schedule = dict(schedule or {})
@@ -73,7 +73,7 @@ class Solver(nn.Module, ABC):
 
     @property
     def rows(self) -> int:
-        """Rows of its table: slopes of one sample, with the analytic one."""
+        """Rows of its table: slopes of one sample, including the analytic one."""
         return self.steps
 
     @property
@@ -82,11 +82,11 @@ class Solver(nn.Module, ABC):
         return self.rows - int(self.analytic_first_step)
 
     def plan(self, sigmas: Tensor | None = None, noise: Tensor | None = None, condition: Tensor | None = None) -> Plan:
-        """The table of this solver on its own schedule, or on another of as many steps.
+        """The table of this solver on its own schedule, or on another with the same number of steps.
 
         sigmas: [steps + 1] or None. noise: [B, *shape] at the first sigma, condition: [B, width] as
-        `dyweight.conditions` makes it: what solvers with a table for each sample read; all other solvers have one for
-        all. Gradients flow to the numbers. Raises ValueError for sigmas or numbers that make no table.
+        `dyweight.conditions` makes it: read by solvers with a table for each sample; other solvers have one for all.
+        Gradients flow to the numbers. Raises ValueError for sigmas or numbers that do not make a table.
         """
         return self._table(self._base(sigmas))
 
@@ -105,7 +105,7 @@ class Solver(nn.Module, ABC):
         return False
 
     def divisors(self, plan: Plan) -> Tensor:
-        """[*batch, rows] what the residuals of one of its tables are divided by to be slopes."""
+        """[*batch, rows] by which the residuals of one of its tables are divided to give slopes."""
         return plan.sigmas[..., :-1] if self.slope == "state" else plan.query_sigmas
 
     def numbers(self) -> list[nn.Parameter]:
@@ -113,10 +113,10 @@ class Solver(nn.Module, ABC):
         return list(self.parameters())
 
     def lower_time(self, factor: float) -> None:
-        """Ask the network at `factor` times the noise level of before; a solver that has no such number stays."""
+        """Ask the network at `factor` times the previous noise level; does nothing in a solver without such numbers."""
 
     def settings(self) -> dict[str, Any]:
-        """What the file keeps beside the tensors; JSON values only."""
+        """What the file keeps besides the tensors; JSON values only."""
         own = {name: getattr(self, name) for name in self.kinds}
         return {**own, "sigmas": self.sigmas.tolist(), "schedule": self.schedule}
 
@@ -133,11 +133,11 @@ class Solver(nn.Module, ABC):
     @classmethod
     @abstractmethod
     def _shapes(cls, settings: dict[str, Any], steps: int) -> dict[str, tuple[int, ...]]:
-        """`shapes`, of settings whose types are right."""
+        """`shapes`, for settings of the right types."""
 
     @classmethod
     def from_file(cls: type[S], settings: dict[str, Any], tensors: dict[str, Tensor]) -> S:
-        """The solver of a file, without gradients; ValueError where settings and tensors make none."""
+        """The solver of a file, without gradients; ValueError where settings and tensors do not make one."""
         solver = cls._made(settings).requires_grad_(False)
         for name, value in solver.tensors().items():
             value.copy_(tensors[name])
@@ -155,7 +155,7 @@ class Solver(nn.Module, ABC):
             return self.plan()
 
     def panels(self, plan: Plan) -> list[Panel]:
-        """What a picture shows of one of its tables beside the curves of its noise levels; by default the calls."""
+        """What a picture shows of one of its tables besides the curves of its noise levels; by default the calls."""
         return [self._calls(plan, "network calls", self.sigmas[:-1])]
 
     def asked(self) -> list[bool]:
@@ -178,7 +178,7 @@ MOST_WEIGHT_ROWS = 10
 
 
 def weight_rows(weights: Tensor, usual: Tensor) -> list[Row]:
-    """Rows of weights [steps, order], newest slope first, beside the untrained ones; the newest MOST_WEIGHT_ROWS."""
+    """Rows of weights [steps, order], newest slope first, with the untrained ones; the newest MOST_WEIGHT_ROWS."""
     steps, order = weights.shape
     return [
         Row(

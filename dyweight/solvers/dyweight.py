@@ -54,12 +54,12 @@ class DyWeight(Solver):
         schedule: dict[str, Any] | None = None,
     ) -> None:
         """
-        sigmas: [steps + 1], decreasing, above 0 but for the last. order: the most slopes a step uses.
+        sigmas: [steps + 1], decreasing, all above 0 except the last. order: the most slopes a step uses.
         initial: the paper's three (adams-bashforth takes the weights of equal steps, as iPNDM does), or
         adams-bashforth-variable with the weights of the real spacing (Appendix A).
         time_shifting, time_scaling: False for the paper's ablations.
-        schedule: the recipe that made sigmas, kept in the file for the reader.
-        Raises ValueError for settings that make no solver.
+        schedule: the recipe that made sigmas, kept in the file for information.
+        Raises ValueError for invalid settings.
         """
         super().__init__(sigmas, schedule)
         if isinstance(order, bool) or not isinstance(order, int) or order < 1:
@@ -72,7 +72,7 @@ class DyWeight(Solver):
         self.time_scale = nn.Parameter(torch.ones(self.steps, dtype=torch.float64), requires_grad=self.time_scaling)
 
     def _table(self, base: Tensor) -> Plan:
-        """Raises ValueError where the weights carry a time to 0 or below too early."""
+        """Raises ValueError where the weights take a time to 0 or below too early."""
         weights, time_scale = self.weights.to("cpu"), self.time_scale.to("cpu")
         time, times, queries, divisors, rows = base[0], [base[0]], [], [], []
         for n in range(self.steps):
@@ -100,20 +100,20 @@ class DyWeight(Solver):
 
     @torch.no_grad()
     def set_table(self, plan: Plan) -> "DyWeight":
-        """Take the weights and the time scale that make this plan; the inverse of `plan()`.
+        """Set the weights and the time scale that give this plan; the inverse of `plan()`.
 
-        plan: one shared table of as many rows, whose rows reach back `order` residuals at most.
-        Raises ValueError where the settings rule it out, or no finite weights make it (a shifted time that meets a
+        plan: one shared table with the same number of rows, which reach back `order` residuals at most.
+        Raises ValueError where the settings rule it out, or no finite weights give it (a shifted time that meets a
         point of the base schedule).
         """
         plan = plan.detach()
         if plan.batch is not None or plan.rows != self.steps or plan.history > self.order:
             raise ValueError(
                 f"the plan has {plan.rows} rows of history {plan.history}, batch {plan.batch}: "
-                f"this solver takes {self.steps} rows of history {self.order} at most, and no batch"
+                f"this solver takes {self.steps} rows of history {self.order} at most, without a batch"
             )
         if plan.analytic_first_step != self.analytic_first_step:
-            raise ValueError(f"analytic_first_step is {plan.analytic_first_step} in the plan, not so in this solver")
+            raise ValueError(f"analytic_first_step is {plan.analytic_first_step} in the plan but not in this solver")
         weights, time_scale = torch.zeros_like(self.weights), torch.ones_like(self.time_scale)
         time, divisors = self.sigmas[0], []
         for n in range(self.steps):
@@ -126,9 +126,9 @@ class DyWeight(Solver):
                 weights[n, i] = plan.gains[n, n - i] * divisors[n - i] / step
             time = time + step * weights[n].sum() if self.time_shifting else self.sigmas[n + 1]
         if not bool(torch.isfinite(weights).all() and torch.isfinite(time_scale).all()):
-            raise ValueError("no finite weights and time scale make this plan: a shifted time meets the base schedule")
+            raise ValueError("no finite weights and time scale give this plan: a shifted time meets the base schedule")
         if not self.time_scaling and not torch.allclose(time_scale, torch.ones_like(time_scale)):
-            raise ValueError("the plan asks at other sigmas than its states have, but time_scaling is off")
+            raise ValueError("the plan asks at sigmas other than those of its states, but time_scaling is off")
         self.weights.copy_(weights)
         self.time_scale.copy_(time_scale)
         return self

@@ -12,7 +12,7 @@ from .base import TINTS, Panel, Row, Solver, weight_rows
 
 
 class FreeTable(Solver):
-    """A table without structure: each step combines the residuals of all steps so far with gains of its own.
+    """An unconstrained table: each step combines the residuals of all steps so far with its own gains.
 
         x[i+1] = x[i] + sum over j <= i of gains[i, j] (x[j] - denoise(x[j], s[j] b[j]))
 
@@ -26,7 +26,7 @@ class FreeTable(Solver):
     gains: nn.Parameter
     """[steps, steps] float64, lower triangular."""
     log_time_scale: nn.Parameter
-    """[steps] float64: log of s, by which the network is asked at another noise level than the state's."""
+    """[steps] float64: log of s, the factor from the state's noise level to that at which the network is asked."""
 
     def __init__(
         self,
@@ -39,12 +39,12 @@ class FreeTable(Solver):
         """
         sigmas: [steps + 1]. base, order: the handcrafted solver to begin with, one of `baselines.NAMES` with one
         network call a step. schedule: the recipe that made sigmas, kept in the file.
-        Raises ValueError for settings that make no solver.
+        Raises ValueError for invalid settings.
         """
         super().__init__(sigmas, schedule)
         table = baselines.plan(base, self.sigmas, order)
         if table.rows != self.steps:
-            raise ValueError(f"{base} makes {table.rows} network calls in {self.steps} steps: give a solver with one")
+            raise ValueError(f"{base} makes {table.rows} network calls in {self.steps} steps: give a one-call solver")
         self.order = self.steps
         self.gains = nn.Parameter(table.gains.clone())
         self.log_time_scale = nn.Parameter(torch.zeros(self.steps, dtype=torch.float64))
@@ -64,7 +64,7 @@ class FreeTable(Solver):
         return self.log_time_scale.detach().exp()
 
     def _table(self, base: Tensor) -> Plan:
-        """Another schedule than its own keeps `weights` and `time_scale`."""
+        """On another schedule `weights` and `time_scale` are kept."""
         gains = torch.tril(self.gains.to("cpu")) * (_slopes_in_gains(self.sigmas) / _slopes_in_gains(base))
         return Plan(base, base[:-1] * self.log_time_scale.to("cpu").exp(), gains, keep=self.steps)
 
@@ -94,5 +94,5 @@ class FreeTable(Solver):
 
 
 def _slopes_in_gains(sigmas: Tensor) -> Tensor:
-    """[steps, steps] what a gain is multiplied by to be the weight of a slope: sigma of its state, over the step."""
+    """[steps, steps] factor from a gain to the weight of a slope: sigma of its state over the step."""
     return sigmas[:-1] / (sigmas[1:] - sigmas[:-1])[:, None]

@@ -1,4 +1,4 @@
-"""What solvers share that learn a schedule for a handcrafted solver."""
+"""The base of solvers that learn a schedule for a handcrafted solver."""
 
 from typing import Any, ClassVar
 
@@ -10,7 +10,7 @@ from .base import Panel, Slope, Solver
 
 
 class OverHandcrafted(Solver):
-    """A solver that is a handcrafted one on other times."""
+    """A handcrafted solver at other times."""
 
     most_steps: ClassVar[int] = 100
     slope: Slope = "query"
@@ -32,14 +32,14 @@ class OverHandcrafted(Solver):
         return baselines.plan(self.base, sigmas, self.order)
 
     def _base(self, sigmas: Tensor | None) -> Tensor:
-        """Solvers with two calls a step leave one out in a step to 0, and the numbers are for each call."""
+        """Solvers with two calls a step skip one in a step to 0, and there is a number for each call."""
         base = super()._base(sigmas)
         calls = self.rows if sigmas is None else self._untrained(base).rows
         if calls != self.rows:
             needed = "end at 0" if float(self.sigmas[-1]) == 0 else "end above 0"
             raise ValueError(
-                f"sigmas ends at {float(base[-1]):g}, where {self.base} makes {calls} network calls, this solver "
-                f"{self.rows}: give sigmas that {needed}, as those it was made for"
+                f"sigmas ends at {float(base[-1]):g}, where {self.base} makes {calls} network calls but this solver "
+                f"{self.rows}: give sigmas that {needed}, like those it was made for"
             )
         return base
 

@@ -1,4 +1,4 @@
-"""INDIS (CVPR 2026): a schedule of its own for each sample, over a handcrafted solver."""
+"""INDIS (CVPR 2026): each sample's own schedule for a handcrafted solver."""
 
 import math
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from .handcrafted import OverHandcrafted, rows_of
 from .per_sample import PerSample
 
 LARGEST_SHIFT, LARGEST_SCALE = 0.3, 0.3
-"""Bounds of what phi says: the time shift as a part of the time, the scale."""
+"""Bounds of phi's outputs: the time shift as a fraction of the time, the scale."""
 
 
 class Indis(PerSample, OverHandcrafted):
@@ -24,7 +24,7 @@ class Indis(PerSample, OverHandcrafted):
 
         f[n] proportional to (b[n] - b[n+1]) exp(o_tau[n]);  tau[n+1] = tau[n] - f[n] (b[0] - b[N]);  tau[0] = b[0]
         q = tau (1 + d tanh(o_shift / 2));   gamma = 1 + c tanh(o_gamma / 2)
-        the base solver on tau, with gamma * eps(x, q) in the place of eps(x, tau), eps = (x - denoise(x, q)) / q
+        the base solver on tau, with gamma * eps(x, q) instead of eps(x, tau), eps = (x - denoise(x, q)) / q
 
     The cumulative softmax is the paper's, here with the base schedule where the logits are 0, so that an untrained
     Indis is its base solver. The paper leaves the bounds open: o_tau within 4, d = c = 0.3, the shift relative to the
@@ -53,7 +53,7 @@ class Indis(PerSample, OverHandcrafted):
         none. base, order: the handcrafted solver, one of `baselines.NAMES`.
         instance, shift_factors: False for the paper's ablations without noise, and without shifts and scales.
         schedule: the recipe that made sigmas, kept in the file. phi: settings of the network, by default from shape.
-        Raises ValueError for settings that make no solver.
+        Raises ValueError for invalid settings.
         """
         super().__init__(sigmas, base, order, schedule)
         self.shift_factors = bool(shift_factors)

@@ -14,11 +14,11 @@ from .dyweight import DyWeight
 from .per_sample import PerSample
 
 LARGEST_WEIGHT, LARGEST_SCALE = 0.5, 0.3
-"""Bounds of phi's corrections: of a weight as a part of the row's sum, of a time scale as a part of itself."""
+"""Bounds of phi's corrections: of a weight as a fraction of the row's sum, of a time scale as a fraction of itself."""
 
 
 class InstanceDyWeight(PerSample):
-    """A DyWeight whose rows phi corrects for each sample; ours, no paper has it.
+    """A DyWeight whose rows phi corrects for each sample; ours, in no paper.
 
         w[n, i] + c (sum of w[n]) tanh(o_w[n, i] / 2);   s[n] (1 + d tanh(o_s[n] / 2))
 
@@ -41,7 +41,7 @@ class InstanceDyWeight(PerSample):
         phi: dict[str, Any] | None = None,
     ) -> None:
         """
-        dyweight: what is corrected; it stays as it is. shape: of a latent without the batch axis. condition_width:
+        dyweight: the solver to correct; it is unchanged. shape: of a latent without the batch axis. condition_width:
         numbers of the condition, 0 for none. instance, shift_factors: False for the ablations without noise, and
         without corrections of the time scale. phi: settings of the network, by default from shape.
         """

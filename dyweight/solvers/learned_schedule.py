@@ -15,24 +15,24 @@ from .handcrafted import OverHandcrafted, rows_of
 
 
 class LearnedSchedule(OverHandcrafted):
-    """The base solver on a schedule of its own, the same for all samples.
+    """The base solver on a learned schedule, the same for all samples.
 
     With the base schedule b and logits o, one for each step:
 
         f[n] proportional to (b[n] - b[n+1]) exp(o[n]);  tau[n+1] = tau[n] - f[n] (b[0] - b[N]);  tau[0] = b[0]
         q = s tau                                        the noise levels that the network is asked at
-        the base solver on tau, with eps(x, q) = (x - denoise(x, q)) / q in the place of eps(x, tau)
+        the base solver on tau, with eps(x, q) = (x - denoise(x, q)) / q instead of eps(x, tau)
 
     The cumulative softmax is LD3's, here with the base schedule where the logits are 0, so that an untrained
     LearnedSchedule is its base solver. s is LD3's second sequence, the decoupled times: the network may be asked
-    elsewhere than the solver believes to be. It is a scale, which fits schedules of any range.
+    at other times than the solver's. It is a scale, which fits schedules of any range.
     """
 
     family = "learned-schedule"
     kinds: ClassVar[Mapping[str, type]] = {"base": str, "order": int, "time_scaling": bool}
 
     logits: nn.Parameter
-    """[steps] float64: log of how much longer than in the base schedule a step is, in parts of the others."""
+    """[steps] float64: log of how much longer a step is than in the base schedule, relative to the others."""
     log_time_scale: nn.Parameter
     """[rows] float64: log of s, for each network call."""
 
@@ -48,7 +48,7 @@ class LearnedSchedule(OverHandcrafted):
         """
         sigmas: [steps + 1]. base, order: the handcrafted solver, one of `baselines.NAMES`. time_scaling: False to ask
         the network at the times of the states. schedule: the recipe that made sigmas, kept in the file.
-        Raises ValueError for settings that make no solver.
+        Raises ValueError for invalid settings.
         """
         super().__init__(sigmas, base, order, schedule)
         self.time_scaling = bool(time_scaling)

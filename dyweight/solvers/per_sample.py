@@ -1,4 +1,4 @@
-"""What solvers share whose network phi gives each sample a table of its own."""
+"""The base of solvers whose network phi gives each sample its own table."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -14,11 +14,11 @@ from .settings import check_sizes
 
 S = TypeVar("S", bound="PerSample")
 NOISES = 64
-"""Of which a picture shows the tables."""
+"""Number of noises whose tables a picture shows."""
 
 
 class PerSample(Solver):
-    """A solver whose table depends on the noise and the condition of each sample, by what phi says of them."""
+    """A solver whose table depends on the noise and the condition of each sample, through phi."""
 
     reads_samples = True
     phi_kinds: ClassVar[Mapping[str, type]] = {
@@ -28,11 +28,11 @@ class PerSample(Solver):
         "condition_width": int,
         "hidden": int,
     }
-    """Those of `kinds` that phi's constructor takes."""
+    """The part of `kinds` that phi's constructor takes."""
 
     phi: Phi
     channels: int
-    """Of the latent; 0 where phi reads no noise."""
+    """Channels of the latent; 0 where phi reads no noise."""
     grid: list[int]
 
     def _add_phi(
@@ -55,19 +55,19 @@ class PerSample(Solver):
     def plan(self, sigmas: Tensor | None = None, noise: Tensor | None = None, condition: Tensor | None = None) -> Plan:
         """A table for each sample; without noise and condition, or where phi reads neither, one for all.
 
-        sigmas: [steps + 1], another schedule of as many steps, or None. noise: [B, *shape] at the first sigma.
-        condition: [B, width] as `dyweight.conditions` makes it. Gradients flow to phi.
-        Raises ValueError for latents or conditions of another kind, and for sigmas that make no table.
+        sigmas: [steps + 1], another schedule with the same number of steps, or None. noise: [B, *shape] at the first
+        sigma. condition: [B, width] as `dyweight.conditions` makes it. Gradients flow to phi.
+        Raises ValueError for latents or conditions of another kind, and for sigmas that do not make one.
         """
         base = self._base(sigmas)
-        # On the CPU and as of unit variance: the same table whatever the device and the schedule.
+        # On the CPU and of unit variance: the same table for any device and schedule.
         noise = None if noise is None else noise.detach().cpu().float() / float(base[0])
         said = self.phi(noise, None if condition is None else condition.detach().cpu().float()).double()
         return self._tables(base, said[0] if len(said) == 1 else said)
 
     @abstractmethod
     def _tables(self, base: Tensor, said: Tensor) -> Plan:
-        """The tables on a schedule [steps + 1], of what phi says [*batch, outputs]."""
+        """The tables on a schedule [steps + 1], from phi's outputs [*batch, outputs]."""
 
     def _table(self, base: Tensor) -> Plan:
         return self.plan(base)
@@ -87,7 +87,7 @@ class PerSample(Solver):
     @staticmethod
     @abstractmethod
     def _outputs(settings: dict[str, Any], steps: int) -> int:
-        """How many numbers phi says with the settings of a file."""
+        """Number of outputs of phi with the settings of a file."""
 
     @classmethod
     def _made(cls: type[S], settings: dict[str, Any]) -> S:
@@ -95,7 +95,7 @@ class PerSample(Solver):
         return super()._made({**own, "phi": {name: settings[name] for name in cls.phi_kinds}})
 
     def pictured(self) -> Plan:
-        """Of noises without a prompt."""
+        """Tables of NOISES noises without a prompt."""
         noise = torch.randn(NOISES, max(1, self.channels), *self.grid, generator=torch.Generator().manual_seed(0))
         line = self.channels == len(self.grid) == 1
         with torch.no_grad():

@@ -9,24 +9,24 @@ from einops import reduce
 from torch import Tensor, nn
 
 GRIDS: dict[int, tuple[int, ...]] = {1: (1024,), 2: (8, 8), 3: (4, 8, 8)}
-"""Cells that a latent is averaged to, by its number of axes: a line, an image, a video."""
+"""Cells over which a latent is averaged, by its number of axes: a line, an image, a video."""
 DETAIL = 32
 """Channels of the convolutions that read what the averages lose."""
 HIDDEN = 256
 MODULATION = 10.0
 """Variance of the weights by which the condition scales the noise, times its width; small ones take long to learn."""
 LARGEST_SIZE = 1 << 16
-"""Of any setting from a file."""
+"""Largest value of any setting from a file."""
 
 
 class Phi(nn.Module):
     """phi: (noise, condition) -> numbers for each sample (INDIS; the paper leaves the layers open, these are ours).
 
-    The noise is read in two ways that bear any size of latent: averages over a fixed grid of cells, scaled so that they
+    The noise is read in two ways that fit any size of latent: averages over a fixed grid of cells, scaled so that they
     keep unit variance (a latent no larger than the grid is read element by element), and for larger ones two strided
     convolutions, averaged over all places. Both are added in one hidden layer, which the condition scales and shifts:
-    what a noise leads to depends on the prompt. Two more layers follow. The last one starts at zero, so an untrained
-    phi says nothing.
+    what a noise leads to depends on the prompt. Two more layers follow. The last one starts at zero, so the outputs of
+    an untrained phi are zero.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Phi(nn.Module):
 
     @staticmethod
     def settings_for(shape: Sequence[int], condition_width: int, instance: bool) -> dict[str, Any]:
-        """What the constructor takes beside `outputs`, for latents of this shape (without the batch axis)."""
+        """What the constructor takes besides `outputs`, for latents of this shape (without the batch axis)."""
         channels, *sizes = shape if len(shape) > 1 else (1, *shape)
         if len(sizes) not in GRIDS:
             raise ValueError(f"the latent has shape {list(shape)}: phi reads 1 to 4 axes")
@@ -74,7 +74,7 @@ class Phi(nn.Module):
     def forward(self, noise: Tensor | None, condition: Tensor | None) -> Tensor:
         """noise [B, *shape] of unit variance or None, condition [B, width] or None -> [B, outputs] or [1, outputs].
 
-        What is missing counts as zero; one row where it reads nothing. Raises ValueError for latents or conditions of
+        A missing input counts as zero; one row where it reads neither. Raises ValueError for latents or conditions of
         another kind.
         """
         hidden = torch.zeros(1, self.leave.in_features)

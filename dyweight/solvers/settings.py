@@ -1,4 +1,4 @@
-"""Checks that the solver families share: choices, and the settings that a file brings."""
+"""Checks that the solver families share: choices, and the settings of a file."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 MAXIMUM_STEPS = 1000
-"""Of a solver: a table has steps^2 numbers, and a small file must not ask for them."""
+"""Most steps of a solver: a table has steps^2 numbers, and a small file must not ask for too many."""
 
 
 def check_same_steps(sigmas: Tensor, steps: int) -> None:
@@ -19,24 +19,24 @@ def check_same_steps(sigmas: Tensor, steps: int) -> None:
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    """ValueError for a value that is none of the choices."""
+    """ValueError for a value that is not one of the choices."""
     if value not in choices:
         raise ValueError(f"{name} is {value!r}: give one of {', '.join(choices)}")
 
 
 def check_settings(settings: dict[str, Any], kinds: Mapping[str, type], most_steps: int) -> None:
-    """ValueError unless the settings are just these, of these types, with a schedule of sound length."""
+    """ValueError unless the settings are exactly these, of these types, with a schedule of valid length."""
     for name, kind in kinds.items():
         if name not in settings:
             raise ValueError(f"setting {name!r} is missing")
         if type(settings[name]) is not kind:
-            raise ValueError(f"setting {name!r} must be {kind.__name__}, it is {type(settings[name]).__name__}")
+            raise ValueError(f"setting {name!r} must be {kind.__name__}, not {type(settings[name]).__name__}")
     unknown = sorted(set(settings) - set(kinds))
     if unknown:
         raise ValueError(f"setting {unknown[0]!r} is unknown")
     sigmas = settings["sigmas"]
     if not 2 <= len(sigmas) <= most_steps + 1:
-        raise ValueError(f"setting 'sigmas' has {len(sigmas)} values, allowed are 2 to {most_steps + 1}")
+        raise ValueError(f"setting 'sigmas' has {len(sigmas)} values: give 2 to {most_steps + 1}")
     if any(type(sigma) not in (int, float) or abs(sigma) > 1e300 for sigma in sigmas):
         raise ValueError("setting 'sigmas' has a value that is not a float64 number")
 
@@ -46,4 +46,4 @@ def check_sizes(settings: dict[str, Any], names: Iterable[str], largest: int) ->
     for name in names:
         values = settings[name] if isinstance(settings[name], list) else [settings[name]]
         if not all(type(value) is int and 0 <= value <= largest for value in values):
-            raise ValueError(f"setting {name!r} is {settings[name]!r}: whole numbers of 0 to {largest}")
+            raise ValueError(f"setting {name!r} is {settings[name]!r}: give whole numbers from 0 to {largest}")

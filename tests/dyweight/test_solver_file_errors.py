@@ -1,4 +1,4 @@
-"""Files that are no coefficient file: each is a SolverFileError that names the file and what is wrong in it."""
+"""Files that are not coefficient files: each is a SolverFileError that names the file and what is wrong in it."""
 
 import json
 import pickle
@@ -54,9 +54,9 @@ def test_a_pickle_is_not_run(tmp_path):
         def __reduce__(self):
             return Path.touch, (tmp_path / "was run",)
 
-    refused(tmp_path / "a", pickle.dumps(Payload()), "no safetensors file")
+    refused(tmp_path / "a", pickle.dumps(Payload()), "not a safetensors file")
     torch.save({"weights": torch.ones(3), "payload": Payload()}, tmp_path / "b")
-    refused(tmp_path / "b", (tmp_path / "b").read_bytes(), "no safetensors file")
+    refused(tmp_path / "b", (tmp_path / "b").read_bytes(), "not a safetensors file")
     assert not (tmp_path / "was run").exists()
 
 

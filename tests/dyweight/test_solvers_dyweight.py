@@ -136,7 +136,7 @@ def test_set_table_refuses_other_shapes(sigmas):
         baselines.plan("ipndm", sigmas, 3),
         baselines.plan("ipndm", torch.stack([sigmas, sigmas]), 2),
     ):
-        with pytest.raises(ValueError, match="takes 6 rows of history 2 at most, and no batch"):
+        with pytest.raises(ValueError, match="takes 6 rows of history 2 at most, without a batch"):
             solver.set_table(plan)
 
 

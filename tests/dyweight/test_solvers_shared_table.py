@@ -186,7 +186,7 @@ def test_a_file_gives_the_same_solver(family, schedule, tmp_path):
 
 
 def test_a_table_with_two_calls_a_step_is_refused():
-    with pytest.raises(ValueError, match="heun makes 9 network calls in 5 steps: give a solver with one"):
+    with pytest.raises(ValueError, match="heun makes 9 network calls in 5 steps: give a one-call solver"):
         FreeTable(SCHEDULES["flow"], "heun")
 
 

@@ -124,7 +124,7 @@ def test_a_vae_of_another_model_is_refused(trainer, model, tmp_path):
     from trainer.run.errors import CheckpointError
 
     made = checkpoint(trainer, model, vae=tiny_vae(tmp_path / "sd15.safetensors", 4))
-    with pytest.raises(CheckpointError, match=r"--vae .*sd15\.safetensors: no VAE for the 16 channels of SD3"):
+    with pytest.raises(CheckpointError, match=r"--vae .*sd15\.safetensors: not a VAE for 16 channels of SD3"):
         made.images(answer(made))
     with pytest.raises(CheckpointError, match=r"--vae missing: no such file"):
         checkpoint(trainer, model, vae="missing")
@@ -201,7 +201,7 @@ def test_a_file_that_is_no_encoder_of_the_family_is_refused(prompted):
     """ComfyUI loads any file as a text encoder, and leaves the weights that are missing as they lay in memory."""
     from trainer.run.errors import CheckpointError
 
-    with pytest.raises(CheckpointError, match=r"clip\.safetensors: no text encoders of SD3; name them with --clip"):
+    with pytest.raises(CheckpointError, match=r"clip\.safetensors: not text encoders of SD3; name them with --clip"):
         prompted(Encoder(deaf=True))
 
 
@@ -210,5 +210,5 @@ def test_a_condition_of_the_wrong_width_is_named(trainer, model, tmp_path):
 
     save_file({"cross_attn": torch.randn(2, 7, 50), "pooled": torch.randn(2, 40)}, tmp_path / "wide.safetensors")
     made = checkpoint(trainer, model, conditioning=tmp_path / "wide.safetensors")
-    with pytest.raises(CheckpointError, match=r"SD3 can't answer for .*condition of \[2, 7, 50\].*--conditioning"):
+    with pytest.raises(CheckpointError, match=r"SD3 fails on .*condition of \[2, 7, 50\].*--conditioning"):
         answer(made)
