@@ -1,1 +1,1 @@
-"""Headless distillation: makes the coefficient files that `dyweight.load_solver` reads. Knows no ComfyUI nodes."""
+"""Headless distillation: makes the coefficient files that `dyweight.load_solver` reads. Knows no nodes."""

@@ -32,7 +32,7 @@ def convert(source: str, out: Path) -> DyWeight:
     try:
         dyweight.save_solver(solver, out, provenance)
     except SolverFileError as error:
-        raise TrainerError(f"{source}: no coefficient file can be made of it ({error})") from error
+        raise TrainerError(f"{source}: it can't be made into a coefficient file ({error})") from error
     print(f"{provenance['source']}: {solver.steps} steps, {solver.network_calls} network calls; wrote {out}")
     return solver
 

@@ -25,7 +25,7 @@ from .run.memory import peak_bytes, reset_peak
 from .run.network import Network
 
 ERROR_SAMPLES = 1000
-"""Endpoint errors are measured on so many samples at most where there are image metrics, which take many more."""
+"""Most samples for endpoint errors where there are image metrics, which take many more."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,7 +65,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
         blocks = [targets.block("evaluation", i) for i in range(count)]
         reset_peak(blocks[0].noise.device)
         errors = errors_at_equal_calls(network, blocks, samplers)
-        # The handcrafted solvers' curves stand beside the rivals that a checkpoint brings, too.
+        # The handcrafted solvers' curves are drawn beside a checkpoint's own rivals, too.
         curves = errors_over_calls(
             network, blocks, options.max_calls, options.baselines if network.checkpoint.rivals is None else None
         )
@@ -106,7 +106,7 @@ def _image_metrics(
 ) -> dict[str, Any]:
     blocks = targets.block_count(samples)
     calls = blocks * targets.batch * sum(sampler.network_calls for sampler in samplers.values())
-    bar.line(f"image metrics of {', '.join(samplers)} take {calls:,} network calls beside the teacher's")
+    bar.line(f"image metrics of {', '.join(samplers)} take {calls:,} network calls besides the teacher's")
     bar.expect(calls + targets.missing(SPLIT, blocks) * targets.teacher_calls)
     return picture_metrics(targets, blocks, samplers, metrics)
 

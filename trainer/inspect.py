@@ -12,20 +12,20 @@ from dyweight.picture import png
 from .run.command import run
 
 MOST_COLUMNS = 8
-"""Of one tensor, in the table of the steps."""
+"""Most columns of one tensor in the table of the steps."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m trainer.inspect", description=__doc__)
     parser.add_argument("file", type=Path, help="the coefficient file to describe")
-    parser.add_argument("--picture", type=Path, metavar="OUT.png", help="where to draw its coefficients")
+    parser.add_argument("--picture", type=Path, metavar="OUT.png", help="file for a picture of its coefficients")
     options = parser.parse_args(arguments)
     return run(lambda: inspect(options.file, options.picture))
 
 
 def inspect(file: Path, picture: Path | None = None) -> None:
-    """Print what the file is, and draw it. Raises SolverFileError for what can't be read."""
+    """Print what the file is, and draw it. Raises SolverFileError for a file that can't be read."""
     found = SolverFile.read(file)
     print(description(found))
     if picture:
@@ -55,7 +55,7 @@ def _shown(value: object) -> str:
 
 
 def _steps(solver: Solver) -> list[str]:
-    """A line for each step: its noise level, and what the file has for it."""
+    """A line for each step: its noise level, and its numbers in the file."""
     columns = {"sigma": solver.sigmas[:-1]}
     if not solver.reads_samples:
         plan = solver.plan()
@@ -63,7 +63,7 @@ def _steps(solver: Solver) -> list[str]:
     columns |= {name: tensor for name, tensor in solver.tensors().items() if "." not in name}
     header, rows = "step", [f"{n:>4}" for n in range(solver.steps)]
     for name, values in columns.items():
-        if len(values) == solver.steps:  # not one for each network call, of a solver that asks twice a step
+        if len(values) == solver.steps:  # not per network call, in a solver with two calls a step
             numbers = values.detach().cpu().reshape(solver.steps, -1)
             title = name if numbers.shape[1] <= MOST_COLUMNS else f"{name} ..."
             numbers, width = numbers[:, :MOST_COLUMNS], max(10, len(title)) + 1

@@ -1,1 +1,1 @@
-"""What can be distilled: the built-in models, those of ComfyUI, and any of a user's own."""
+"""What can be distilled: the built-in models, those of ComfyUI, and the user's own."""

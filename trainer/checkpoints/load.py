@@ -38,7 +38,7 @@ def load_checkpoint(name: str, options: ComfyOptions | None = None, cache: Path 
     options = options or ComfyOptions()
     before, _, after = name.rpartition(":")
     if name.endswith(".py"):
-        raise CheckpointError(f"--ckpt {name}: name its callable too, as {name}:checkpoint")
+        raise CheckpointError(f"--ckpt {name}: name its callable too, as in {name}:checkpoint")
     unlike_built_in = name and not before and not did_you_mean(name, tuple(BUILT_IN))
     if name not in BUILT_IN and (Path(name).is_file() or unlike_built_in):
         return checked(_from_comfyui(name, options, cache), name)
@@ -64,7 +64,7 @@ def checked(made: object, name: str) -> FullCheckpoint:
     missing = [part for part in ("denoise", "shape", "schedule", "draw") if not hasattr(made, part)]
     if missing:
         found = type(made).__name__
-        raise CheckpointError(f"--ckpt {name}: {found} has no {', '.join(missing)}; see 'Your own model' in the README")
+        raise CheckpointError(f"--ckpt {name}: {found} has no {', '.join(missing)}; see docs/trainer.md")
     shape = cast(Checkpoint, made).shape
     if not isinstance(shape, Sequence) or not shape or not all(isinstance(n, int) and n > 0 for n in shape):
         raise CheckpointError(f"--ckpt {name}: shape must be one or more whole numbers above 0, got {shape!r}")
@@ -96,7 +96,7 @@ def _from_comfyui(name: str, options: ComfyOptions, cache: Path | None) -> objec
     if options.scheduler not in schedulers:
         hint = did_you_mean(options.scheduler, schedulers)
         raise CheckpointError(
-            f"--scheduler {options.scheduler}: {hint}ComfyUI without its packs has {', '.join(schedulers)}"
+            f"--scheduler {options.scheduler}: {hint}ComfyUI without custom nodes has {', '.join(schedulers)}"
         )
     return ComfyCheckpoint(path, options, cache)
 
@@ -105,7 +105,7 @@ def _unknown(name: str) -> str:
     return (
         f"--ckpt {name}: no such checkpoint. {did_you_mean(name, tuple(BUILT_IN)).capitalize()}"
         f"Built in are {', '.join(BUILT_IN)} (or gmm:DIMENSION); "
-        "your own is module:callable or path/file.py:callable"
+        "for your own give module:callable or path/file.py:callable"
     )
 
 
@@ -131,7 +131,7 @@ def _from_name(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise
-        raise CheckpointError(f"--ckpt: there is no module {name!r}; a file is named path/file.py:callable") from error
+        raise CheckpointError(f"--ckpt: there is no module {name!r}; for a file give path/file.py:callable") from error
 
 
 def _callable(module: ModuleType, where: str, name: str) -> Callable[[], object]:
@@ -147,7 +147,7 @@ def _called(make: Callable[[], object], name: str) -> object:
         inspect.signature(make).bind()
     except TypeError as error:
         raise CheckpointError(f"--ckpt {name}: it must be callable without arguments ({error})") from error
-    except ValueError:  # some built-in functions tell no signature
+    except ValueError:  # some built-in functions have no signature
         try:
             return make()
         except TypeError as error:

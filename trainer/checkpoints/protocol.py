@@ -1,4 +1,4 @@
-"""What a checkpoint is to the trainer: four parts that each has, and what else it may tell."""
+"""What a checkpoint is to the trainer: four parts that each must have, and its optional members."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from ..run.errors import CheckpointError
 
 
 class Checkpoint(Protocol):
-    """Any object with these four can be distilled. What else it may have stands at `FullCheckpoint`."""
+    """Any object with these four can be distilled. `FullCheckpoint` lists the optional members."""
 
     @property
     def shape(self) -> Sequence[int]:
@@ -29,7 +29,7 @@ class Checkpoint(Protocol):
 
 @dataclass(frozen=True)
 class Rival:
-    """A sampler that is code in the place of a table, to compare a solver with."""
+    """A sampler that is code rather than a table, to compare a solver with."""
 
     network_calls: int
     sample: Callable[[Tensor, Any], Tensor]
@@ -37,7 +37,7 @@ class Rival:
 
 
 class FullCheckpoint:
-    """A checkpoint with all that it may tell; what the object itself lacks has the value that means nothing."""
+    """A checkpoint with all optional members; those that the object lacks have a value that means "none"."""
 
     def __init__(self, made: Checkpoint, name: str | None = None) -> None:
         """made: any object with the four parts, kept as `made`. name: what `--ckpt` calls it, for errors."""
@@ -45,9 +45,9 @@ class FullCheckpoint:
         self.shape = tuple(made.shape)
         self._leaves_x = self._told_of_gradient = False
         self.fingerprint: str | None = getattr(made, "fingerprint", None)
-        """Names the weights in caches and files; by default a few network calls are hashed."""
+        """Identifies the weights in caches and files; by default a hash of a few network calls."""
         self.model_family: str | None = getattr(made, "model_family", None)
-        """Kept in the file, as the four that follow."""
+        """Kept in the file, as are the next four."""
         self.prediction_type: str | None = getattr(made, "prediction_type", None)
         self.shift: float | None = getattr(made, "shift", None)
         self.guidance: float | None = getattr(made, "guidance", None)
@@ -58,16 +58,16 @@ class FullCheckpoint:
         self.prompts: int | None = getattr(made, "prompts", None)
         """How many prompts there are, where a condition is the numbers [B] of prompts."""
         self.worth_timing: bool = getattr(made, "worth_timing", False)
-        """Whether a run should tell its expected time, which takes two network calls."""
+        """Whether a run should estimate its time, which takes two network calls."""
         self.denoise_at: Callable[..., Tensor] | None = getattr(made, "denoise_at", None)
         """(x, sigma, cond, states, row) -> clean x, as `denoise`, with the noise levels of a plan's states, where the
-        call's is `row`; for networks whose surroundings read them."""
+        call's is `row`; for networks inside code that reads them."""
         self.features: Callable[[Tensor], Tensor] | None = getattr(made, "features", None)
         """[B, *shape] -> [B, n], differentiable: what `--loss features` compares."""
         self.rivals: Callable[[int, Sequence[str] | None, Callable[[int], object]], dict[str, Rival]] | None = getattr(
             made, "rivals", None
         )
-        """(network calls, names, count) -> samplers to compare with in the place of the handcrafted ones, by name;
+        """(network calls, names, count) -> samplers to compare with instead of the handcrafted ones, by name;
         count is told of each network call that finding them takes. Raises CheckpointError for an unknown name."""
 
     def schedule(self, steps: int) -> Tensor:
@@ -102,8 +102,8 @@ class FullCheckpoint:
         if lost and not self._told_of_gradient:
             self._told_of_gradient = True
             print(
-                f"warning: --ckpt {self.name}: denoise gives answers without a gradient, as under torch.no_grad: "
-                "--method adam fits to a part of it; leave that away, or take --method gauss-newton"
+                f"warning: --ckpt {self.name}: denoise returns results without a gradient, as under torch.no_grad, so "
+                "--method adam fits to a part of it; remove that, or use --method gauss-newton"
             )
         return denoised
 
@@ -125,10 +125,10 @@ class FullCheckpoint:
 
 
 def full(checkpoint: Checkpoint | FullCheckpoint, name: str | None = None) -> FullCheckpoint:
-    """The checkpoint with all that it may tell."""
+    """The checkpoint with all optional members."""
     return checkpoint if isinstance(checkpoint, FullCheckpoint) else FullCheckpoint(checkpoint, name)
 
 
 def describe(value: object) -> str:
-    """What was found in the place of a tensor, for errors."""
+    """What was found instead of a tensor, for errors."""
     return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

@@ -1,1 +1,1 @@
-"""Samplers beside each other: by their endpoints and by their pictures."""
+"""Comparing samplers by their endpoints and by their pictures."""

@@ -19,9 +19,9 @@ from ..run.network import Network
 from .handcrafted import handcrafted
 
 Sampler = Plan | Solver | Rival
-"""A table for all samples, a solver that may make one for each, or code of others."""
+"""A table for all samples, a solver that may make one for each, or other code."""
 CURVE_SAMPLES = 256
-"""Samples at most for the errors over steps."""
+"""Most samples for the errors over steps."""
 
 
 def plan_for(sampler: Plan | Solver, network: Network, block: Draw) -> Plan:
@@ -32,7 +32,7 @@ def plan_for(sampler: Plan | Solver, network: Network, block: Draw) -> Plan:
 
 
 def endpoint(network: Network, block: Block, sampler: Sampler) -> Tensor:
-    """Where a sampler takes a block's noise, without gradients. Raises NonFiniteError."""
+    """The endpoints of a sampler from a block's noise, without gradients. Raises NonFiniteError."""
     with torch.inference_mode():
         if isinstance(sampler, Rival):
             end = sampler.sample(block.noise, block.cond)
@@ -71,7 +71,7 @@ def error_or_infinity(
 
 
 def _squares(network: Network, blocks: Iterable[Block], sampler: Sampler, features: Features) -> Tensor:
-    """Sum of the squared errors, and how many."""
+    """Sum of the squared errors, and their number."""
     total, count = 0.0, 0
     for block in blocks:
         error = (features(endpoint(network, block, sampler)) - features(block.target)).double() / features.unit
@@ -103,7 +103,7 @@ def errors_over_calls(
 def _errors(
     network: Network, blocks: Sequence[Block], samplers: Mapping[str, Sampler], features: Features
 ) -> dict[str, float]:
-    """By name; of samplers with one and the same table, as Euler and first-order iPNDM, one runs for all."""
+    """By name; of samplers with the same table, such as Euler and first-order iPNDM, one runs for all."""
     run: list[tuple[Sampler, float]] = []
     errors = {}
     for name, sampler in samplers.items():

@@ -1,4 +1,4 @@
-"""What a solver is compared with: the handcrafted solvers at every order, or what a checkpoint brings."""
+"""What a solver is compared with: the handcrafted solvers at every order, or a checkpoint's own samplers."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,8 +15,8 @@ from ..run.network import Network
 def solvers(names: Sequence[str] | None = None) -> dict[str, tuple[str, int]]:
     """Row -> (solver, order): each solver at every order it has, or what `--baselines` names.
 
-    names: NAME, at its default order, or NAME:ORDER; a row is named as it was given, and else NAME:ORDER where a solver
-    has several orders. Raises TrainerError.
+    names: NAME, at its default order, or NAME:ORDER; a row is named as given, otherwise NAME:ORDER where a solver has
+    several orders. Raises TrainerError.
     """
     if names is None:
         return {f"{n}:{o}" if len(ORDERS[n]) > 1 else n: (n, o) for n in ORDERS for o in ORDERS[n]}
@@ -33,10 +33,10 @@ def solvers(names: Sequence[str] | None = None) -> dict[str, tuple[str, int]]:
 
 
 def handcrafted(checkpoint: Checkpoint, network_calls: int, names: Sequence[str] | None = None) -> dict[str, Plan]:
-    """The handcrafted solvers that make exactly so many network calls on the checkpoint's schedule, by row.
+    """The handcrafted solvers that make exactly this many network calls on the checkpoint's schedule, by row.
 
-    A solver with two calls a step is left out where no number of its steps gives that count, and so is an order whose
-    history these steps never fill, unless names has it: it is the lower one.
+    A solver with two calls a step is left out where no number of its steps gives that count. So is an order whose
+    history these steps never fill, which equals a lower one, unless names has it.
     """
     plans = {}
     for row, (name, order) in solvers(names).items():
@@ -51,9 +51,9 @@ def handcrafted(checkpoint: Checkpoint, network_calls: int, names: Sequence[str]
 
 
 def rivals(network: Network, network_calls: int, names: Sequence[str] | None = None) -> Mapping[str, Plan | Rival]:
-    """What to compare with at so many network calls, by name: the checkpoint's own rivals, else `handcrafted`.
+    """What to compare with at this many network calls, by name: the checkpoint's own rivals, or `handcrafted`.
 
-    Raises TrainerError for a name that there is not.
+    Raises TrainerError for an unknown name.
     """
     own = network.checkpoint.rivals
     return (

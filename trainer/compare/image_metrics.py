@@ -1,4 +1,4 @@
-"""FID, CLIP score and LPIPS of decoded pictures, by the libraries that published figures are made with.
+"""FID, CLIP score and LPIPS of decoded pictures, by the libraries used for published figures.
 
 Pictures come batch by batch, and no metric keeps them.
 """
@@ -27,7 +27,7 @@ FID_FEATURES = 2048
 
 @dataclass(frozen=True)
 class Shown:
-    """A batch of a sampler's pictures, and what they are held against."""
+    """A batch of a sampler's pictures, and what they are compared with."""
 
     pictures: Tensor
     """[B, 3, height, width] in 0..1, in steps of 1/255"""
@@ -44,7 +44,7 @@ class Metric(Protocol):
         """Take a batch into account."""
 
     def value(self) -> float:
-        """Of all batches; not a number where there is nothing to compare."""
+        """The metric of all batches; NaN where there is nothing to compare."""
 
 
 class Statistics:
@@ -69,7 +69,7 @@ class Statistics:
 
 
 class Known:
-    """Mean and covariance that are given."""
+    """Given mean and covariance."""
 
     def __init__(self, mean: NDArray[np.float64], covariance: NDArray[np.float64]) -> None:
         self._gaussian = mean, covariance
@@ -83,7 +83,7 @@ class Fid:
     """Fréchet distance between the Gaussians of two sets of features (Heusel et al. 2017, arXiv:1706.08500)."""
 
     def __init__(self, network: torch.nn.Module, reference: Statistics | Known, own: Statistics | None = None) -> None:
-        """network: pictures -> [B, n]. own: where the statistics of these pictures go, by default a place of its own;
+        """network: pictures -> [B, n]. own: what takes the statistics of these pictures, by default a new one;
         the reference itself where these pictures are the reference."""
         self._network, self._reference, self._own = network, reference, own or Statistics()
 
@@ -206,7 +206,7 @@ class Metrics:
 
 
 def known_statistics(path: Path, network: torch.nn.Module, device: torch.device) -> Known:
-    """Of a folder of pictures or a .npz with mu and sigma, as pytorch-fid reads them.
+    """Statistics of a folder of pictures or a .npz with mu and sigma, as pytorch-fid reads them.
 
     network: `pytorch_fid.inception.InceptionV3`. Raises TrainerError with what to give.
     """

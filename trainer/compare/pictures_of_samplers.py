@@ -24,10 +24,10 @@ SPLIT: Split = "pictures"
 
 
 class PictureTargets(Targets):
-    """Pairs of their own, in which numbered prompts come in turn, as published protocols have it."""
+    """Separate pairs, in which numbered prompts come in turn, as in published protocols."""
 
     def draw(self, split: Split, index: int) -> Draw:
-        """One block, whose prompts go on where those of the block before ended."""
+        """One block, whose prompts continue where those of the previous block ended."""
         drawn, prompts = super().draw(split, index), self.network.checkpoint.prompts
         if prompts is None:
             return drawn
@@ -36,22 +36,22 @@ class PictureTargets(Targets):
 
 
 def load_metrics(options: EvaluateOptions, targets: PictureTargets) -> Metrics:
-    """What `--metrics` names, loaded. Raises TrainerError where the checkpoint has no pictures or no prompts."""
+    """The metrics of `--metrics`, loaded. Raises TrainerError where the checkpoint has no pictures or no prompts."""
     checkpoint, drawn = targets.network.checkpoint, targets.draw(SPLIT, 0)
     if checkpoint.images(drawn.noise[:1]) is None:
         raise TrainerError("--metrics compares pictures, but this checkpoint decodes none: a ComfyUI one needs --vae")
     if "clip" in (options.metrics or ()) and checkpoint.captions(drawn.cond) is None:
         raise TrainerError(
-            "--metrics clip compares pictures with prompts, but this checkpoint tells none: leave clip out, or with "
-            "a ComfyUI checkpoint give --prompts in the place of --conditioning"
+            "--metrics clip compares pictures with prompts, but this checkpoint has none: leave clip out, or with "
+            "a ComfyUI checkpoint give --prompts instead of --conditioning"
         )
     return Metrics(options, drawn.noise.device)
 
 
 def compared(errors: Mapping[str, float], learned: str, wanted: Sequence[str] | None) -> list[str]:
-    """The handcrafted samplers to compare: those wanted, by default the best by endpoint error and euler.
+    """The handcrafted samplers to compare: those given, by default the best by endpoint error and euler.
 
-    errors: endpoint errors, best first; what diverges is left out.
+    errors: endpoint errors, best first; samplers that diverge are left out.
     """
     names = [name for name, error in errors.items() if name != learned and math.isfinite(error)]
     return names if wanted else [name for name in names if name == names[0] or name in ("euler", "euler/simple")]
@@ -60,7 +60,7 @@ def compared(errors: Mapping[str, float], learned: str, wanted: Sequence[str] | 
 def picture_metrics(
     targets: PictureTargets, blocks: int, samplers: Mapping[str, Sampler], metrics: Metrics
 ) -> dict[str, Any]:
-    """The part `metrics` of report.json: for each sampler and the teacher the metrics of so many blocks.
+    """The part `metrics` of report.json: the metrics of each sampler and the teacher over this many blocks.
 
     A sampler whose pictures are not finite has no numbers.
     """
@@ -91,7 +91,7 @@ def picture_metrics(
 
 
 def metrics_table(found: Mapping[str, Any]) -> str:
-    """What `picture_metrics` gives, as text."""
+    """The result of `picture_metrics` as text."""
     made_with, values, samples = found["made_with"], found["values"], found["samples"]
     rows = [[name, *(_number(row.get(metric, math.nan)) for metric in made_with)] for name, row in values.items()]
     lines = [table(["sampler", *made_with], rows)]
@@ -101,7 +101,7 @@ def metrics_table(found: Mapping[str, Any]) -> str:
             f"weights {facts['weights']}"
         )
     if "fid" in made_with and samples <= FID_FEATURES:
-        lines.append(f"warning: an FID of {samples} pictures says little; published ones take 30,000 or 50,000")
+        lines.append(f"warning: an FID of {samples} pictures says little; published ones use 30,000 or 50,000")
     return "\n".join(lines)
 
 
@@ -112,7 +112,7 @@ def _number(value: float) -> str:
 def _pictures(checkpoint: FullCheckpoint, x: Tensor) -> Tensor:
     """[B, 3, height, width] in 0..1 as a file of 8 bits would hold them, on the device of x. Raises NonFiniteError."""
     images = checkpoint.images(x)
-    assert images is not None  # `load_metrics` has looked
+    assert images is not None  # `load_metrics` has checked
     if not bool(torch.isfinite(images).all()):
         raise NonFiniteError("its pictures have values that are not finite")
     return in_colour(images, x.device).mul(255).round().div(255)

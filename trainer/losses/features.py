@@ -1,4 +1,4 @@
-"""What endpoints are compared by: the latent itself, or features of it or its image, by the checkpoint or a library."""
+"""What endpoints are compared by: the latent itself, or a checkpoint's or library's features of it or its image."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -13,12 +13,12 @@ from ..checkpoints.protocol import FullCheckpoint
 from ..run.errors import TrainerError
 
 LPIPS_PIXELS = (64, 256)
-"""Shortest and longest side of the pictures that LPIPS sees; its network was calibrated on 64, and can't see fewer."""
+"""Shortest and longest side of the pictures that LPIPS sees; its network was calibrated on 64, and can't take fewer."""
 INSTALL = "pip install lpips pytorch-fid"
 
 
 def in_colour(pictures: Tensor, device: torch.device) -> Tensor:
-    """[B, height, width] or [B, height, width, 3] -> [B, 3, height, width] in 0..1, as networks take it."""
+    """[B, height, width] or [B, height, width, 3] -> [B, 3, height, width] in 0..1, as networks take them."""
     coloured = pictures if pictures.ndim == 4 else pictures[..., None].expand(*pictures.shape, 3)
     return coloured.movedim(-1, 1).to(device, torch.float32).clamp(0, 1)
 
@@ -50,7 +50,7 @@ class Latent:
 
 
 class Own:
-    """What a checkpoint's own `features(x)` tells; the distance is as its author scales them."""
+    """A checkpoint's own `features(x)`; the distance is as its author scales them."""
 
     unit = 1.0
 
@@ -73,7 +73,7 @@ class Pictures:
 
     def __call__(self, x: Tensor) -> Tensor:
         pictures = self._images(x)
-        assert pictures is not None  # `picture_features` has looked
+        assert pictures is not None  # `picture_features` has checked
         features: Tensor = self._network.to(x.device)(in_colour(pictures, x.device))
         return features
 
@@ -128,7 +128,7 @@ def loss_features(loss: str, checkpoint: FullCheckpoint, deviation: Callable[[],
 
 def _own(checkpoint: FullCheckpoint) -> Features:
     if checkpoint.features is None:
-        raise TrainerError("--loss features needs a checkpoint with features(x), and this one has none: take --loss l2")
+        raise TrainerError("--loss features needs a checkpoint with features(x), and this one has none: use --loss l2")
     return Own(checkpoint.features)
 
 
@@ -138,7 +138,7 @@ def picture_features(loss: str, checkpoint: FullCheckpoint, load: Callable[[], t
     if checkpoint.images(noise) is None:
         raise TrainerError(
             f"--loss {loss} compares pictures, but this checkpoint decodes none: a ComfyUI one needs --vae, your own "
-            "an images(x); or take --loss l2"
+            "an images(x); or use --loss l2"
         )
     with loading(f"--loss {loss}", INSTALL):
         return Pictures(checkpoint.images, load())
@@ -146,7 +146,7 @@ def picture_features(loss: str, checkpoint: FullCheckpoint, load: Callable[[], t
 
 @contextmanager
 def loading(option: str, install: str) -> Iterator[None]:
-    """TrainerError that names the option where a library or its weights are missing. install: what helps."""
+    """TrainerError that names the option where a library or its weights are missing. install: how to get it."""
     try:
         yield
     except ImportError as error:
@@ -176,4 +176,4 @@ OF_FEATURES: dict[str, Callable[[FullCheckpoint], Features]] = {
     "inception": lambda checkpoint: picture_features("inception", checkpoint, load_inception),
     "features": _own,
 }
-"""name of a loss -> what it compares in the place of the latent"""
+"""name of a loss -> what it compares instead of the latent"""

@@ -12,7 +12,7 @@ from .parse import POSITIVE, check, flag
 
 @dataclass(frozen=True, kw_only=True)
 class ComfyOptions:
-    """ComfyUI's checkpoint: how it is loaded and sampled"""
+    """ComfyUI checkpoint: how it is loaded and sampled"""
 
     comfyui: Path | None = None
     """ComfyUI's folder; by default COMFYUI_PATH, the one the pack is installed in, or ~/comfy/ComfyUI"""
@@ -23,42 +23,42 @@ class ComfyOptions:
     vae: str | None = None
     """VAE file, for pictures and losses on them; by default that of the family"""
     prompts: Path | None = None
-    """.txt (a prompt a line), .jsonl or .csv (with a field prompt, text or caption); by default those that come with
-    the trainer"""
+    """prompt file: .txt (one per line), .jsonl or .csv (with a field prompt, text or caption); by default the prompts
+    that come with the trainer"""
     conditioning: Path | None = None
-    """.safetensors with conditions instead of prompts: cross_attn [n, tokens, width] and, if the model has one, pooled
-    [n, width]; for guidance both once more with one row and the prefix negative_"""
+    """.safetensors file of conditions instead of prompts: cross_attn [n, tokens, width] and, if the model has one,
+    pooled [n, width]; for guidance also both with one row and the prefix negative_"""
     negative: str = ""
     """negative prompt, used where cfg is not 1"""
     cfg: float | None = None
     """classifier-free guidance scale; by default that of the family"""
     guidance: float | None = None
-    """guidance that the network itself is told, as FLUX.1-dev is; by default 3.5 for it"""
+    """guidance value that the network takes as an input, as in FLUX.1-dev; by default 3.5 there"""
     shift: float | None = None
     """shift of the model's schedule; by default the model's own"""
     scheduler: str = "simple"
-    """ComfyUI's scheduler that makes the base schedule"""
+    """ComfyUI scheduler for the base schedule"""
     width: Annotated[int | None, POSITIVE] = None
     """width of the picture in pixels; by default that of the family"""
     height: Annotated[int | None, POSITIVE] = None
     """height of the picture in pixels; by default the width"""
     frames: Annotated[int, POSITIVE] = 1
-    """frames of a video"""
+    """number of frames, for video models"""
     lora: tuple[str, ...] = ()
     """LoRA files, FILE:STRENGTH, several separated by commas"""
     dtype: Literal["default", "fp8_e4m3fn", "fp8_e5m2", "fp16", "bf16", "fp32"] = "default"
-    """the number format that the weights are kept in"""
+    """number format of the weights"""
 
     def __post_init__(self) -> None:
         check(self)
         for name in ("cfg", "guidance", "shift"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):
-                raise TrainerError(f"--{name} is {value}: give 0 or a number above it")
+                raise TrainerError(f"--{name} is {value}: give 0 or more")
         for lora in self.lora:
             self.lora_strength(lora)
         if self.prompts is not None and self.conditioning is not None:
-            raise TrainerError("--prompts and --conditioning: give one of them")
+            raise TrainerError("--prompts and --conditioning: give only one of them")
 
     def choices(self) -> Sequence[str]:
         """As `parse.Checked` has it."""
@@ -75,4 +75,4 @@ class ComfyOptions:
         try:
             return file or strength, float(strength) if file else 1.0
         except ValueError as error:
-            raise TrainerError(f"--lora {text}: give FILE:STRENGTH, as detail.safetensors:0.8") from error
+            raise TrainerError(f"--lora {text}: give FILE:STRENGTH, such as detail.safetensors:0.8") from error

@@ -26,26 +26,26 @@ class SolverOptions:
     """the solver"""
 
     family: Literal["dyweight", "indis", "learned-schedule", "free-table"] = "dyweight"
-    """the kind of solver: learned weights; indis, a network that gives each sample its own schedule; a learned schedule
+    """kind of solver: learned weights; indis, a network that gives each sample its own schedule; a learned schedule
     for all samples; or a table in which every number is free"""
     order: Annotated[int | None, POSITIVE, ReadBy(DYWEIGHT, INDIS, LEARNED_SCHEDULE, FREE_TABLE)] = None
-    """the most slopes that a step uses; by default 3 for learned weights, else the most that --base has"""
+    """largest number of slopes that a step uses; by default 3 for learned weights, otherwise the highest of --base"""
     base: Annotated[str, OneOf(dyweight.baselines.NAMES), ReadBy(INDIS, LEARNED_SCHEDULE, FREE_TABLE)] = "ipndm"
     """indis and learned-schedule: the handcrafted solver whose schedule is learned; free-table: the one it begins as"""
     slope: Annotated[Literal["state", "query"], ReadBy(DYWEIGHT)] = "state"
     """what x - denoised is divided by: the sigma of the state or the sigma of the call"""
     analytic_first_step: Annotated[bool, ReadBy(DYWEIGHT)] = False
-    """the first slope takes no network call; for models of unit-variance data that start at a high sigma"""
+    """make the first slope without a network call; for models of unit-variance data that start at a high sigma"""
     initial: Annotated[
         Literal["auto", "adams-bashforth", "adams-bashforth-variable", "euler", "uniform"], ReadBy(DYWEIGHT)
     ] = "auto"
     """the initial weights; auto is adams-bashforth for adam, and for gauss-newton the start with the smallest error"""
     time_shifting: Annotated[bool, ReadBy(DYWEIGHT)] = True
-    """the sum of a row of weights moves the time of the next state"""
+    """let the sum of a row of weights move the time of the next state"""
     time_scaling: Annotated[bool, ReadBy(DYWEIGHT, LEARNED_SCHEDULE)] = True
-    """learn at which sigma the network is asked"""
+    """learn the sigma at which the network is asked"""
     instance_aware: bool = False
-    """dyweight: a network corrects weights and time scales of --start for each sample"""
+    """dyweight: let a network correct the weights and time scales of --start for each sample"""
     start: Annotated[Path | None, ReadBy(INSTANCE_AWARE)] = None
     """the distilled DyWeight that --instance-aware corrects"""
     instance: Annotated[bool, ReadBy(INDIS, INSTANCE_AWARE)] = True
@@ -53,7 +53,7 @@ class SolverOptions:
     condition: Annotated[bool, ReadBy(INDIS, INSTANCE_AWARE)] = True
     """let that network read the condition"""
     shift_factors: Annotated[bool, ReadBy(INDIS, INSTANCE_AWARE)] = True
-    """let that network also shift and scale what the model is asked; without, it gives timesteps or weights only"""
+    """let that network also shift and scale the network calls; otherwise it gives timesteps or weights only"""
 
     @property
     def has_phi(self) -> bool:
@@ -82,19 +82,19 @@ class FitOptions:
     """the fit"""
 
     method: Literal["gauss-newton", "adam"] | None = None
-    """how to fit: gauss-newton, the default, is forward only; adam is the papers', and the one for networks"""
+    """fitting method: gauss-newton, the default, is forward only; adam is the papers', and the only one for networks"""
     loss: Annotated[str, OneOf(LOSSES)] = "l2"
-    """the distance between endpoints; lpips and inception compare decoded images (pip install lpips pytorch-fid),
-    features what the checkpoint's own features(x) tells, as that of shapes"""
+    """distance between endpoints; lpips and inception compare decoded images (pip install lpips pytorch-fid), features
+    compares what the checkpoint's own features(x) returns, which shapes has"""
     huber_delta: Annotated[float, POSITIVE, ReadBy("--loss huber")] = 1.0
-    """where huber turns linear, in standard deviations of the targets"""
+    """distance at which huber turns linear, in standard deviations of the targets"""
     iterations: Annotated[int | None, POSITIVE] = None
-    """steps of the fit; by default one pass over the pairs for adam; for gauss-newton at most 5 after exploring, 10 for
-    latents of fewer than 64 elements"""
+    """number of steps of the fit; by default one pass over the pairs for adam; for gauss-newton at most 5 after
+    exploring, 10 for latents of fewer than 64 elements"""
     learning_rate: Annotated[float | None, POSITIVE, ReadBy("--method adam")] = None
     """the learning rate of adam; by default 0.09 / steps, between 1e-3 and 5e-2"""
     recompute: Annotated[bool, ReadBy("--method adam")] = True
-    """adam: keep no activations but run a call again on the way back; slower, memory of one call"""
+    """adam: recompute calls in the backward pass instead of keeping activations; slower, with the memory of one call"""
     difference_step: Annotated[float | None, POSITIVE, ReadBy("--method gauss-newton")] = None
     """the step of gauss-newton's finite differences; by default found from the network's noise floor"""
 
@@ -106,20 +106,20 @@ class PairOptions:
     teacher: str = "ipndm:35"
     """the handcrafted solver to imitate, NAME:STEPS"""
     pairs: Annotated[int | None, POSITIVE] = None
-    """training pairs; by default 10000 for adam; for gauss-newton 64 to 149 by the steps, up to 512 for latents of
-    fewer than 64 elements"""
+    """number of training pairs; by default 10000 for adam; for gauss-newton 64 to 149 by the steps, up to 512 for
+    latents of fewer than 64 elements"""
     validation_pairs: Annotated[int | None, POSITIVE] = None
-    """held-out pairs that choose the iterate and stop gauss-newton; by default half of gauss-newton's pairs, 64 for
-    adam"""
+    """number of held-out pairs that choose the iterate and stop gauss-newton; by default half of gauss-newton's pairs,
+    64 for adam"""
     report_pairs: Annotated[int, POSITIVE] = 64
-    """unseen pairs that chose nothing, which the error in the file and the report are measured on"""
+    """number of unseen pairs, used for no choice, on which the error in the file and the report is measured"""
     batch: Annotated[int | None, POSITIVE] = None
-    """pairs in one network call, to whole multiples of which pairs are rounded up; by default 8 for gauss-newton, 16
-    for adam"""
+    """number of pairs in one network call, to multiples of which pairs are rounded up; by default 8 for gauss-newton,
+    16 for adam"""
     cache: Path | None = None
-    """the folder that keeps the teacher's endpoints; by default dyweight/targets in the user's cache folder"""
+    """folder that keeps the teacher's endpoints; by default dyweight/targets in the user's cache folder"""
     keep_targets: bool = True
-    """keep the teacher's endpoints in the cache; without, they are made on the fly"""
+    """keep the teacher's endpoints in the cache; otherwise they are made on the fly"""
 
 
 @dataclass(frozen=True)
@@ -127,18 +127,18 @@ class DistillOptions(SolverOptions, FitOptions, PairOptions, ComfyOptions):
     """Distil a few-step solver for a frozen model into a coefficient file."""
 
     ckpt: str
-    """the model: a built-in one, as digits or gmm:16, module:callable, path/file.py:callable, or a ComfyUI checkpoint
-    by name or path, as flux1-dev"""
+    """the model: a built-in one such as digits or gmm:16, module:callable, path/file.py:callable, or a ComfyUI
+    checkpoint by name or path, such as flux1-dev"""
     steps: Annotated[int, POSITIVE]
-    """steps of the solver; each is one network call, but for solvers with two a step and an analytic first step"""
+    """number of steps; each is one network call, except for solvers with two a step and an analytic first step"""
     out: Path
     """the coefficient file to write, FILE.safetensors"""
     report: Path | None = None
     """the folder for report.json and pictures"""
     resume: bool = False
-    """go on from where a killed run with the same options was"""
+    """continue an interrupted run with the same options"""
     seed: int = 0
-    """the seed of everything that is drawn"""
+    """seed of everything that is drawn"""
 
     @property
     def fitted_by(self) -> str:

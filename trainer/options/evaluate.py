@@ -17,33 +17,33 @@ class EvaluateOptions(ComfyOptions):
     """Compare a coefficient file with handcrafted solvers at the same number of network calls."""
 
     ckpt: str
-    """the model: a built-in one, as digits or gmm:16, module:callable, path/file.py:callable, or a ComfyUI checkpoint
-    by name or path, as flux1-dev"""
+    """the model: a built-in one such as digits or gmm:16, module:callable, path/file.py:callable, or a ComfyUI
+    checkpoint by name or path, such as flux1-dev"""
     solver: Path
     """the coefficient file"""
     out: Path
     """the folder for report.json and pictures"""
     baselines: tuple[str, ...] | None = None
-    """handcrafted solvers, a,b:ORDER,c; by default all at every order they have; with a ComfyUI checkpoint
+    """handcrafted solvers, a,b:ORDER,c; by default all, at every order; for a ComfyUI checkpoint
     SAMPLER/SCHEDULER of ComfyUI"""
     samples: Annotated[int, POSITIVE] = 1000
-    """how many samples to compare, rounded up to whole batches"""
+    """number of samples to compare, rounded up to whole batches"""
     seed: int = 1
-    """the seed of the samples' noise; they are never those of a distillation"""
+    """seed of the samples' noise; a distillation never uses the same samples"""
     teacher: str = "ipndm:100"
     """the fine teacher that endpoints are measured against, NAME:STEPS"""
     batch: Annotated[int, POSITIVE] = 50
     """samples in one network call"""
     max_calls: Annotated[int, POSITIVE] = 10
-    """the most network calls up to which the handcrafted solvers' errors are drawn"""
+    """largest number of network calls for which the handcrafted solvers' errors are drawn"""
     cache: Path | None = None
-    """the folder that keeps the teacher's endpoints; by default dyweight/targets in the user's cache folder"""
+    """folder that keeps the teacher's endpoints; by default dyweight/targets in the user's cache folder"""
     metrics: Annotated[tuple[str, ...] | None, OneOf(METRICS)] = None
-    """also compare decoded pictures: fid,clip,lpips or some of them; pip install lpips pytorch-fid open_clip_torch"""
+    """compare decoded pictures too: fid,clip,lpips or some of them (pip install lpips pytorch-fid open_clip_torch)"""
     references: Annotated[Path | None, ReadBy("--metrics fid")] = None
-    """fid: a folder of real pictures or pytorch-fid's .npz of their statistics; by default the teacher's pictures"""
+    """fid: a folder of real pictures, or their statistics as pytorch-fid's .npz; by default the teacher's pictures"""
     clip_score_model: Annotated[str, ReadBy("--metrics clip")] = "ViT-g-14"
-    """clip: the model, by the name that open_clip has for it"""
+    """clip: open_clip's name of the model"""
     clip_score_weights: Annotated[str, ReadBy("--metrics clip")] = "laion2b_s34b_b88k"
     """clip: open_clip's name of the weights, which it downloads on first use, or a file"""
 

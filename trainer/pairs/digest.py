@@ -10,11 +10,11 @@ from torch import Tensor
 
 
 class _Plain:
-    """The room that an object takes which has a `__dict__` and nothing else."""
+    """The size of an object that has a `__dict__` and nothing else."""
 
 
 def _is_plain(value: object) -> bool:
-    """Whether `vars` tells all of an object: it has no slots and no state of C code."""
+    """Whether `vars` gives all of an object: it has no slots and no state in C."""
     slots = any(inspect.ismemberdescriptor(part) for kind in type(value).__mro__ for part in vars(kind).values())
     small = type(value).__basicsize__ <= _Plain.__basicsize__
     plain = hasattr(value, "__dict__") and small and not slots and not callable(value)
@@ -22,12 +22,12 @@ def _is_plain(value: object) -> bool:
 
 
 def digest(value: Any) -> str:
-    """16 hexadecimal digits of a tensor, number, text, or list, dict or plain object of these; else TypeError."""
+    """16 hexadecimal digits of a tensor, number, text, or list, dict or plain object of these; TypeError otherwise."""
     content = hashlib.sha256()
     try:
         _add(content, value)
     except RecursionError as error:
-        raise TypeError("a value that holds itself has no digest") from error
+        raise TypeError("a value that contains itself has no digest") from error
     return content.hexdigest()[:16]
 
 

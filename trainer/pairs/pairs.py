@@ -15,7 +15,7 @@ class Blocks(Sequence[Block]):
     """This process's blocks of a split. Endpoints are held in main memory; noise and condition are drawn again."""
 
     def __init__(self, targets: Targets, split: Split, count: int) -> None:
-        """The teacher runs for the endpoints that are not kept. count: blocks of all processes."""
+        """The teacher runs for endpoints that are not cached. count: blocks of all processes."""
         self._targets, self._split, self._indices = targets, split, targets.own(count)
         self._endpoints = [targets.block(split, index).target.cpu() for index in self._indices]
 
@@ -29,13 +29,13 @@ class Blocks(Sequence[Block]):
 
 
 class Pairs:
-    """The pairs of one distillation: those to train on, those that choose the result, and those that only measure it.
+    """The pairs of one distillation: for training, for choosing the result, and for measuring it.
 
     `training`, `validation` and `test` are the blocks of this process, made when first asked for.
     """
 
     def __init__(self, targets: Targets, training: int, validating: int, testing: int = 0) -> None:
-        """How many pairs there are of each; whole blocks are taken."""
+        """The number of pairs of each, rounded up to whole blocks."""
         self.targets = targets
         self.training_blocks = targets.block_count(training)
         self.validation_blocks = targets.block_count(validating)
@@ -75,7 +75,7 @@ class Pairs:
         return deviation(self.validation, self.cluster)
 
     def training_among(self, blocks: int) -> Iterator[Block]:
-        """This process's among the first so many training blocks, one after the other."""
+        """This process's among the first training blocks, one after the other."""
         return map(self.training.__getitem__, range(len(self.targets.own(blocks))))
 
     def training_together(self, blocks: range) -> dict[int, Draw]:
@@ -94,7 +94,7 @@ class Pairs:
         return self.targets.teacher_calls * missing
 
     def expected_test_calls(self) -> int:
-        """The same for the pairs that choose nothing."""
+        """The same for the pairs that only measure."""
         return self.targets.teacher_calls * self.targets.missing("test", self.test_blocks)
 
 

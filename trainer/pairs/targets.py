@@ -1,4 +1,4 @@
-"""Teacher endpoints, kept on disk so that a second run costs none of them."""
+"""Teacher endpoints, kept on disk so that a second run need not compute them."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ from .teacher import Teacher
 
 @dataclass(frozen=True)
 class Draw:
-    """Some pairs without the teacher's endpoint: noise and condition as drawn."""
+    """Pairs without the teacher's endpoint: noise and condition as drawn."""
 
     first: int
     """Index of the first pair."""
@@ -36,14 +36,14 @@ class Draw:
 
 @dataclass(frozen=True)
 class Block(Draw):
-    """Some pairs: noise and condition as drawn, and the teacher's endpoint from them."""
+    """Pairs: noise and condition as drawn, and the teacher's endpoint from them."""
 
     target: Tensor
     """[pairs, *shape]"""
 
 
 FINGERPRINT_CALLS = 16
-"""Network calls that tell a model without a name of its own from others."""
+"""Network calls that tell a model without a fingerprint of its own from others."""
 Split = Literal["train", "validation", "test", "evaluation", "pictures"]
 """What pairs are for; each split draws its own."""
 
@@ -60,7 +60,7 @@ class Targets:
         cache: Path | None,
         cluster: Cluster = ALONE,
     ) -> None:
-        """batch: pairs a block. cache: folder, or None to keep no targets. cluster: block i is process i % size's."""
+        """batch: pairs per block. cache: folder, or None to keep no targets. cluster: block i is process i % size's."""
         self.network, self.teacher, self.seed, self.batch, self.cluster = network, teacher, seed, batch, cluster
         self._plan = teacher.plan(network.checkpoint)
         self.fingerprint = fingerprint(network)
@@ -73,16 +73,16 @@ class Targets:
         return self._plan.network_calls
 
     def block_count(self, pairs: int) -> int:
-        """Blocks that hold so many pairs; the last is as large as the others."""
+        """Number of blocks for this many pairs; the last is as large as the others."""
         return -(-pairs // self.batch)
 
     def missing(self, split: Split, blocks: int) -> int:
-        """How many pairs of the first so many blocks the teacher has still to run, in all processes."""
+        """Number of pairs in the first blocks for which the teacher must still run, in all processes."""
         own = sum(not self._known(split, i) for i in self.own(blocks))
         return self.batch * round(self.cluster.total(own))
 
     def own(self, blocks: int) -> range:
-        """Which of the first so many blocks are this process's."""
+        """Which of the first blocks are this process's."""
         return range(self.cluster.rank, blocks, self.cluster.size)
 
     def draw(self, split: Split, index: int) -> Draw:
@@ -103,7 +103,7 @@ class Targets:
         return self._complete(drawn, target)
 
     def for_all(self, split: Split, blocks: Iterable[int]) -> dict[int, Block]:
-        """Blocks for every process: each makes the endpoints of its own and has those of the others from them."""
+        """Blocks for every process: each makes the endpoints of its own blocks and gets those of the others."""
         own = {i: self.block(split, i) for i in blocks if self.cluster.mine(i)}
         targets: dict[int, Tensor] = {}
         for made in self.cluster.gather({i: block.target.cpu() for i, block in own.items()}):
@@ -111,7 +111,7 @@ class Targets:
         return {i: own[i] if i in own else self.complete(split, i, targets[i]) for i in targets}
 
     def complete(self, split: Split, index: int, target: Tensor) -> Block:
-        """One block whose endpoint is known; where it lies does not matter."""
+        """One block with a given endpoint, on any device."""
         return self._complete(self.draw(split, index), target)
 
     @staticmethod
@@ -156,17 +156,17 @@ def default_cache() -> Path:
 
 
 def derived_seed(*parts: object) -> int:
-    """A seed of its own for each thing that is drawn."""
+    """A separate seed for each thing that is drawn."""
     return int.from_bytes(hashlib.sha256(json.dumps(parts).encode()).digest()[:7], "big")
 
 
 def fingerprint(network: Network) -> str:
-    """What tells one model from another: its own `fingerprint`, or a hash of what it answers to a fixed question."""
+    """What tells one model from another: its own `fingerprint`, or a hash of its output for fixed inputs."""
     checkpoint = network.checkpoint
     if checkpoint.fingerprint is not None:
         return checkpoint.fingerprint
     answers = []
-    # Guidance may act in a part of the noise levels only, so questions are asked all over them.
+    # Guidance may act at some noise levels only, so the inputs cover them all.
     for seed, sigma in enumerate(checkpoint.schedule(FINGERPRINT_CALLS)[:-1]):
         noise, cond = checkpoint.draw(torch.Generator().manual_seed(seed), 1)
         with torch.inference_mode():
@@ -176,7 +176,7 @@ def fingerprint(network: Network) -> str:
 
 
 def _digests(noise: Tensor, cond: Any) -> dict[str, str] | None:
-    """Tell a target that belongs to other noise or another condition; None where the condition can't be told apart."""
+    """Tells targets of other noise or another condition apart; None where the condition has no digest."""
     try:
         return {"noise": digest(noise), "cond": digest(cond)}
     except TypeError:

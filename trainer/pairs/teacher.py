@@ -25,7 +25,7 @@ class Teacher:
             if name not in names:
                 hint = did_you_mean(name, names)
             raise TrainerError(
-                f"--teacher {text}: {hint}Give NAME:STEPS, as ipndm:35; the names are {', '.join(names)}"
+                f"--teacher {text}: {hint}Give NAME:STEPS, such as ipndm:35; the names are {', '.join(names)}"
             )
         return cls(name, int(steps))
 

@@ -15,14 +15,14 @@ _SAMPLERS = [f"solvers.{name}_sampler" for name in ("dyweight", "heun", "dpm", "
 
 
 def flux_entry(content: bytes, name: str) -> dict[str, Any]:
-    """The entry in the layout of the reference. Model, guidance and teacher are their settings; the file has none."""
+    """The entry in the layout of the reference. Model, guidance and teacher are theirs; the file has none."""
     saved = _read_archive(content)
     missing = {"dyweight_weights_raw", "dyweight_t_scales", "window_size", "dyweight_meta"} - saved.keys()
     if missing:
-        raise ValueError(f"no FLUX file of the authors: {', '.join(sorted(missing))} missing")
+        raise ValueError(f"not a FLUX file of the authors: it lacks {', '.join(sorted(missing))}")
     steps, window = saved["dyweight_meta"]["K"], saved["window_size"]
     if type(steps) is not int or type(window) is not int or steps < 1 or window < 0:
-        raise ValueError("its number of steps or its window is no whole number")
+        raise ValueError("its number of steps or its window is not a whole number")
     order = min(window or steps, steps)  # 0 is all of the history
     return {
         "source": name,
@@ -42,7 +42,7 @@ def flux_entry(content: bytes, name: str) -> dict[str, Any]:
 
 def training_entry(content: bytes, name: str) -> dict[str, Any]:
     """The entry in the layout of the reference, from the learned module and the loss; the source code beside the
-    attributes of both is left where it is.
+    attributes of both is not read.
     """
     saved = PickleReader(io.BytesIO(content), _training_names(len(content))).load()
     predictor = _attributes(saved, "predictor", "DyWeight_predictor")
@@ -76,12 +76,12 @@ def _read_archive(content: bytes) -> dict[str, Any]:
         entries = archive.infolist()
         # Uncompressed and no more than the file has: a small file can't ask for much memory.
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-            raise ValueError("a compressed zip is no file of torch.save")
+            raise ValueError("a compressed zip is not a file of torch.save")
         if sum(entry.file_size for entry in entries) > len(content):
             raise ValueError("damaged: the zip says that it holds more bytes than it has")
         pickles = [entry.filename for entry in entries if entry.filename.endswith("/data.pkl")]
         if len(pickles) != 1:
-            raise ValueError("a zip without one data.pkl is no file of torch.save")
+            raise ValueError("a zip without one data.pkl is not a file of torch.save")
         folder = pickles[0].removesuffix("data.pkl")
         if f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder") != b"little":
             raise ValueError("its numbers are not little-endian")
@@ -95,7 +95,7 @@ def _read_archive(content: bytes) -> dict[str, Any]:
 
 
 def _training_names(budget: int) -> dict[str, Any]:
-    """budget: bytes of storages, for a pickle can refer to the same ones again."""
+    """budget: bytes of storages, since a pickle can refer to the same ones repeatedly."""
 
     def load_from_bytes(content: bytes) -> Tensor:
         nonlocal budget
@@ -113,20 +113,20 @@ def _training_names(budget: int) -> dict[str, Any]:
 
 
 def _attributes(saved: Any, key: str, class_name: str) -> dict[str, Any]:
-    """Numbers, texts and tensors by name; what else there is may be nested without end, and nobody looks at it."""
+    """Numbers, texts and tensors by name; anything else may be nested without end and is not looked at."""
     found = saved.get(key) if isinstance(saved, dict) else None
     if not isinstance(found, dict) or found.get("class_name") != class_name:
-        raise ValueError(f"no training pickle of the authors: no {class_name} under {key!r}")
+        raise ValueError(f"not a training pickle of the authors: no {class_name} under {key!r}")
     state = found["state"]
     held = {**state, **state.get("_parameters", {}), **state.get("_buffers", {})}
     return {name: value for name, value in held.items() if isinstance(value, str | int | float | NoneType | Tensor)}
 
 
 def _matrix(held: dict[str, Any], name: str, *size: int) -> Tensor:
-    """The tensor as float64; ValueError where it is none, or of another shape."""
+    """The tensor as float64; ValueError where it is not a tensor, or of another shape."""
     value = held[name]
     if not isinstance(value, Tensor):
-        raise ValueError(f"{name} is no tensor")
+        raise ValueError(f"{name} is not a tensor")
     if tuple(value.shape) != size:
         raise ValueError(f"{name} has the shape {list(value.shape)}, not {list(size)}")
     return value.to(torch.float64)
@@ -135,5 +135,5 @@ def _matrix(held: dict[str, Any], name: str, *size: int) -> Tensor:
 def _newest_first(weights: Tensor, order: int) -> list[list[float]]:
     """The rows of a square of weights, oldest slope first, in the order of the reference."""
     if bool(weights.triu(1).any()) or bool(weights.tril(-order).any()):
-        raise ValueError(f"there are weights for other slopes than the newest {order}")
+        raise ValueError(f"there are weights for slopes other than the newest {order}")
     return [row[max(0, n + 1 - order) : n + 1].flip(0).tolist() for n, row in enumerate(weights)]

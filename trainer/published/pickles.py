@@ -1,8 +1,8 @@
 """Pickles of plain data and tensors, read as data: the standard library's unpickler with two closed lists.
 
-No name in a pickle is imported, and only the opcodes and names of the lists are followed. This is the one in Python:
-the one in C takes gigabytes for a memo of many places, and ends the process over a key of a dictionary that is nested
-deep. Here nothing takes more memory than a few times the file's, a tensor is a view of its bytes, and keys are plain.
+No name in a pickle is imported, and only opcodes and names on the lists are followed. This is the unpickler in Python:
+the one in C takes gigabytes for a memo of many entries, and crashes on a deeply nested dictionary key. Here nothing
+takes more memory than a few times the file's size, a tensor is a view of its bytes, and keys are plain.
 """
 
 import io
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 MAXIMUM_NUMBERS = 1 << 20
-"""Of one tensor: a few bytes with stride 0 must not ask for more."""
+"""Largest tensor: a few bytes with stride 0 must not ask for more."""
 STORAGES = {
     "torch.FloatStorage": torch.float32,
     "torch.DoubleStorage": torch.float64,
@@ -35,14 +35,14 @@ _LEGACY = (0x1950A86A20F9469CFC6C, 1001)
 
 
 def refuse(what: str, *_: object) -> None:
-    """Stands in for what no file of the authors does."""
+    """Stands in for anything that no file of the authors does."""
     raise ValueError(f"refused: {what}")
 
 
 class PickleReader(pickle._Unpickler):
     """The unpickler in Python, whose opcodes are a table. names: what stands in for each name that a pickle may have.
 
-    storage: what stands in for so many numbers that lie elsewhere under a key. `load` raises ValueError and others.
+    storage: what stands in for a number of values stored elsewhere under a key. `load` raises ValueError and others.
     """
 
     stack: list[Any]
@@ -61,7 +61,7 @@ class PickleReader(pickle._Unpickler):
         named = f"{module}.{name}"
         if named not in self._names:
             refuse(
-                f"it names {ascii(named)[1:-1][:200]}, by which a pickle can run anything; nothing was run or written"
+                f"it names {ascii(named)[1:-1][:200]}, with which a pickle can run anything; nothing was run or written"
             )
         return self._names[named]
 
@@ -70,13 +70,13 @@ class PickleReader(pickle._Unpickler):
             case ("storage", torch.dtype() as dtype, str(key), _, int(numbers), *view) if self._storage:
                 if view in ([], [None]):
                     return self._storage(dtype, key, numbers)
-        refuse("it has a persistent id that is no storage of this file")
+        refuse("it has a persistent id that is not a storage of this file")
 
     def _set_items(self, count: int = 0) -> None:
         flat = [self.stack.pop() for _ in range(count)][::-1] or self.pop_mark()
         items, keys, values = self.stack[-1], flat[::2], flat[1::2]
         if type(items) is not dict or any(type(key) not in (str, int) for key in keys):
-            raise ValueError("damaged: entries for what is no dictionary with plain keys")
+            raise ValueError("damaged: entries for something other than a dictionary with plain keys")
         items.update(zip(keys, values, strict=True))
 
     dispatch: ClassVar[dict[int, Any]] = {
@@ -100,7 +100,7 @@ def legacy_storage(content: bytes) -> Tensor:
     read = (PickleReader(stream, STORAGES, lambda *described: described).load() for _ in range(5))
     magic, version, machine, (dtype, key, numbers), keys = read
     if (magic, version) != _LEGACY or not machine["little_endian"] or type(key) is not str or keys != [key]:
-        raise ValueError("a storage inside it is not of torch")
+        raise ValueError("a storage inside it is not torch's")
     if int.from_bytes(stream.read(8), "little") != numbers:
         raise ValueError("damaged: a storage inside it does not fit")
     return storage(stream.read(), dtype, numbers)

@@ -16,18 +16,18 @@ _MODELS: dict[str, dict[str, Any]] = {
         **{"guidance": None, "shift": None},
     },
 }
-"""What the published models are to ComfyUI; both were sampled at 512 x 512."""
+"""The published models in ComfyUI's terms; both were sampled at 512 x 512."""
 _SD15_RANGE = {"sigma_min": 0.029167533, "sigma_max": 14.614641}
 
 
 def from_entry(entry: dict[str, Any]) -> tuple[DyWeight, dict[str, Any]]:
-    """(solver, provenance) of one set. Raises TrainerError where something is missing or makes no solver; whether its
-    numbers are finite and lead anywhere, `save_solver` checks.
+    """(solver, provenance) of one set. Raises TrainerError where something is missing or does not make a solver;
+    `save_solver` checks whether its numbers are finite and usable.
     """
     try:
         return _solver(entry), _provenance(entry)
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError, ArithmeticError, AttributeError) as error:
-        what = f"the set makes no solver ({type(error).__name__}: {error})"
+        what = f"the set does not make a solver ({type(error).__name__}: {error})"
         raise TrainerError(f"{entry.get('source')}: {what}") from error
 
 
@@ -35,7 +35,7 @@ def _solver(entry: dict[str, Any]) -> DyWeight:
     rows, steps, analytic = entry["weights_newest_first"], entry["steps"], int(entry["analytic_first_step"])
     order = min(entry["order"], steps)
     if len(rows) != steps or any(len(row) != min(n + 1, order) for n, row in enumerate(rows)):
-        raise ValueError(f"weights_newest_first must have {steps} rows, of 1 number and one more up to {order}")
+        raise ValueError(f"weights_newest_first must have {steps} rows of 1, 2, ... numbers, up to {order}")
     if len(entry["time_scale"]) != steps - analytic:
         raise ValueError(f"time_scale must have {steps - analytic} numbers")
     slope = {"state_sigma": "state", "query_sigma": "query"}[entry["slope_divides_by"]]
@@ -57,7 +57,7 @@ def base_schedule(entry: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
     if kind == "discrete" and model == "ms_coco":
         return schedules.vp_discrete(steps), {"kind": "vp_discrete"}
     if kind == "polynomial":
-        # The command line's default range stands in some sets; a network of SD 1.5 knows its own only.
+        # Some sets have the command line's default range; a network of SD 1.5 knows only its own.
         recipe = {name: published[name] for name in ("rho", "sigma_min", "sigma_max")}
         recipe |= _SD15_RANGE if model == "ms_coco" else {}
         return schedules.polynomial(steps, **recipe), {"kind": kind, **recipe}

@@ -1,1 +1,1 @@
-"""What a run leaves for its reader: report.json and pictures."""
+"""The report of a run: report.json and pictures."""

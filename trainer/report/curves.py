@@ -21,20 +21,20 @@ from dyweight.files import write_whole
 
 INK, MUTED, PALE, FAINT = "#24292f", "#6e7781", "#b8bfc7", "#e8ebee"
 WARM, COOL = "#d55e00", "#0072b2"
-"""Okabe and Ito's vermilion for what is learned, blue for what it is held against."""
+"""Okabe and Ito's vermilion for what is learned, blue for what it is compared with."""
 HANDCRAFTED = ("#5b6b9e", "#3f8f86", "#8a7f3a", "#8b5f8f", "#4f8fb5", "#6b8f4e", "#8c6f57", "#7a828c")
 MARKERS = "os^DvPXd<>ph*"
-"""Of solvers that are not learned; eight colours and thirteen markers give 104 pairs."""
+"""For solvers that are not learned; eight colours and thirteen markers give 104 pairs."""
 ORDER_LINES = ("-", ":", "--", "-.")
-"""By the order, from 1; the fourth is drawn through."""
+"""Line styles by order, from 1; the fourth is solid."""
 DIVERGING = LinearSegmentedColormap.from_list("dyweight", ["#3b93c8", "#f7f7f7", "#e57f33"])
 FONT, TITLE, TEXT, SMALL = "DejaVu Sans", 11, 9, 8
 EAST_ASIAN = ("Noto Sans CJK JP", "Noto Sans CJK SC", "Microsoft YaHei", "Yu Gothic", "PingFang SC", "Hiragino Sans")
-"""Fonts for what the first one lacks, if they are installed."""
+"""Fonts for characters that the first one lacks, if installed."""
 WIDTH, DPI = 7.2, 150
 """Inches and dots per inch: 1080 pixels, a little above the width of a README."""
 LOG_RATIO = 50
-"""Above this largest to smallest noise level the axis is logarithmic."""
+"""Above this ratio of largest to smallest noise level the axis is logarithmic."""
 
 _NOTE: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": SMALL}
 _PANEL: dict[str, Any] = {"loc": "left", "fontsize": TEXT, "color": INK}
@@ -46,7 +46,7 @@ Curve = Mapping[int, float]
 
 
 class Progress(Protocol):
-    """What `convergence` reads of a line of a fit."""
+    """What `convergence` reads from a line of a fit."""
 
     @property
     def training_error(self) -> float: ...
@@ -82,7 +82,7 @@ def error_over_steps(
 
     errors: solver -> network calls -> error. highlighted: network calls -> error of what `label` names. A line leads
     from each learned point to the count at which some handcrafted solver is as good, and down to the axis. The picture
-    ends at three times the error that all these counts allow; what diverges lies above.
+    ends at three times the error that all these counts reach; solvers that diverge are above it.
     """
     figure, axes = new_figure(4.4, title)
     lines, learned = {name: _drawable(line.items()) for name, line in errors.items()}, _drawable(highlighted.items())
@@ -111,7 +111,7 @@ def error_over_steps(
 
 
 def styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """A colour and marker of its own for each solver; the orders of one solver, NAME:ORDER, differ by their lines."""
+    """Each solver's own colour and marker; the orders of one solver, NAME:ORDER, differ by their lines."""
     solvers = list(dict.fromkeys(name.partition(":")[0] for name in names))
     found = {}
     for name in names:
@@ -174,13 +174,13 @@ def _log_axis(axes: Any, low: float, high: float, below: float = 0.06) -> tuple[
 
 
 def _drawable(points: Iterable[tuple[int, float]]) -> dict[int, float]:
-    """Those that a log axis can show, by their first number."""
+    """The values that a log axis can show, by their first number."""
     return dict(sorted((at, error) for at, error in points if 0 < error < math.inf))
 
 
 @functools.cache
 def fonts() -> list[str]:
-    """What texts are set in: FONT, and those of EAST_ASIAN that are installed."""
+    """The fonts of texts: FONT, and those of EAST_ASIAN that are installed."""
     installed = set(fontManager.get_font_names())
     return [FONT, *(name for name in EAST_ASIAN if name in installed)]
 

@@ -25,15 +25,15 @@ from ..run.table import table
 from . import curves, samples, schedules
 
 MOST_NUMBERS = 10_000
-"""A tensor of a solver with more is left out of report.json."""
+"""A solver's tensor with more numbers is left out of report.json."""
 SHOWN = 10
 """Samples in a picture's row."""
 CURVE_CALLS = 3
-"""A distillation's report compares up to so many network calls more than the solver's."""
+"""A distillation's report compares up to this many network calls more than the solver's."""
 
 
 def distillation_report(options: DistillOptions, done: Distillation, network: Network, pairs: Pairs) -> None:
-    """Measure the new solver on pairs that the fit never saw, and write all of it into the folder `options.report`."""
+    """Measure the new solver on pairs that the fit never saw, and write the report into the folder `options.report`."""
     assert options.report is not None
     folder, solver = options.report, done.solver
     # The first process alone reports, and has only its own blocks.
@@ -76,7 +76,7 @@ def draw(
     """coefficients.png, schedules.png of a solver with a table for each sample, error_over_steps.png, and samples.png
     (or scatter.png for latents that are vectors).
 
-    errors: at the solver's number of network calls, best first. samplers: what each of them is of.
+    errors: at the solver's number of network calls, best first. samplers: the sampler of each.
     """
     solver, calls = file.solver, file.solver.network_calls
     for name in ("samples.png", "scatter.png"):
@@ -99,7 +99,7 @@ def draw(
 
 
 def _worth_showing(errors: Mapping[str, float]) -> list[str]:
-    """Those that end nearer than a guess, of the orders of one solver the best only."""
+    """Samplers that end nearer than a guess; of the orders of one solver, only the best."""
     best: dict[str, str] = {}
     for name, error in errors.items():
         if error < 1:
@@ -108,7 +108,7 @@ def _worth_showing(errors: Mapping[str, float]) -> list[str]:
 
 
 def shown_prompts(network: Network, block: Block) -> list[str] | None:
-    """The whole captions of the columns of samples.png, None where the checkpoint tells none."""
+    """The full captions of the columns of samples.png, None where the checkpoint has none."""
     captions = network.checkpoint.captions(block.cond)
     return None if captions is None else captions[:SHOWN]
 

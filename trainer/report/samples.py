@@ -22,15 +22,15 @@ CELL, GAP = 112, 6
 TINY, LINES = 5.5, 3
 """Points and lines of a caption."""
 LINE_HEIGHT, LETTER_WIDTH = 1.2, 0.62
-"""Of the font's size; the width is above that of most texts."""
+"""Relative to the font's size; the width is above that of most texts."""
 MISSING = "\N{WHITE SQUARE}"
 
 
 def samples(grid: Mapping[str, Tensor], path: PathLike, title: str = "", captions: Sequence[str] | None = None) -> None:
     """A row per sampler, a column per noise.
 
-    grid: label -> [count, height, width] or [count, height, width, 3] in 0..1; the first is the teacher. captions: what
-    stands above each column, shortened to what fits there.
+    grid: label -> [count, height, width] or [count, height, width, 3] in 0..1; the first is the teacher. captions: the
+    text above each column, shortened to fit.
     """
     rows = [_strip(images) for images in grid.values()]
     page = torch.ones(sum(len(row) + GAP for row in rows), max(row.shape[1] for row in rows), 3)
@@ -57,10 +57,10 @@ def samples(grid: Mapping[str, Tensor], path: PathLike, title: str = "", caption
 
 
 def shortened(caption: str, width: int) -> str:
-    """A caption in at most LINES lines of so many pixels; a letter that no font has becomes MISSING."""
+    """A caption in at most LINES lines of this width in pixels; a letter that no font has becomes MISSING."""
     letters = max(4, int(width * 72 / DPI / TINY / LETTER_WIDTH))
     known = "".join(letter if letter.isspace() or _drawable(letter) else MISSING for letter in caption)
-    # A mark that takes a place beside each wide letter, and goes again.
+    # A mark takes the second place of each wide letter, and is removed again.
     wide = "".join(letter + "\0" * _is_wide(letter) for letter in known)
     lines = textwrap.wrap(wide, letters)
     if len(lines) > LINES:
@@ -88,10 +88,10 @@ def _strip(images: Tensor) -> Tensor:
 
 
 def as_images(latents: Tensor, checkpoint: FullCheckpoint) -> Tensor | None:
-    """latents [B, *shape] -> [B, H, W] or [B, H, W, 3] in 0..1 on the CPU; None where they are no pictures.
+    """latents [B, *shape] -> [B, H, W] or [B, H, W, 3] in 0..1 on the CPU; None where they are not pictures.
 
     By the checkpoint's own `images`; else the first three channels or the first one (of a video's middle frame) between
-    the 1 % and 99 % quantiles of this batch: give all samplers as one batch, and they share one scale.
+    the 1 % and 99 % quantiles of this batch: pass all samplers as one batch to give them one scale.
     """
     with torch.no_grad():
         decoded = checkpoint.images(latents)

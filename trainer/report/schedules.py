@@ -19,7 +19,7 @@ def schedules(solver: Solver, plans: Sequence[Plan], path: Path) -> None:
     """The noise levels of the states and of the network calls of many samples, over the base schedule.
 
     plans: each shared or [B, ...]; the first MOST_LINES samples are lines. The spread in the title is the largest
-    standard deviation between samples, in parts of the first noise level.
+    standard deviation between samples, as a fraction of the first noise level.
     """
     states = _rows([plan.sigmas for plan in plans])
     asked = _rows([plan.query_sigmas for plan in plans]) / _rows([plan.sigmas[..., :-1] for plan in plans])

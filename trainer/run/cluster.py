@@ -1,4 +1,4 @@
-"""The processes of one run, on one machine or several: they add up small numbers, and none waits for one that died."""
+"""The processes of one run, on one machine or several: they sum small numbers, and none waits for one that died."""
 
 import io
 import os
@@ -23,9 +23,9 @@ SILENT = 15.0
 SILENT_AT_THE_END = 4.0
 """The same after a SIGTERM, with which torchrun stops the other processes of a machine where one died."""
 JOIN = 300.0
-"""Seconds in which all processes must have come."""
+"""Seconds within which all processes must have joined."""
 PIECE = 1 << 22
-"""Bytes of a message that the store takes at a time; its limit is 8 MiB."""
+"""Bytes of a message sent to the store at a time; its limit is 8 MiB."""
 
 Value = TypeVar("Value")
 
@@ -35,10 +35,10 @@ class StoppedError(TrainerError):
 
 
 class Cluster:
-    """A process among those that torchrun started; alone it sums what it is given and talks to nobody.
+    """A process among those that torchrun started; alone it only returns its own values.
 
-    All processes make the same calls in the same order. Messages go through torchrun's store, for they are small and
-    need its one port only; sums are in the order of the ranks, so that all processes have the same bits.
+    All processes make the same calls in the same order. Messages go through torchrun's store, since they are small and
+    it needs only one port; sums are in rank order, so that all processes get the same bits.
     """
 
     def __init__(self, rank: int = 0, size: int = 1, store: Any = None) -> None:
@@ -51,7 +51,7 @@ class Cluster:
 
     @classmethod
     def from_environment(cls) -> "Cluster":
-        """By torchrun's RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT and LOCAL_RANK; alone without them."""
+        """From torchrun's RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT and LOCAL_RANK; alone without them."""
         size = int(os.environ.get("WORLD_SIZE", 1))
         if size == 1:
             return cls()
@@ -71,11 +71,11 @@ class Cluster:
 
     @property
     def first(self) -> bool:
-        """The one process that prints and writes."""
+        """Whether this is the one process that prints and writes."""
         return self.rank == 0
 
     def mine(self, index: int) -> bool:
-        """Whether this process has the work of this index."""
+        """Whether the work of this index is this process's."""
         return index % self.size == self.rank
 
     def sum(self, values: Tensor) -> Tensor:
@@ -88,12 +88,12 @@ class Cluster:
         return float(self.sum(torch.tensor(number, dtype=torch.float64)))
 
     def from_first(self, make: Callable[[], Value]) -> Value:
-        """What the first process makes, for all."""
+        """The first process's value, for all."""
         value: Value = self.gather(make() if self.first else None)[0]
         return value
 
     def gather(self, value: Any, to: int | None = None) -> list[Any]:
-        """Everyone's tensors, numbers, texts, or lists and dicts of them, by rank; empty but for the process `to`."""
+        """Everyone's tensors, numbers, texts, or lists and dicts of them, by rank; empty except in the process `to`."""
         if self.size == 1:
             return [value]
         self._round += 1
@@ -110,7 +110,7 @@ class Cluster:
         return found
 
     def agree(self, values: dict[str, str]) -> None:
-        """StoppedError where a process was started with other values than the first."""
+        """StoppedError where a process was started with values other than the first's."""
         everyones = self.gather(values)
         for name, others in zip(self._names, everyones, strict=True):
             for field, value in everyones[0].items():
@@ -174,7 +174,7 @@ class Cluster:
         return torch.load(io.BytesIO(b"".join(pieces)), weights_only=True)
 
     def _forget(self, round_: str) -> None:
-        """Delete what was posted before a round that all have begun, for they have read it."""
+        """Delete what was posted before a round that all have begun, since all have read it."""
         for key in self._posted:
             if not key.startswith(round_):
                 self._store.delete_key(key)
@@ -189,7 +189,7 @@ ALONE = Cluster()
 
 
 class _Watch:
-    """A thread that gives signs of life, looks for the others', and keeps the first bad news."""
+    """A thread that gives signs of life, watches the others', and keeps the first bad news."""
 
     def __init__(self, store: Any, rank: int, names: list[str]) -> None:
         self.news = ""
@@ -203,7 +203,7 @@ class _Watch:
         self._thread.start()
 
     def tell(self, reason: str) -> None:
-        """Tell the others why this process leaves, and give them the time to hear it."""
+        """Tell the others why this process leaves, and give them time to read it."""
         try:
             if not self._store.check(["failed"]):
                 self._store.set("failed", reason)
@@ -243,11 +243,11 @@ class _Watch:
         if silent:
             names = ", ".join(self._names[r] for r in silent)
             came = all(self._seen[r][0] for r in silent)
-            return f"{names} {'died' if came else 'did not come'}; mend that and start all again with --resume"
+            return f"{names} {'died' if came else 'did not join'}; fix that and start all again with --resume"
         if self._stopped_at is not None and now - self._stopped_at > SILENT_AT_THE_END + 2 * BEAT:
-            return f"{self._names[self._rank]} was stopped by SIGTERM; go on with --resume"
+            return f"{self._names[self._rank]} was stopped by SIGTERM; continue with --resume"
         return ""
 
 
 def _store_is_gone(names: list[str]) -> str:
-    return f"{names[0]} or its torchrun, which keeps the messages, died; mend that and start all again with --resume"
+    return f"{names[0]} or its torchrun, which keeps the messages, died; fix that and start all again with --resume"

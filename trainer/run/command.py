@@ -16,7 +16,7 @@ from .network import Network
 
 
 def run(command: Callable[[], object]) -> int:
-    """Exit status of a command: 0, 2 with a message for what the user can mend, 130 when interrupted."""
+    """Exit status of a command: 0, 2 with a message for what the user can fix, 130 when interrupted."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a Windows code page lacks letters that a path may have
             stream.reconfigure(errors="backslashreplace")
@@ -32,21 +32,21 @@ def run(command: Callable[[], object]) -> int:
 
 
 def writable_folder(option: str, path: Path) -> Path:
-    """The folder, made where it is missing; TrainerError naming the option where nothing can be written there."""
+    """The folder, made where it is missing; TrainerError naming the option where it can't be written to."""
     probe = path / f".probe-{secrets.token_hex(4)}"
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise TrainerError(f"{option}: {path} can't be written in ({error.strerror}); give another place") from error
+        raise TrainerError(f"{option}: {path} can't be written to ({error.strerror}); give another place") from error
     return path
 
 
 class CallBar:
     """A progress bar over network calls with the remaining time, on a terminal only; lines are printed either way.
 
-    The other processes of a cluster show nothing. All look at each network call whether one of them has died.
+    The other processes of a cluster show nothing. All check at each network call whether one of them has died.
     """
 
     def __init__(self, network: Network, total: int, cluster: Cluster = ALONE) -> None:
@@ -60,7 +60,7 @@ class CallBar:
         self._bar.update(calls)
 
     def expect(self, calls: int) -> None:
-        """So many calls are left."""
+        """Expect this many more calls."""
         self._bar.total = self._bar.n + calls
 
     def line(self, text: str) -> None:

@@ -2,7 +2,7 @@
 
 
 class TrainerError(Exception):
-    """What the user can mend: the message names the option or field, its value, and what to do."""
+    """An error that the user can fix: the message names the option or field, its value, and what to do."""
 
 
 class NonFiniteError(TrainerError):
@@ -10,4 +10,4 @@ class NonFiniteError(TrainerError):
 
 
 class CheckpointError(TrainerError):
-    """A checkpoint can't be found, or is not what the trainer needs."""
+    """A checkpoint is missing, or is not what the trainer needs."""

@@ -1,4 +1,4 @@
-"""Peak memory: of the device where the latents lie, or of the process where that is the CPU."""
+"""Peak memory: of the device that holds the latents, or of the process where that is the CPU."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ import torch
 
 
 def reset_peak(device: torch.device) -> None:
-    """Start measuring anew, where the system can."""
+    """Start measuring again, where the system can."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return

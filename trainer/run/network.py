@@ -22,7 +22,7 @@ class Network:
         self.forward = 0
         self.backward = 0
         self.on_calls: Callable[[int], object] | None = None
-        """Told of each call, in forward-equivalents."""
+        """Called at each network call, with its forward-equivalents."""
 
     @property
     def total(self) -> int:
@@ -30,11 +30,11 @@ class Network:
         return self.forward + 2 * self.backward
 
     def condition(self, cond: Any) -> Tensor | None:
-        """[B, width] of a condition, for solvers that read it; None where the checkpoint has none to tell."""
+        """[B, width] of a condition, for solvers that read it; None where the checkpoint has none."""
         return self.checkpoint.condition(cond)
 
     def count(self, calls: int) -> None:
-        """Forward calls that were made elsewhere."""
+        """Count forward calls that were made elsewhere."""
         self.forward += calls
         self._tell(calls)
 
@@ -51,7 +51,7 @@ class Network:
 
         plan: what is run; a checkpoint with `denoise_at` is told the noise levels of its states. pair, step: the first
         pair of the batch, for the error, and the row of the first call, by default the plan's first that makes one.
-        recomputed: keep no activations of a call, compute them again on the way back.
+        recomputed: keep no activations of a call, and recompute them in the backward pass.
         """
         step = int(plan is not None and plan.analytic_first_step) if step is None else step
         ask = self._asked_at(plan)
@@ -91,7 +91,7 @@ class Network:
     def _check(denoised: Tensor, x: Tensor, pair: int, step: int, who: str) -> None:
         if not isinstance(denoised, Tensor) or denoised.shape != x.shape:
             found = f"shape {tuple(denoised.shape)}" if isinstance(denoised, Tensor) else type(denoised).__name__
-            raise CheckpointError(f"denoise gave {found} for x of shape {tuple(x.shape)}: give a tensor like x")
+            raise CheckpointError(f"denoise gave {found} for x of shape {tuple(x.shape)}: return a tensor like x")
         finite = torch.isfinite(denoised.detach()).flatten(1).all(1)
         if not bool(finite.all()):
             bad = pair + int((~finite).nonzero()[0])

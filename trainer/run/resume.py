@@ -1,4 +1,4 @@
-"""What a killed run leaves behind, and how the next one goes on from it."""
+"""What a killed run leaves behind, and how the next one continues from it."""
 
 import json
 from pathlib import Path
@@ -14,16 +14,16 @@ from dyweight.files import write_whole
 from .errors import TrainerError
 
 NOT_PART_OF_THE_RESULT = {"out", "resume", "report", "cache", "keep_targets"}
-"""Options that may differ between a run and the one that goes on with it."""
+"""Options that may differ between a run and the one that continues it."""
 
 
 def comparable(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that must be the same in all processes of a run, one after the other or side by side."""
+    """The options that must be the same in all processes of a run, consecutive or parallel."""
     return {name: value for name, value in options.items() if name not in NOT_PART_OF_THE_RESULT}
 
 
 class ResumeFile:
-    """The state of a fit beside the file it will write; gone when that file is there."""
+    """The state of a fit beside the file it will write; removed when that file is written."""
 
     def __init__(self, out: Path, options: dict[str, Any]) -> None:
         self.path = out.with_name(out.name + ".resume")
@@ -44,13 +44,13 @@ class ResumeFile:
                 metadata = file.metadata() or {}
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
-            raise TrainerError(f"--resume: {self.path} can't be read ({error}); delete it to start anew") from error
+            raise TrainerError(f"--resume: {self.path} can't be read ({error}); delete it to start over") from error
         before, now = json.loads(metadata.get("options", "{}")), json.loads(self._options)
         for name in sorted(now):
             if before.get(name) != now[name]:
                 raise TrainerError(
                     f"--resume: the interrupted run had {name} = {before.get(name)}, this one has {now[name]}; "
-                    f"give the same options, or delete {self.path} to start anew"
+                    f"give the same options, or delete {self.path} to start over"
                 )
         return state, json.loads(metadata["extra"])
 

@@ -1,4 +1,4 @@
-"""How much a run will take: network calls, and the time by one timed call."""
+"""What a run will take: network calls, and the time estimated from one timed call."""
 
 import time
 
@@ -8,7 +8,7 @@ from .network import Network
 
 
 def call_count(fewest: int, most: int) -> str:
-    """`about 20,700 to 31,000 network calls`, to three digits; one number where both are the same."""
+    """`about 20,700 to 31,000 network calls`, to three digits; one number where both are equal."""
     low, high = (f"{float(format(calls, '.3g')):,.0f}" for calls in (fewest, most))
     return f"about {_range(low, high)} network calls"
 

@@ -48,7 +48,7 @@ def test_then_that_of_the_variable_then_the_one_around_the_pack_then_comfy_clis(
 
 
 def test_a_named_place_without_comfyui_is_an_error_even_where_there_is_another(places, tmp_path, monkeypatch):
-    with pytest.raises(CheckpointError, match=r"--comfyui is .*nowhere: there is no ComfyUI"):
+    with pytest.raises(CheckpointError, match=r"--comfyui is .*nowhere, which is not ComfyUI"):
         find_comfyui(tmp_path / "nowhere")
     monkeypatch.setenv("COMFYUI_PATH", str(tmp_path / "nowhere"))
     with pytest.raises(CheckpointError, match=r"COMFYUI_PATH is .*nowhere"):
@@ -143,7 +143,7 @@ def test_a_file_of_conditions_may_tell_their_prompts(tmp_path, told, found):
 @pytest.mark.parametrize("tensors", [{}, {"cross_attn": torch.zeros(2, 3)}, {"pooled": torch.zeros(2, 3)}])
 def test_a_file_without_conditions_is_named(tmp_path, tensors):
     save_file(tensors or {"x": torch.zeros(1)}, tmp_path / "c.safetensors")
-    with pytest.raises(CheckpointError, match=r"--conditioning .*c\.safetensors: no conditions"):
+    with pytest.raises(CheckpointError, match=r"--conditioning .*c\.safetensors: not conditions"):
         read_conditions(tmp_path / "c.safetensors")
 
 
@@ -192,7 +192,7 @@ def test_prompts_are_encoded_once_and_the_encoder_is_unloaded(tmp_path, monkeypa
         ({"cfg": float("nan")}, "--cfg is nan"),
         ({"shift": -1.0}, "--shift is -1.0"),
         ({"lora": ("detail.safetensors:strong",)}, r"--lora detail\.safetensors:strong: give FILE:STRENGTH"),
-        ({"prompts": Path("a"), "conditioning": Path("b")}, "give one of them"),
+        ({"prompts": Path("a"), "conditioning": Path("b")}, "give only one of them"),
     ],
 )
 def test_options_that_make_no_sense_are_named(options, message):

@@ -131,7 +131,7 @@ def test_what_a_checkpoint_lacks_is_told(commands: Any, solver: Path, tiny_clip:
     model = digits.checkpoint()
     model.captions = lambda cond: None  # type: ignore[method-assign,assignment,return-value]
     clip = ("--clip-score-model", tiny_clip[0], "--clip-score-weights", tiny_clip[1])
-    assert "tells none" in commands.evaluate(model, solver, *QUICK, "--metrics", "clip", *clip).message
+    assert "has none" in commands.evaluate(model, solver, *QUICK, "--metrics", "clip", *clip).message
     mixture = gmm.checkpoint()
     dyweight.save_solver(dyweight.DyWeight(mixture.schedule(3)), solver, {})
     assert "decodes none" in commands.evaluate("gmm", solver, *QUICK, "--metrics", "lpips").message

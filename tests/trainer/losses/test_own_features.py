@@ -56,5 +56,5 @@ def test_a_fit_lowers_the_distance_of_own_features(method: str, tmp_path: Path) 
 
 
 def test_a_checkpoint_without_own_features_is_told_so() -> None:
-    with pytest.raises(TrainerError, match=r"--loss features .* take --loss l2"):
+    with pytest.raises(TrainerError, match=r"--loss features .* use --loss l2"):
         loss_features("features", full(digits.checkpoint()), lambda: 1.0)

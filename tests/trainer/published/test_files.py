@@ -119,12 +119,12 @@ def test_the_kind_is_told_by_the_content_and_a_path_may_have_a_colon(tmp_path, o
     ("changes", "message"),
     [
         ({"dyweight_t_scales": torch.ones(2)}, r"odd.pt.* dyweight_t_scales has the shape \[2\], not \[3\]"),
-        ({"dyweight_weights_raw": torch.ones(3, 3)}, r"odd.pt.* other slopes than the newest 2"),
+        ({"dyweight_weights_raw": torch.ones(3, 3)}, r"odd.pt.* slopes other than the newest 2"),
         ({"dyweight_weights_raw": torch.full((3, 3), torch.nan).tril().triu(-1)}, r"odd.pt.* not finite"),
         ({"dyweight_weights_raw": 9 * torch.eye(3)}, r"odd.pt.* both must be above 0"),
-        ({"dyweight_weights_raw": [1.0]}, r"odd.pt.* dyweight_weights_raw is no tensor"),
+        ({"dyweight_weights_raw": [1.0]}, r"odd.pt.* dyweight_weights_raw is not a tensor"),
         ({"window_size": -1}, r"odd.pt.* its window"),
-        ({"dyweight_meta": None}, r"odd.pt.* damaged, or no file of the authors"),
+        ({"dyweight_meta": None}, r"odd.pt.* damaged, or not a file of the authors"),
     ],
 )
 def test_a_flux_file_that_makes_no_solver_is_named_and_nothing_is_written(tmp_path, out, changes, message):
@@ -137,11 +137,11 @@ def test_a_flux_file_that_makes_no_solver_is_named_and_nothing_is_written(tmp_pa
     ("content", "message"),
     [
         (pickled({"predictor": 1}), "no DyWeight_predictor under 'predictor'"),
-        (pickled([1, 2]), "no training pickle of the authors"),
+        (pickled([1, 2]), "not a training pickle of the authors"),
         (pickled(training_run(schedule_type="discrete", dataset_name="other")), "no sigmas are given"),
-        (pickled(training_run(predictor={"guidance_type": "cfg", "guidance_rate": math.nan})), "no coefficient file"),
-        *((content, "damaged, or no file of the authors") for content in (b"hello", b"", b"[]", b"{")),
-        (bytes(2 << 20), "no file of coefficients"),
+        (pickled(training_run(predictor={"guidance_type": "cfg", "guidance_rate": math.nan})), "a coefficient file"),
+        *((content, "damaged, or not a file of the authors") for content in (b"hello", b"", b"[]", b"{")),
+        (bytes(2 << 20), "not a file of coefficients"),
     ],
 )
 def test_another_file_is_named_and_nothing_is_written(tmp_path, out, capsys, content, message):

@@ -131,7 +131,7 @@ def test_what_plain_data_does_not_need_is_refused_by_name(refused, content, name
         (zipped({"a/data.pkl": bytes(1 << 24)}, zipfile.ZIP_DEFLATED), "compressed"),
         (zipped({"a/data.pkl": pickle.dumps(0), "b/data.pkl": b""}), "one data.pkl"),
         (zipped({"a/data.pkl": pickle.dumps({}, 2), "a/byteorder": b"big"}), "little-endian"),
-        (zipped({"a/data.pkl": pickle.dumps({}, 2)}), "no FLUX file of the authors: dyweight_meta"),
+        (zipped({"a/data.pkl": pickle.dumps({}, 2)}), "not a FLUX file of the authors: it lacks dyweight_meta"),
     ],
 )
 def test_a_zip_that_is_no_flux_file_is_named(refused, content, message):

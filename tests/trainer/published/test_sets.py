@@ -61,9 +61,9 @@ def test_an_analytic_first_step_has_no_time_scale(written, out):
     ("changes", "message"),
     [
         ({"source": "set-12"}, "no set 'set-1': did you mean set-12"),
-        ({"slope_divides_by": "nothing"}, "set-1: the set makes no solver"),
-        ({"weights_newest_first": [[1.0]] * 4}, "set-1: the set makes no solver"),
-        ({"steps": 10**12, "order": 10**12}, "set-1: the set makes no solver"),
+        ({"slope_divides_by": "nothing"}, "set-1: the set does not make a solver"),
+        ({"weights_newest_first": [[1.0]] * 4}, "set-1: the set does not make a solver"),
+        ({"steps": 10**12, "order": 10**12}, "set-1: the set does not make a solver"),
         ({"base_schedule": {"kind": "other"}}, "its base schedule is 'other'"),
     ],
 )

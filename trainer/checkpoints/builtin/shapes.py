@@ -1,6 +1,6 @@
 """A small convolutional EDM model of drawn 16 x 16 colour pictures, with its weights shipped beside this file.
 
-The pixel-space setting of the papers in small: EDM's preconditioning, noise x = x0 + sigma * noise and polynomial
+The papers' pixel-space setting on a small scale: EDM's preconditioning, noise x = x0 + sigma * noise and polynomial
 schedule (Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative Models", arXiv:2206.00364,
 table 1). The data are those of `shapes_data.py`: a disc, square or triangle in one of six colours on a dark or bright
 ground. All three are the condition: an unknown colour would be decided late and all at once, as in `gmm`.
@@ -31,10 +31,10 @@ WEIGHTS = Path(__file__).with_name("shapes.safetensors")
 CLASSES = len(shapes_data.PROMPTS)
 SIGMA_MAX, SIGMA_MIN = 80.0, 0.002
 LEAST_SIGMA = 1e-4
-"""The network is told no smaller one: it has learned none, and the logarithm ends."""
+"""Smallest sigma given to the network: it has learned no smaller one, and the logarithm diverges."""
 SIGMA_DATA = 0.5
 CENTRE, SPREAD = -0.1, 1.2
-"""Pictures in -1..1 have mean -0.11 and standard deviation 0.60: what brings them to about 0 and SIGMA_DATA."""
+"""Brings pictures in -1..1, of mean -0.11 and standard deviation 0.60, to about 0 and SIGMA_DATA."""
 
 
 class Block(nn.Module):

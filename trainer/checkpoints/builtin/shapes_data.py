@@ -1,6 +1,6 @@
 """Pictures for small models to learn: a shape in one colour on a plain ground, 16 x 16 pixels, drawn when asked for.
 
-`train_shapes.py` and `comfy/train_tiny_flux.py` train on them.
+`train_shapes.py` and `train_tiny_flux.py` in `tools/models/` train on them.
 """
 
 import math

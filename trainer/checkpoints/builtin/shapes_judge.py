@@ -2,7 +2,7 @@
 
 What Inception is to the papers' pixel-space models, without a download: trained on the same kind of pictures, it tells
 shape, colour and ground, and the numbers before its last layer tell how alike two pictures look. `python -m
-trainer.checkpoints.train_shapes_judge` recreates the weights.
+tools.models.train_shapes_judge` recreates the weights.
 """
 
 from pathlib import Path

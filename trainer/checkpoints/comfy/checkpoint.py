@@ -59,12 +59,12 @@ class ComfyCheckpoint:
         told = [self._loaded.digest, self._conditions_digest, self.cfg, self.guidance, self.shift, self.shape]
         told += [options.dtype, options.scheduler]
         if getattr(self._loaded.patcher.model.diffusion_model, "time_r_in", None) is not None:
-            told.append("told the next level")  # mean flow, whose endpoints were others before it was
+            told.append("told the next level")  # mean flow, whose endpoints were different before it was told
         self.fingerprint = "comfyui-" + hashlib.sha256(repr(told).encode()).hexdigest()[:24]
 
     @property
     def made_for(self) -> dict[str, Any]:
-        """What the coefficient file says beside the fields that every checkpoint has."""
+        """What the coefficient file says besides the fields of every checkpoint."""
         options = self.options
         return {
             "cfg": self.cfg,
@@ -97,23 +97,23 @@ class ComfyCheckpoint:
         return scaled.to(self._loaded.patcher.load_device), prompts
 
     def condition(self, cond: Tensor) -> Tensor:
-        """Prompt numbers [B] -> what a solver may read of them, [B, width]: the same as the nodes tell it."""
+        """Prompt numbers [B] -> what a solver may read of them, [B, width], the same as in the nodes."""
         cross, pooled = self._conditions.cross_attn, self._conditions.pooled
         return torch.cat([conditions.of_text(cross[i], pooled[i]) for i in cond.tolist()])
 
     def captions(self, cond: Tensor) -> list[str] | None:
-        """Prompt numbers [B] -> the prompts, None where a file of conditions does not tell them."""
+        """Prompt numbers [B] -> the prompts, None where a file of conditions does not have them."""
         prompts = self._conditions.prompts
         return None if prompts is None else [prompts[i] for i in cond.tolist()]
 
     def denoise(self, x: Tensor, sigma: Tensor, cond: Tensor) -> Tensor:
-        """x [B, *shape], sigma [B], prompt numbers [B] -> clean x; smaller batches where memory does not suffice."""
+        """x [B, *shape], sigma [B], prompt numbers [B] -> clean x; in smaller batches where memory runs out."""
         return self.denoise_at(x, sigma, cond, sigma.detach().reshape(-1, 1), 0)
 
     def denoise_at(self, x: Tensor, sigma: Tensor, cond: Tensor, states: Tensor, row: int) -> Tensor:
         """`denoise` for one row of a plan, as the sampler asks for it.
 
-        states: [rows] or [B, rows] noise levels of the plan's states, x that of the row; ComfyUI is shown those.
+        states: [rows] or [B, rows] noise levels of the plan's states, x that of the row; ComfyUI sees those.
         """
         positive = self._positive(cond.tolist())
         if positive is None:
@@ -132,7 +132,7 @@ class ComfyCheckpoint:
                 ) from None
         except RuntimeError as error:
             raise CheckpointError(
-                f"--ckpt {self.path}: {self.model_family} can't answer for {list(x.shape)} with a condition of "
+                f"--ckpt {self.path}: {self.model_family} fails on {list(x.shape)} with a condition of "
                 f"{list(positive[0][0].shape)} ({error}); check --clip or --conditioning, --width and --height"
             ) from error
         importlib.import_module("comfy.model_management").soft_empty_cache()
@@ -188,7 +188,7 @@ class ComfyCheckpoint:
     def rivals(
         self, network_calls: int, names: Sequence[str] | None, count: Callable[[int], object]
     ) -> dict[str, Rival]:
-        """ComfyUI's own samplers, SAMPLER/SCHEDULER, that make so many network calls. Raises CheckpointError."""
+        """ComfyUI's own samplers, SAMPLER/SCHEDULER, that make this many network calls. Raises CheckpointError."""
         first = self.draw(torch.Generator().manual_seed(0), 1)
         return found(self.sample_with, first, network_calls, names, count)
 
@@ -229,7 +229,7 @@ class ComfyCheckpoint:
         positive = Conditions(found.cross_attn[:-1], found.extra[:-1], prompts)
         if not positive.tells_apart(prompts):
             names = ", ".join(path.name for path in files)
-            raise CheckpointError(f"{names}: no text encoders of {self.model_family}; name them with --clip")
+            raise CheckpointError(f"{names}: not text encoders of {self.model_family}; name them with --clip")
         digest = hashlib.sha256(repr([prompts, options.negative, key]).encode()).hexdigest()[:16]
         return positive, found.batches([len(prompts)]), digest
 
@@ -247,7 +247,7 @@ class ComfyCheckpoint:
 
 
 class _Call:
-    """A sampler for ComfyUI's guider that runs a function in the place of sampling."""
+    """A sampler for ComfyUI's guider that runs a function instead of sampling."""
 
     def __init__(self, run: Inside) -> None:
         self._run = run

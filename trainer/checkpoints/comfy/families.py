@@ -1,4 +1,4 @@
-"""What ComfyUI's model families want beside the diffusion model: text encoders, VAE, size and guidance."""
+"""What ComfyUI's model families need besides the diffusion model: text encoders, VAE, size and guidance."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ def default_encoders(name: str) -> list[Path]:
 
 
 def default_vae(name: str) -> Path | None:
-    """The VAE file of a family, None where there is none; pictures are left out then."""
+    """The VAE file of a family, None where there is none; then there are no pictures."""
     try:
         return _first(family_of(name).vae, VAE_FOLDERS, f"VAE of {name}", "--vae")
     except CheckpointError:

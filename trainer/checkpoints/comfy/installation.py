@@ -1,4 +1,4 @@
-"""Finding ComfyUI, importing it without its server, and finding the files it knows."""
+"""Finding ComfyUI, importing it without its server, and finding its files."""
 
 import importlib
 import os
@@ -12,7 +12,7 @@ from dyweight.suggest import did_you_mean
 from ...run.errors import CheckpointError
 
 FOLDERS = ("checkpoints", "diffusion_models")
-"""Where `--ckpt NAME` looks; ComfyUI counts its old folder unet to diffusion_models."""
+"""Where `--ckpt NAME` looks; ComfyUI counts its old folder unet as diffusion_models."""
 _LISTED = 12
 
 
@@ -36,7 +36,7 @@ def find_comfyui(named: Path | None) -> Path:
         if place is not None and (place / "comfy" / "sd.py").is_file():
             return place.resolve()
         if place is not None and source in ("--comfyui", "COMFYUI_PATH"):
-            raise CheckpointError(f"{source} is {place}: there is no ComfyUI (no comfy/sd.py); give its folder")
+            raise CheckpointError(f"{source} is {place}, which is not ComfyUI (no comfy/sd.py); give its folder")
     tried = ", ".join(f"{source} ({place or 'not set'})" for source, place in places)
     raise CheckpointError(f"no ComfyUI found; give its folder with --comfyui. Tried: {tried}")
 
@@ -67,7 +67,7 @@ def find_model(name: str) -> Path:
 
 
 def find_file(name: str, folders: Iterable[str], option: str) -> Path:
-    """The one file of a name (with or without folder and ending) in ComfyUI's folders of these kinds."""
+    """The one file of a name (with or without folder and extension) in ComfyUI's folders of these kinds."""
     if Path(name).is_file():
         return Path(name)
     known = all_files(folders)

@@ -82,7 +82,7 @@ class Loaded:
         vae = sd.VAE(sd=utils.load_torch_file(str(file)))
         wanted = self.patcher.model.latent_format.latent_channels
         if vae.first_stage_model is None or vae.latent_channels != wanted:
-            raise CheckpointError(f"--vae {file}: no VAE for the {wanted} channels of {self.family}; name another file")
+            raise CheckpointError(f"--vae {file}: not a VAE for {wanted} channels of {self.family}; name another file")
         return vae
 
 
@@ -116,7 +116,7 @@ class _Lora:
     strength: float
 
     def weights(self, of_text: bool) -> dict[str, Any]:
-        """Those of the text encoders, or the others."""
+        """The weights for text encoders, or the others."""
         weights = importlib.import_module("comfy.utils").load_torch_file(str(self.path), safe_load=True)
         return {name: weight for name, weight in weights.items() if name.startswith(_LORA_TEXT_KEYS) == of_text}
 
@@ -169,12 +169,12 @@ def _keys(path: Path) -> tuple[str, ...]:
 def _holds(path: Path, beginnings: Sequence[str]) -> bool:
     try:
         return any(key.startswith(tuple(beginnings)) for key in _keys(path))
-    except Exception as error:  # whatever the reader of the format raises for a file that is none
+    except Exception as error:  # the format's reader may raise anything for another file
         raise CheckpointError(f"--ckpt {path}: the file can't be read ({error}); get it again") from error
 
 
 def file_digest(path: Path) -> str:
-    """Of the size and 64 pieces spread over the file: reading all of a large model would take minutes."""
+    """Digest of the size and 64 pieces spread over the file: reading all of a large model would take minutes."""
     size, found = path.stat().st_size, hashlib.sha256(str(path.stat().st_size).encode())
     with path.open("rb") as file:
         for i in range(_SAMPLES):

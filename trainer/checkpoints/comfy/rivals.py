@@ -1,4 +1,4 @@
-"""ComfyUI's own samplers and schedulers, run by ComfyUI's code, as what a solver is compared with."""
+"""ComfyUI's own samplers and schedulers, run by ComfyUI's code, for a solver to be compared with."""
 
 import importlib
 from collections.abc import Callable, Sequence
@@ -28,8 +28,8 @@ def check_names(names: Sequence[str]) -> None:
         for part, known in ((sampler, samplers.SAMPLER_NAMES), (scheduler, samplers.SCHEDULER_NAMES)):
             if part not in known:
                 raise CheckpointError(
-                    f"--baselines {name}: {did_you_mean(part, tuple(known))}give SAMPLER/SCHEDULER of ComfyUI, as "
-                    f"euler/simple; by default {', '.join(NAMES)}"
+                    f"--baselines {name}: {did_you_mean(part, tuple(known))}give SAMPLER/SCHEDULER of ComfyUI, "
+                    f"such as euler/simple; by default {', '.join(NAMES)}"
                 )
 
 
@@ -40,10 +40,10 @@ def found(
     names: Sequence[str] | None,
     count: Callable[[int], object],
 ) -> dict[str, Rival]:
-    """The samplers that make exactly so many network calls with some number of steps, by name.
+    """The samplers that make exactly this many network calls with some number of steps, by name.
 
-    first: noise and condition of one sample, on which the number of steps is looked for. count: told of the calls that
-    the search takes. Raises CheckpointError as `check_names`.
+    first: noise and condition of one sample, on which the number of steps is searched. count: told of the calls that
+    the search takes. Raises CheckpointError as `check_names` does.
     """
     if names:
         check_names(names)

@@ -1,4 +1,4 @@
-"""Prompts and what the text encoders make of them, encoded once and kept on disk."""
+"""Prompts and their encodings by the text encoders, made once and kept on disk."""
 
 import csv
 import hashlib
@@ -21,22 +21,22 @@ from dyweight.files import write_whole
 from ...run.errors import CheckpointError
 
 PROMPT_FIELDS = ("prompt", "text", "caption")
-"""What the prompt is called in .jsonl and .csv; MS-COCO's captions are usually a text."""
-PROMPT_FILES = f"give .txt with a prompt a line, or .jsonl or .csv with a field {', '.join(PROMPT_FIELDS)}"
+"""Names of the prompt's field in .jsonl and .csv; MS-COCO's captions are usually called text."""
+PROMPT_FILES = f"give .txt with one prompt per line, or .jsonl or .csv with a field {', '.join(PROMPT_FIELDS)}"
 OWN_PROMPTS = Path(__file__).parent / "prompts.txt"
 POOLED = "pooled_output"
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """Encoded prompts, each on its own since their lengths may differ."""
+    """Encoded prompts, each kept separately since their lengths may differ."""
 
     cross_attn: list[Tensor]
     """[1, tokens, width] each"""
     extra: list[dict[str, Tensor]]
-    """What else the encoders give, by ComfyUI's names, as pooled_output [1, width], attention_mask [1, tokens]."""
+    """What else the encoders give, by ComfyUI's names, such as pooled_output [1, width], attention_mask [1, tokens]."""
     prompts: list[str] | None = None
-    """The texts, where they are known."""
+    """The texts, where known."""
 
     @property
     def pooled(self) -> list[Tensor | None]:
@@ -47,7 +47,7 @@ class Conditions:
         return len(self.cross_attn)
 
     def batches(self, chosen: Sequence[int]) -> list[Any] | None:
-        """ComfyUI's CONDITIONING of several prompts as one batch; None where they have to go one by one.
+        """ComfyUI's CONDITIONING of several prompts as one batch; None where they must go one by one.
 
         That is where their lengths differ, and where there is more than a pooled output: ComfyUI counts the tokens of
         a mask over the whole batch.
@@ -59,7 +59,7 @@ class Conditions:
         return [[torch.cat([self.cross_attn[i] for i in chosen]), extra]]
 
     def tells_apart(self, prompts: Sequence[str]) -> bool:
-        """Whether all numbers are finite and two different prompts differ; weights that are missing leave noise."""
+        """Whether all numbers are finite and two different prompts differ; missing weights give noise."""
         first = self.cross_attn[0]
         other = next((self.cross_attn[i] for i, prompt in enumerate(prompts) if prompt != prompts[0]), None)
         finite = all(bool(torch.isfinite(tensor).all()) for tensor in self.cross_attn)
@@ -136,7 +136,7 @@ def read_conditions(path: Path) -> tuple[Conditions, Conditions | None, str]:
             negative = _rows(tensors, "negative_")
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise CheckpointError(
-            f"--conditioning {path}: no conditions ({type(error).__name__}: {error}); it needs cross_attn "
+            f"--conditioning {path}: not conditions ({type(error).__name__}: {error}); it needs cross_attn "
             "[n, tokens, width] and may have pooled [n, width], and both again with the prefix negative_"
         ) from error
     return positive, negative, hashlib.sha256(path.read_bytes()).hexdigest()[:16]
@@ -154,7 +154,7 @@ def _rows(tensors: dict[str, Tensor], prefix: str) -> Conditions:
 def encoded(prompts: Sequence[str], load: Callable[[], Any], key: Sequence[str], cache: Path | None) -> Conditions:
     """Conditions of the prompts from the cache, or by the text encoder, which is unloaded afterwards.
 
-    load: gives ComfyUI's CLIP; called only where something is not in the cache. key: what else the result depends on.
+    load: gives ComfyUI's CLIP; called only if something is not in the cache. key: what else the result depends on.
     """
     path = None
     if cache is not None:
