@@ -114,9 +114,8 @@ class OwnNumbers(Parameters[Solver]):
         return plan
 
     def solver_of(self, vector: Tensor) -> Solver:
-        solver = self._set(copy.deepcopy(self.solver).requires_grad_(False), vector)
-        solver.plan()
-        return solver
+        self.plan(vector)
+        return self._set(copy.deepcopy(self.solver).requires_grad_(False), vector)
 
     @torch.no_grad()
     def _set(self, solver: Solver, vector: Tensor) -> Solver:
