@@ -19,16 +19,16 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from trainer.checkpoints import load_checkpoint
+from tools.models.small_flux import small_flux
 from trainer.checkpoints.comfy.checkpoint import ComfyCheckpoint
 from trainer.checkpoints.comfy.installation import find_comfyui, start
-from trainer.checkpoints.comfy.small_flux import small_flux
-from trainer.config import DistillOptions
+from trainer.checkpoints.load import load_checkpoint
 from trainer.distill import distill
-from trainer.memory import peak_bytes, reset_peak
+from trainer.options.distill import DistillOptions
+from trainer.run.memory import peak_bytes, reset_peak
 
 ROOT = Path(__file__).parents[1]
-SMALL_FLUX = ROOT / "tests" / "comfy" / "models" / "tiny-flux.safetensors"
+SMALL_FLUX = ROOT / "tools" / "models" / "tiny-flux.safetensors"
 STEPS, TOKENS, WIDTH, POOLED, PIXELS = 3, 64, 256, 64, 8
 LIMIT = 1.1
 

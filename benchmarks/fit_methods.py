@@ -13,14 +13,16 @@ from pathlib import Path
 
 import torch
 
-from trainer.checkpoints import load_checkpoint
-from trainer.config import DistillOptions
+from trainer.checkpoints.load import load_checkpoint
+from trainer.compare.endpoint_error import endpoint_error, errors_at_equal_calls, errors_over_calls, handcrafted
 from trainer.distill import distill
-from trainer.features import Latent
-from trainer.measure import endpoint_error, errors_at_equal_calls, errors_over_calls, handcrafted
-from trainer.network import Network
-from trainer.pictures import error_over_steps
-from trainer.targets import Block, Targets, Teacher, default_cache, deviation
+from trainer.losses.features import Latent
+from trainer.options.distill import DistillOptions
+from trainer.pairs.pairs import deviation
+from trainer.pairs.targets import Block, Targets, default_cache
+from trainer.pairs.teacher import Teacher
+from trainer.report.curves import error_over_steps
+from trainer.run.network import Network
 
 SAMPLES_PER_CALL = 50
 

@@ -13,13 +13,14 @@ from typing import Any
 
 import torch
 
-from trainer.checkpoints import load_checkpoint
-from trainer.config import DistillOptions
+from trainer.checkpoints.load import load_checkpoint
+from trainer.compare.endpoint_error import endpoint_error, handcrafted
 from trainer.distill import distill
-from trainer.features import Latent
-from trainer.measure import endpoint_error, handcrafted
-from trainer.network import Network
-from trainer.targets import default_cache, deviation
+from trainer.losses.features import Latent
+from trainer.options.distill import DistillOptions
+from trainer.pairs.pairs import deviation
+from trainer.pairs.targets import default_cache
+from trainer.run.network import Network
 
 from .fit_methods import unseen
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dyweight import schedules
-from trainer.checkpoints import digits, gmm
+from trainer.checkpoints.builtin import digits, gmm
 
 
 class DigitsFlow:

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from dyweight import DyWeight, Indis, InstanceDyWeight
 from dyweight.placement import place
-from trainer.checkpoints import load_checkpoint
 from trainer.checkpoints.comfy.checkpoint import ComfyCheckpoint
-from trainer.checkpoints.comfy.options import ComfyOptions
+from trainer.checkpoints.load import load_checkpoint
+from trainer.options.comfy import ComfyOptions
 
 from .comfy_overhead import seconds_by_turns
 
-MODEL = Path(__file__).parents[1] / "tests" / "comfy" / "models" / "tiny-flux.safetensors"
+MODEL = Path(__file__).parents[1] / "tools" / "models" / "tiny-flux.safetensors"
 STEPS, ORDER = 5, 3
 LIMIT = 0.03
 """Of the sampling time, for one forward of phi."""

@@ -20,12 +20,12 @@ from torch import Tensor
 import dyweight
 from dyweight import DyWeight, Plan, schedules
 from dyweight.placement import place, schedule_distance, untrained_plan
-from trainer.checkpoints import load_checkpoint
-from trainer.config import DistillOptions
+from trainer.checkpoints.load import load_checkpoint
+from trainer.compare.endpoint_error import endpoint
 from trainer.distill import distill
-from trainer.measure import endpoint
-from trainer.network import Network
-from trainer.targets import deviation
+from trainer.options.distill import DistillOptions
+from trainer.pairs.pairs import deviation
+from trainer.run.network import Network
 
 from .fit_methods import unseen
 
@@ -106,7 +106,8 @@ def two_parts(case: Case) -> Iterator[tuple[str, float, float]]:
     """The same where the run is split in two without new noise."""
     for k in range(1, case.solver.steps):
         before, after = case.sigmas[: k + 1], case.sigmas[k:]
-        learned = [place(case.solver, before).plan, place(case.solver, after, continues=True).plan]
+        first = place(case.solver, before).plan
+        learned = [first, place(case.solver, after, start=float(first.sigmas[-1])).plan]
         yield f"split after step {k}", case.error(learned), case.error([untrained_plan(before), untrained_plan(after)])
 
 

@@ -43,8 +43,13 @@ class Placement:
     """`schedule_distance` from the solver's own sigmas; 0 where the rule is `untrained`."""
 
 
-def untrained_plan(sigmas: Tensor) -> Plan:
-    """Variable-step Adams-Bashforth of order 3 (paper, Appendix A): what runs where nothing learned fits."""
+def untrained_plan(sigmas: Tensor, start: float | None = None) -> Plan:
+    """Variable-step Adams-Bashforth of order 3 (paper, Appendix A): what runs where nothing learned fits.
+
+    start: the noise level of the latent where it is not sigmas[0].
+    """
+    if start is not None and start > float(sigmas[1]):
+        sigmas = torch.cat([sigmas.new_tensor([start]), sigmas[1:]])
     return baselines.plan("ipndm_v", sigmas, order=min(3, max(1, len(sigmas) - 1)))
 
 
@@ -57,14 +62,14 @@ def schedule_distance(sigmas: Tensor, other: Tensor) -> float:
 def place(
     solver: Solver,
     sigmas: Tensor,
-    continues: bool = False,
+    start: float | None = None,
     noise: Tensor | None = None,
     condition: Tensor | None = None,
 ) -> Placement:
     """The plan of a solver for the sigmas that a sampler is given.
 
-    sigmas: [steps + 1] decreasing, the whole schedule or a part of it. continues: the latent comes from an earlier part
-    of the same solver's run without new noise, so its noise level is the one that time shifting has reached.
+    sigmas: [steps + 1] decreasing, the whole schedule or a part of it. start: the noise level of the latent where it is
+    not sigmas[0], as after an earlier part of a run, which ends where time shifting has come.
     noise: [B, *shape] of unit variance, condition: [B, width], for solvers with a table for each sample; what is
     missing counts as zero. A batch gets the tables that its samples get alone.
 
@@ -85,7 +90,7 @@ def place(
     if part is not None:
         first, distance = part
         passed_on = solver.plan().sigmas
-        plans = [_part(solver, one, passed_on, sigmas, first, continues) for one in _each(table(own))]
+        plans = [_part(solver, one, passed_on, sigmas, first, start) for one in _each(table(own))]
         return Placement(_together(plans), "part", first, distance)
     if starts_alike:
         raise ScheduleError(
@@ -93,7 +98,7 @@ def place(
             f"solver that was made for {len(sigmas) - 1}. To run only some of its steps, use its own schedule: the "
             "scheduler 'dyweight' or the node DyWeightScheduler"
         )
-    return Placement(untrained_plan(sigmas), "untrained", 0, 0.0)
+    return Placement(untrained_plan(sigmas, start), "untrained", 0, 0.0)
 
 
 def _whole(solver: Solver, sigmas: Tensor, table: Callable[[Tensor], Plan]) -> Placement:
@@ -143,8 +148,8 @@ def _find_part(own: Tensor, sigmas: Tensor) -> tuple[int, float] | None:
     return (first, distance) if distance <= SAME_VALUE else None
 
 
-def _part(solver: Solver, own: Plan, passed_on: Tensor, sigmas: Tensor, first: int, continues: bool) -> Plan:
-    """Rows from step `first`, on their learned times, or with fresh noise those times scaled to the level at hand.
+def _part(solver: Solver, own: Plan, passed_on: Tensor, sigmas: Tensor, first: int, start: float | None) -> Plan:
+    """Rows from step `first`, on their learned times scaled to the level of the latent.
 
     passed_on: [rows + 1], the noise levels at which one part hands the latent to the next. The next part knows the
     latent but not the noise it came from, so they are those of a solver that knows no sample.
@@ -154,7 +159,7 @@ def _part(solver: Solver, own: Plan, passed_on: Tensor, sigmas: Tensor, first: i
     begin, end = first * calls, min((first + steps) * calls, own.rows)
     if forced_end:
         end -= calls - 1
-    start = float(passed_on[begin]) if continues else float(sigmas[0])
+    start = float(sigmas[0]) if start is None else start
     times = [float(time) * (start / float(own.sigmas[begin])) for time in own.sigmas[begin : end + 1]]
     goal = float(passed_on[end]) * (start / float(passed_on[begin]))
     if forced_end:

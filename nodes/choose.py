@@ -20,11 +20,11 @@ Read = Callable[[Solver], dict[str, Tensor | None]]
 """A solver -> noise and condition of the samples, as far as it reads them."""
 
 
-def placed(solver: Solver, sigmas: Tensor, known: ModelFacts, continues: bool, read: Read) -> Placement:
+def placed(solver: Solver, sigmas: Tensor, known: ModelFacts, start: float | None, read: Read) -> Placement:
     """The solver on these sigmas, with a warning for each way in which it was made for something else."""
     try:
         samples = read(solver)
-        placement = place(solver, sigmas.cpu(), continues, **samples)
+        placement = place(solver, sigmas.cpu(), start, **samples)
     except ValueError as error:
         raise ScheduleError(f"DyWeight solver {title(solver)}: {error}") from error
     if _reads_noise(solver) and samples["noise"] is None and placement.rule != "untrained":
@@ -53,21 +53,21 @@ def placed(solver: Solver, sigmas: Tensor, known: ModelFacts, continues: bool, r
     return placement
 
 
-def placed_with_best_match(sigmas: Tensor, known: ModelFacts, continues: bool, read: Read) -> Placement:
+def placed_with_best_match(sigmas: Tensor, known: ModelFacts, start: float | None, read: Read) -> Placement:
     """The one file for this model family and these sigmas; where there is not exactly one, the untrained solver."""
 
     def fits(solver: Solver) -> bool:
         if not _made_for(known, solver):
             return False
         try:
-            return place(solver, sigmas.cpu(), continues, **read(solver)).rule != "untrained"
+            return place(solver, sigmas.cpu(), start, **read(solver)).rule != "untrained"
         except ValueError:
             return False
 
     name, found = solver_library.matching(fits)
     if name is not None:
         _log.info("sampling with the solver %s", name)
-        return placed(solver_library.load(name), sigmas, known, continues, read)
+        return placed(solver_library.load(name), sigmas, known, start, read)
     steps, family = len(sigmas) - 1, known.family or "this model"
     if found:
         reason = f"several solvers fit {family} at {steps} steps ({', '.join(found)})"
@@ -80,7 +80,7 @@ def placed_with_best_match(sigmas: Tensor, known: ModelFacts, continues: bool, r
             f"python -m trainer.distill --ckpt YOUR_MODEL --steps {steps} --out FILE.safetensors"
         )
     solver_library.say_once(f"{reason}, so the untrained one runs (variable-step Adams-Bashforth of order 3); {advice}")
-    return Placement(untrained_plan(sigmas.cpu()), "untrained", 0, 0.0)
+    return Placement(untrained_plan(sigmas.cpu(), start), "untrained", 0, 0.0)
 
 
 def base_schedule(known: ModelFacts, sigma_max: float, steps: int) -> Tensor | None:

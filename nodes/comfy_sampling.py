@@ -1,7 +1,7 @@
 """ComfyUI's side of sampling: the entries in its lists and the sampler function; the only user of comfy.samplers."""
 
 import copy
-import inspect
+import logging
 from typing import Any
 
 import comfy.k_diffusion.sampling
@@ -9,16 +9,21 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
-from ..dyweight import Solver
+from ..comfyui.asking import Denoiser
+from ..comfyui.facts import family_of, prediction_type
+from ..dyweight import Plan, Solver
 from ..dyweight import sample as run_plan
+from . import handover
 from .choose import base_schedule, placed, placed_with_best_match, resampled, warn_of_differences
-from .masks import Denoiser, restore_unmasked
-from .model_facts import ModelFacts, facts, family_of, prediction_type
+from .masks import restore_unmasked
+from .model_facts import ModelFacts, facts
 from .progress import progress
 from .samples import read_samples
+from .wrapped import Hidden, callers, hidden
 
 NAME = "dyweight"
 _SOLVER = "dyweight_solver"
+_log = logging.getLogger("DyWeight")
 
 
 def register() -> None:
@@ -48,7 +53,7 @@ def with_solver(model: Any, solver: Solver) -> Any:
     clone = model.clone()
     clone.model_options[_SOLVER] = solver
     # A scheduler is handed nothing but the model-sampling object, so that carries the solver too.
-    model_sampling = copy.copy(clone.get_model_object("model_sampling"))
+    model_sampling = copy.deepcopy(clone.get_model_object("model_sampling"))
     model_sampling.__dict__[_SOLVER] = solver  # not an attribute: a module would take it for weights of its own
     clone.add_object_patch("model_sampling", model_sampling)
     return clone
@@ -74,20 +79,25 @@ def sample_dyweight(
         return x
     extra_args = extra_args or {}
     solver = solver or extra_args.get("model_options", {}).get(_SOLVER)
-    known = facts(getattr(model, "inner_model", None), x)
-    continues = _continues(model)
+    around = hidden(model, comfy.samplers.KSamplerX0Inpaint)
+    known = facts(around.guider, x)
+    start = _start(around, x, sigmas)
 
     def read(solver: Solver) -> dict[str, Tensor | None]:
-        return read_samples(solver, model, x)
+        return read_samples(solver, around, x)
 
     if solver is None:
-        placement = placed_with_best_match(sigmas, known, continues, read)
+        placement = placed_with_best_match(sigmas, known, start, read)
     else:
-        placement = placed(solver, sigmas, known, continues, read)
-    denoise = Denoiser(model, extra_args, placement.plan)
-    with progress(placement.plan, x, sigmas, callback, disable) as report:
-        end = run_plan(denoise, x, placement.plan, report)
-    return restore_unmasked(end, x, placement.plan, model, extra_args, sigmas, denoise.last_state_sigma)
+        placement = placed(solver, sigmas, known, start, read)
+    plan = placement.plan
+    denoise = _denoiser(model, extra_args, plan, sigmas)
+    with progress(plan, x, denoise.sample_sigmas, callback, disable) as report:
+        end = run_plan(denoise, x, plan, report)
+    end = restore_unmasked(end, x, plan, around, extra_args, sigmas)
+    if float(sigmas[-1]) > 0:
+        handover.leave(end, plan.sigmas[..., -1])
+    return end
 
 
 def schedule(model_sampling: Any, steps: int) -> Tensor:
@@ -111,19 +121,32 @@ def partial_schedule(model: Any, solver: Solver, denoise: float) -> Tensor:
     return solver.sigmas[solver.steps - steps :].float() if steps > 0 else torch.zeros(0)
 
 
+def _denoiser(model: Any, extra_args: dict[str, Any], plan: Plan, sigmas: Tensor) -> Denoiser:
+    calls = -(-plan.rows // (len(sigmas) - 1))
+    return Denoiser(
+        model, extra_args, plan.sigmas[..., :-1], float(sigmas[-1]), row=int(plan.analytic_first_step), calls=calls
+    )
+
+
+def _start(around: Hidden, x: Tensor, sigmas: Tensor) -> float | None:
+    """The noise level of x where no noise was added to it and an earlier part left it; None for that of the sigmas."""
+    if around.noise is not None and bool(around.noise.any()):
+        return None
+    start = handover.found(x)
+    if start is None and around.noise is not None:
+        _log.info(
+            "no noise was added, and the latent is not what an earlier part with DyWeight left: it is taken to be at "
+            "sigma %.4g, where the schedule begins",
+            float(sigmas[0]),
+        )
+    return start
+
+
 def _asking_family(model_sampling: Any) -> str | None:
     """Family of the model whose schedule is asked for: a scheduler is not handed the model, but its caller has it."""
-    frame = inspect.currentframe()
-    while frame is not None:
-        models: tuple[Any, ...] = (frame.f_locals.get("model"), getattr(frame.f_locals.get("self"), "model", None))
+    for frame in callers():
+        models: tuple[Any, ...] = (frame.get("model"), getattr(frame.get("self"), "model", None))
         for model in models:
             if hasattr(model, "get_model_object") and model.get_model_object("model_sampling") is model_sampling:
                 return family_of(model.model)
-        frame = frame.f_back
     return None
-
-
-def _continues(model: Any) -> bool:
-    """Whether no noise is added: the latent comes from an earlier sampler, as with start steps and DisableNoise."""
-    noise = getattr(model, "noise", None)
-    return noise is not None and not bool(noise.any())

@@ -5,17 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-import comfy.model_sampling as kinds
-
+from ..comfyui.facts import family_of, noise_scale, prediction_type
 from ..dyweight import Solver
-
-_PREDICTIONS = (
-    (kinds.CONST, "flow"),
-    (kinds.EDM, "edm"),
-    (kinds.V_PREDICTION, "v"),
-    (kinds.X0, "x0"),
-    (kinds.EPS, "eps"),
-)
 
 
 @dataclass(frozen=True)
@@ -32,6 +23,8 @@ class ModelFacts:
     """Guidance that the network itself is told, as FLUX.1-dev is."""
     shape: tuple[int, ...] | None = None
     """Of one latent, without the batch."""
+    noise_scale: float | None = None
+    """Standard deviation of the noise at sigma 1, where it is not 1 for all models of the kind."""
 
     def differences(self, solver: Solver, own_schedule: bool = True) -> Iterator[str]:
         """Name, value here and value there of each fact in which the solver's file differs.
@@ -43,7 +36,7 @@ class ModelFacts:
             yield f"model family is {self.family}, not {made_for['model_family']}"
         if self.prediction_type and made_for.get("prediction_type") not in (None, self.prediction_type):
             yield f"prediction type is {self.prediction_type}, not {made_for['prediction_type']}"
-        for name in ("cfg", "guidance", *(() if own_schedule else ("shift",))):
+        for name in ("cfg", "guidance", "noise_scale", *(() if own_schedule else ("shift",))):
             here, there = getattr(self, name), made_for.get(name)
             if here is not None and _is_number(there) and not math.isclose(here, there, rel_tol=1e-3, abs_tol=1e-6):
                 yield f"{name} is {here:g}, not {there:g}"
@@ -59,26 +52,24 @@ def facts(guider: Any, x: Any) -> ModelFacts:
         family=family_of(model),
         prediction_type=prediction_type(sampling),
         shift=_number(getattr(sampling, "shift", None)),
-        cfg=_number(getattr(guider, "cfg", None)),
+        cfg=_cfg(guider),
         guidance=_embedded_guidance(guider),
         shape=tuple(x.shape[1:]),
+        noise_scale=None if sampling is None else noise_scale(sampling),
     )
-
-
-def family_of(model: Any) -> str | None:
-    """ComfyUI's name of the architecture of its BaseModel."""
-    config = getattr(model, "model_config", None)
-    return None if config is None else type(config).__name__
-
-
-def prediction_type(model_sampling: Any) -> str | None:
-    """eps, v, edm, x0 or flow, from ComfyUI's model-sampling classes."""
-    return next((name for kind, name in _PREDICTIONS if isinstance(model_sampling, kind)), None)
 
 
 def same_family(one: str, other: str) -> bool:
     """Whether two names mean one architecture: case and punctuation do not count."""
     return _plain(one) == _plain(other)
+
+
+def _cfg(guider: Any) -> float | None:
+    """None for a guider that mixes more than two predictions or networks: no one number says what it does."""
+    held = vars(guider) if hasattr(guider, "__dict__") else {}
+    scales = [name for name, value in held.items() if ("cfg" in name or "scale" in name) and _is_number(value)]
+    networks = [name for name in held if name.endswith("model_patcher")]
+    return _number(held["cfg"]) if scales == ["cfg"] and len(networks) < 2 else None
 
 
 def _embedded_guidance(guider: Any) -> float | None:

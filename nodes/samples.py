@@ -6,18 +6,17 @@ import torch
 from torch import Tensor
 
 from ..dyweight import Solver, conditions
+from .wrapped import Hidden
 
 
-def read_samples(solver: Solver, model: Any, x: Tensor) -> dict[str, Tensor | None]:
+def read_samples(solver: Solver, around: Hidden, x: Tensor) -> dict[str, Tensor | None]:
     """noise [B, *shape] of unit variance and condition [B, width], each None where it is not known or not read.
 
-    model: what ComfyUI hands a sampler, with the noise and the guider. Noise is not known where the latent comes from
-    an earlier sampler.
+    Noise is not known where the latent comes from an earlier sampler.
     """
     if not solver.reads_samples:
         return {"noise": None, "condition": None}
-    noise = getattr(model, "noise", None)
-    guider = getattr(model, "inner_model", None)
+    noise, guider = around.noise, around.guider
     if noise is not None:
         known = noise.shape == x.shape and bool(noise.any())
         noise = _as_drawn(noise, solver, guider) if known else None

@@ -59,7 +59,15 @@ def test_trainer_and_nodes_do_not_know_each_other(room, other):
 def test_the_nodes_need_only_what_comfyui_brings():
     brought = {"comfy", "comfy_api", "folder_paths", "torch", "numpy", "PIL", "tqdm", *sys.stdlib_module_names}
     assert sources("nodes")
-    assert not broken("nodes", lambda top, relative: top in {"nodes", "dyweight"} if relative else top in brought)
+    own = {"nodes", "dyweight", "comfyui"}
+    assert not broken("nodes", lambda top, relative: top in own if relative else top in brought)
+
+
+def test_what_nodes_and_trainer_share_of_comfyui_imports_nothing_of_it():
+    """Since the trainer imports it before it has found a ComfyUI."""
+    assert sources("comfyui")
+    libraries = {"torch", *sys.stdlib_module_names}
+    assert not broken("comfyui", lambda top, relative: top == "comfyui" if relative else top in libraries)
 
 
 def test_one_file_touches_the_samplers_of_comfyui():

@@ -7,10 +7,10 @@ from pathlib import Path
 import dyweight
 from dyweight import DyWeight, SolverFileError
 
-from .command import run
-from .errors import TrainerError
 from .published import read_entry
 from .published.solvers import from_entry
+from .run.command import run
+from .run.errors import TrainerError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

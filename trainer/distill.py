@@ -17,21 +17,24 @@ import torch
 import dyweight
 from dyweight import Solver
 
-from .checkpoints import load_checkpoint
-from .cluster import Cluster
-from .command import CallBar, run, writable_folder
-from .config import DistillOptions, parse
-from .features import Latent
+from .checkpoints.load import load_checkpoint
+from .compare.endpoint_error import endpoint_error
 from .fit import Fit
 from .fit.choose import make_fit
-from .measure import endpoint_error
-from .memory import peak_bytes, reset_peak
-from .network import Network
-from .new_solver import new_solver
-from .report import Distillation, distillation_report
-from .resume import ResumeFile, comparable
-from .targets import Pairs, Targets, Teacher, default_cache
-from .timing import call_count, expected_time
+from .fit.new_solver import new_solver
+from .losses.features import Latent
+from .options.distill import DistillOptions
+from .options.parse import parse
+from .pairs.pairs import Pairs
+from .pairs.targets import Targets, default_cache
+from .pairs.teacher import Teacher
+from .report.report import Distillation, distillation_report
+from .run.cluster import Cluster
+from .run.command import CallBar, run, writable_folder
+from .run.memory import peak_bytes, reset_peak
+from .run.network import Network
+from .run.resume import ResumeFile, comparable
+from .run.timing import call_count, expected_time
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,19 +11,22 @@ import dyweight
 from dyweight import Solver
 from dyweight.names import did_you_mean
 
-from .checkpoints import load_checkpoint
 from .checkpoints.comfy import rivals
 from .checkpoints.comfy.checkpoint import ComfyCheckpoint
-from .command import CallBar, run, writable_folder
-from .config import EvaluateOptions, parse
-from .errors import TrainerError
-from .measure import errors_at_equal_calls, errors_over_calls
-from .memory import peak_bytes, reset_peak
-from .metrics import Metrics
-from .network import Network
-from .picture_metrics import SPLIT, PictureTargets, compared, load_metrics, metrics_table, picture_metrics
-from .report import draw, shown_prompts, table, write_json
-from .targets import Targets, Teacher, default_cache, deviation, fingerprint
+from .checkpoints.load import load_checkpoint
+from .compare.endpoint_error import errors_at_equal_calls, errors_over_calls
+from .compare.image_metrics import Metrics
+from .compare.pictures_of_samplers import SPLIT, PictureTargets, compared, load_metrics, metrics_table, picture_metrics
+from .options.evaluate import EvaluateOptions
+from .options.parse import parse
+from .pairs.pairs import deviation
+from .pairs.targets import Targets, default_cache, fingerprint
+from .pairs.teacher import Teacher
+from .report.report import draw, shown_prompts, table, write_json
+from .run.command import CallBar, run, writable_folder
+from .run.errors import TrainerError
+from .run.memory import peak_bytes, reset_peak
+from .run.network import Network
 
 ERROR_SAMPLES = 1000
 """Endpoint errors are measured on so many samples at most where there are image metrics, which take many more."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from dyweight import Plan
 from dyweight.tracing import trace
 from trainer.checkpoints.comfy.installation import find_comfyui, start
-from trainer.errors import TrainerError
+from trainer.run.errors import TrainerError
 
 NAMES = ("euler", "dpmpp_2m", "ipndm", "uni_pc", "deis", "res_multistep", "er_sde")
 """Its deterministic multistep samplers, by its names. er_sde adds noise there; here it is the ODE of its family, whose

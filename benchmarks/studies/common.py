@@ -16,17 +16,20 @@ from typing import Any
 import torch
 
 from dyweight.solver_file import write_whole
-from trainer.checkpoints import Checkpoint, load_checkpoint
-from trainer.config import DistillOptions
+from trainer.checkpoints.load import load_checkpoint
+from trainer.checkpoints.protocol import Checkpoint
+from trainer.compare.endpoint_error import Sampler, endpoint_error, handcrafted
 from trainer.distill import distill
-from trainer.features import Latent
-from trainer.measure import Sampler, endpoint_error, handcrafted
-from trainer.network import Network
-from trainer.report import Distillation
-from trainer.targets import Block, Targets, Teacher, default_cache, deviation
+from trainer.losses.features import Latent
+from trainer.options.distill import DistillOptions
+from trainer.pairs.pairs import deviation
+from trainer.pairs.targets import Block, Targets, default_cache
+from trainer.pairs.teacher import Teacher
+from trainer.report.report import Distillation
+from trainer.run.network import Network
 
 ROOT = Path(__file__).parents[2]
-TINY_FLUX = ROOT / "tests/comfy/models/tiny-flux.safetensors"
+TINY_FLUX = ROOT / "tools/models/tiny-flux.safetensors"
 MODELS: dict[str, dict[str, Any]] = {
     "digits": {"ckpt": "digits"},
     "shapes": {"ckpt": "shapes"},

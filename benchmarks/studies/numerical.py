@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainer.pictures import COOL, INK, SMALL, TEXT, WARM, write
+from trainer.report.curves import COOL, INK, SMALL, TEXT, WARM, write
 
 from .common import Options, parse, print_table, timed, write_numbers
 from .panels import log_scale, panels

@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from trainer.pictures import DPI, FAINT, INK, MUTED, SMALL, TITLE, WIDTH
+from trainer.report.curves import DPI, FAINT, INK, MUTED, SMALL, TITLE, WIDTH
 
 
 def panels(title: str, heights: Sequence[float], columns: int) -> tuple[Figure, Any]:

@@ -9,10 +9,10 @@ from torch import Tensor
 import dyweight
 from dyweight import Plan
 from dyweight.sampling import Call, Denoise, advance, start
+from trainer.compare.endpoint_error import plan_for
 from trainer.fit.adam import Adam
-from trainer.measure import plan_for
-from trainer.network import Network
-from trainer.targets import Block, Draw
+from trainer.pairs.targets import Block, Draw
+from trainer.run.network import Network
 
 Times = Literal["scheduled", "shifted"]
 """Where a student's state is compared with the teacher's: at the base schedule's point, or at its own shifted time."""
@@ -73,7 +73,7 @@ class TeacherPaths:
 
     def of(self, drawn: Draw) -> TeacherPath:
         if drawn.first not in self._made:
-            denoise = self.network.bound(drawn.cond, drawn.first, who="teacher")
+            denoise = self.network.bound(drawn.cond, drawn.first, who="teacher", plan=self.plan)
             self._made[drawn.first] = teacher_path(denoise, drawn.noise, self.plan)
         return self._made[drawn.first]
 
@@ -87,7 +87,7 @@ class PathAdam(Adam):
 
     def block_loss(self, block: Block) -> Tensor:
         plan, path = plan_for(self.solver, self.network, block), self._paths.of(block)
-        denoise = self.network.bound(block.cond, block.first, int(plan.analytic_first_step))
+        denoise = self.network.bound(block.cond, block.first, plan=plan)
         times = self.solver.sigmas if self._times == "scheduled" else plan.sigmas
         states = states_of(denoise, block.noise, plan)[1:]
         goals = [*map(path.at, times[1:-1]), block.target]

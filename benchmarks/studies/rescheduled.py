@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from dyweight import schedules
-from trainer.checkpoints import Checkpoint, load_checkpoint
+from trainer.checkpoints.load import load_checkpoint
+from trainer.checkpoints.protocol import Checkpoint
 
 MOST_STUDENT_STEPS = 10
 """A schedule that is asked for more is the teacher's."""

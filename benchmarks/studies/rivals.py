@@ -19,9 +19,9 @@ from typing import Any
 from torch import Tensor
 
 from dyweight import Plan, baselines, schedules
-from trainer import pictures
 from trainer.checkpoints.comfy.checkpoint import ComfyCheckpoint
-from trainer.measure import error_or_infinity
+from trainer.compare.endpoint_error import error_or_infinity
+from trainer.report import curves
 
 from . import comfy_samplers
 from .common import SAMPLES, Bench, Options, parse, print_table, spread, timed, write_numbers
@@ -43,7 +43,7 @@ SCHEDULERS = ("beta", "karras")
 """Of ComfyUI, beside the model's own, where the model is one of ComfyUI's."""
 ON_LOG_SNR = ("dpmpp_2m", "dpmpp_3m", "unipc")
 """Where the paper runs these on noise levels even in log sigma; the model's own schedule is the other."""
-COLORS = (pictures.WARM, "#e69f00", "#f0c987", "#8a3b12")
+COLORS = (curves.WARM, "#e69f00", "#f0c987", "#8a3b12")
 SHOWN = ("euler", "ipndm", "dpmpp_2m", "dpmpp_3m", "unipc", "deis", "res_multistep", "er_sde")
 
 Maker = Callable[[int], Plan]
@@ -184,20 +184,20 @@ def draw(numbers: Mapping[str, Any], path: Path) -> None:
     columns = 2 if len(numbers) > 1 else 1
     rows = -(-len(numbers) // columns)
     title = "Endpoint error over network calls"
-    figure, _ = pictures.new_figure(2.6 * rows + 1.4, title, [1.0] * rows, columns)
+    figure, _ = curves.new_figure(2.6 * rows + 1.4, title, [1.0] * rows, columns)
     panels: list[Any] = figure.axes
     for axes in panels[len(numbers) :]:
         axes.remove()
     for axes, (model, found) in zip(panels, numbers.items(), strict=False):
         for i, name in enumerate(SHOWN):
             line = _numbered(found["errors"].get(name, found["errors"].get(f"comfyui {name}", {})))
-            style = {"color": pictures.HANDCRAFTED[i], "marker": pictures.MARKERS[i]}
+            style = {"color": curves.HANDCRAFTED[i], "marker": curves.MARKERS[i]}
             axes.plot([*line], [*line.values()], lw=0.9, ms=3, label=name, **style)
         for family, color in zip(FAMILIES, COLORS, strict=True):
             line = {n: statistics.mean(errors) for n, errors in _numbered(found["learned"][family]).items()}
             axes.plot([*line], [*line.values()], "-o", color=color, lw=1.8, ms=6, mec="white", label=family, zorder=4)
         axes.set(yscale="log", xlim=(2.6, 10.4), xticks=list(CALLS))
-        axes.set_title(model, loc="left", fontsize=pictures.TEXT, color=pictures.INK)
+        axes.set_title(model, loc="left", fontsize=curves.TEXT, color=curves.INK)
         axes.yaxis.set_major_formatter("{x:g}")
     # What diverges lies above the picture.
     floor = min(axes.get_ylim()[0] for axes in panels[: len(numbers)])
@@ -205,8 +205,8 @@ def draw(numbers: Mapping[str, Any], path: Path) -> None:
     for axes in panels[: len(numbers)][-columns:]:
         axes.set_xlabel("network calls (NFE)")
     lines, labels = panels[0].get_legend_handles_labels()
-    figure.legend(lines, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=pictures.SMALL)
-    pictures.write(figure, path)
+    figure.legend(lines, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=curves.SMALL)
+    curves.write(figure, path)
 
 
 def _numbered(line: Mapping[Any, Any]) -> dict[int, Any]:

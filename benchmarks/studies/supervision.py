@@ -15,10 +15,12 @@ from typing import Any, get_args
 import torch
 
 from dyweight import DyWeight
-from trainer.features import Latent
 from trainer.fit.adam import Adam, AdamSettings, default_learning_rate
-from trainer.losses import EndpointLoss
-from trainer.targets import Pairs, Targets, Teacher, default_cache
+from trainer.losses.endpoint import EndpointLoss
+from trainer.losses.features import Latent
+from trainer.pairs.pairs import Pairs
+from trainer.pairs.targets import Targets, default_cache
+from trainer.pairs.teacher import Teacher
 
 from .common import Bench, Options, parse, print_table, read_numbers, significant, timed, write_numbers
 from .paths import PathAdam, TeacherPaths, Times, states_of

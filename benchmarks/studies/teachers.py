@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainer.pictures import COOL, LEGEND, MUTED, SMALL, TEXT, WARM, write
-from trainer.targets import Teacher
+from trainer.pairs.teacher import Teacher
+from trainer.report.curves import COOL, LEGEND, MUTED, SMALL, TEXT, WARM, write
 
 from .common import SAMPLES, Bench, Options, parse, print_table, read_numbers, significant, timed, write_numbers
 from .panels import draw_range, log_scale, panels

@@ -19,11 +19,13 @@ import torch
 from numpy.typing import NDArray
 
 from dyweight import DyWeight
-from trainer.features import Latent
 from trainer.fit.adam import AdamSettings, default_learning_rate
-from trainer.losses import EndpointLoss
-from trainer.pictures import COOL, INK, SMALL, TEXT, WARM, write
-from trainer.targets import Block, Pairs, Targets, Teacher, default_cache
+from trainer.losses.endpoint import EndpointLoss
+from trainer.losses.features import Latent
+from trainer.pairs.pairs import Pairs
+from trainer.pairs.targets import Block, Targets, default_cache
+from trainer.pairs.teacher import Teacher
+from trainer.report.curves import COOL, INK, SMALL, TEXT, WARM, write
 
 from .common import Bench, Options, parse, print_table, significant, timed, write_numbers
 from .panels import log_scale, panels

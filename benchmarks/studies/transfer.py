@@ -12,9 +12,9 @@ from typing import Any
 
 from dyweight import Plan, Solver
 from dyweight.placement import place
-from trainer.checkpoints import Checkpoint
 from trainer.checkpoints.comfy.installation import find_comfyui
-from trainer.errors import CheckpointError, NonFiniteError
+from trainer.checkpoints.protocol import Checkpoint
+from trainer.run.errors import CheckpointError, NonFiniteError
 
 from .common import SAMPLES, TINY_FLUX, Bench, Options, parse, print_table, read_numbers, timed, write_numbers
 from .transfer_figure import figure

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.colors import LogNorm
 
-from trainer.pictures import COOL, DIVERGING, INK, LEGEND, MUTED, SMALL, WARM, write
+from trainer.report.curves import COOL, DIVERGING, INK, LEGEND, MUTED, SMALL, WARM, write
 
 from .panels import log_scale, panels
 

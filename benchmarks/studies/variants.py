@@ -8,8 +8,8 @@ from typing import Any
 
 from matplotlib.ticker import LogLocator, NullLocator
 
-from trainer.pictures import COOL, INK, LEGEND, SMALL, WARM, write
-from trainer.report import Distillation
+from trainer.report.curves import COOL, INK, LEGEND, SMALL, WARM, write
+from trainer.report.report import Distillation
 
 from .common import Bench, print_table, significant
 from .panels import panels

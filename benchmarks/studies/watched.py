@@ -9,9 +9,9 @@ from torch import Tensor
 import dyweight
 from dyweight import Plan
 from dyweight.sampling import Call, Denoise
+from trainer.compare.endpoint_error import plan_for
 from trainer.fit.adam import Adam
-from trainer.measure import plan_for
-from trainer.targets import Block
+from trainer.pairs.targets import Block
 
 
 @dataclass

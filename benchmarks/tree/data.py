@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dyweight import schedules
-from trainer.checkpoints.gmm import GaussianMixture
+from trainer.checkpoints.builtin.gmm import GaussianMixture
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from trainer.pictures import COOL, INK, MUTED, PALE, SMALL, TEXT, WARM
+from trainer.report.curves import COOL, INK, MUTED, PALE, SMALL, TEXT, WARM
 
 from .data import Tree
 from .study import ORACLE, PHI, SHARED, UNIFORM, Picture, Study

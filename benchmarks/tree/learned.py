@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from dyweight import Indis
-from trainer.features import Latent
+from trainer.compare.endpoint_error import endpoint_error
 from trainer.fit.adam import Adam, AdamSettings
-from trainer.losses import EndpointLoss
-from trainer.measure import endpoint_error
-from trainer.network import Network
-from trainer.targets import Pairs
+from trainer.losses.endpoint import EndpointLoss
+from trainer.losses.features import Latent
+from trainer.pairs.pairs import Pairs
+from trainer.run.network import Network
 
 SHARED_RATE, PHI_RATE = 1e-2, 4e-3
 POWERS = (1.0, 2.0)

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from dyweight import baselines, schedules
-from trainer.measure import Sampler, endpoint
-from trainer.network import Network
-from trainer.targets import Block
+from trainer.compare.endpoint_error import Sampler, endpoint
+from trainer.pairs.targets import Block
+from trainer.run.network import Network
 
 STEPS = 3
 LEAST_RATIO, MOST_RATIO = 1e-3, 0.999

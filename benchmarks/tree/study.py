@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from dyweight import baselines
-from trainer.checkpoints import checked
-from trainer.measure import Sampler, endpoint
-from trainer.network import Network
-from trainer.targets import Block, Pairs, Targets, Teacher
+from trainer.checkpoints.load import checked
+from trainer.compare.endpoint_error import Sampler, endpoint
+from trainer.pairs.pairs import Pairs
+from trainer.pairs.targets import Block, Targets
+from trainer.pairs.teacher import Teacher
+from trainer.run.network import Network
 
 from . import learned
 from .data import Tree

@@ -9,11 +9,13 @@ import torch
 from benchmarks.studies.ablations import cases, main, without_shifting
 from benchmarks.studies.common import Bench
 from dyweight import DyWeight
-from trainer.features import Latent
+from trainer.compare.endpoint_error import endpoint_error
 from trainer.fit.gauss_newton import GaussNewton, GaussNewtonSettings
-from trainer.losses import EndpointLoss
-from trainer.measure import endpoint_error
-from trainer.targets import Pairs, Targets, Teacher
+from trainer.losses.endpoint import EndpointLoss
+from trainer.losses.features import Latent
+from trainer.pairs.pairs import Pairs
+from trainer.pairs.targets import Targets
+from trainer.pairs.teacher import Teacher
 
 BASE = torch.linspace(1, 0, 6, dtype=torch.float64)
 

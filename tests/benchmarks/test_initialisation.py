@@ -9,9 +9,10 @@ import torch
 from benchmarks.studies.initialisation import RESCHEDULED, SCHEDULES, main
 from benchmarks.studies.rescheduled import flow_log_snr, gmm_log_snr, gmm_time_uniform
 from dyweight import DyWeight, schedules
-from trainer.checkpoints import load_checkpoint
-from trainer.network import Network
-from trainer.targets import Targets, Teacher
+from trainer.checkpoints.load import load_checkpoint
+from trainer.pairs.targets import Targets
+from trainer.pairs.teacher import Teacher
+from trainer.run.network import Network
 
 BASES = {
     "EDM": schedules.polynomial(4),

@@ -10,7 +10,7 @@ from benchmarks.studies.common import Bench
 from benchmarks.studies.paths import teacher_path
 from benchmarks.studies.supervision import Lesson, main
 from dyweight import baselines, schedules
-from trainer.checkpoints.gmm import GaussianMixture
+from trainer.checkpoints.builtin.gmm import GaussianMixture
 
 SPREAD = 0.5
 

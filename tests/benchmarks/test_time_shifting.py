@@ -11,11 +11,12 @@ from benchmarks.studies.common import Bench
 from benchmarks.studies.time_shifting import STEPS, TEACHER, VARIANTS, expected, main, relative, summary
 from benchmarks.studies.watched import Record, WatchedAdam, slopes
 from dyweight import DyWeight, baselines, schedules
-from trainer.checkpoints.gmm import GaussianMixture
+from trainer.checkpoints.builtin.gmm import GaussianMixture
 from trainer.fit.adam import Adam, AdamSettings
-from trainer.losses import EndpointLoss
-from trainer.network import Network
-from trainer.targets import Pairs, Targets
+from trainer.losses.endpoint import EndpointLoss
+from trainer.pairs.pairs import Pairs
+from trainer.pairs.targets import Targets
+from trainer.run.network import Network
 
 WIDTH = 0.5
 

@@ -11,7 +11,7 @@ from benchmarks.studies import transfer
 from benchmarks.studies.common import TINY_FLUX
 from dyweight import DyWeight, schedules
 from dyweight.placement import place
-from trainer.checkpoints import digits
+from trainer.checkpoints.builtin import digits
 
 
 @pytest.fixture(scope="module")

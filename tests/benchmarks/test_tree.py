@@ -13,8 +13,8 @@ from benchmarks.tree.learned import Iterations
 from benchmarks.tree.schedules import best_of_three, errors
 from benchmarks.tree.study import Case, Sizes, study
 from dyweight import baselines
-from trainer.checkpoints import load_checkpoint
-from trainer.checkpoints.gmm import GaussianMixture
+from trainer.checkpoints.builtin.gmm import GaussianMixture
+from trainer.checkpoints.load import load_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -3,14 +3,13 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 import dyweight
 from tests.comfy.checkouts import MISSING, ROOT, checkouts, environment, version
 
-MODEL = Path(__file__).parent / "models" / "tiny-flux.safetensors"
+MODEL = ROOT / "tools" / "models" / "tiny-flux.safetensors"
 CONDITIONS = MODEL.with_name("tiny-flux-conditions.safetensors")
 KNOWS_TINY_FLUX = [path for path in checkouts() if tuple(map(int, version(path).split(".")[:2])) >= (0, 9)]
 

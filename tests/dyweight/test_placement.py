@@ -81,7 +81,7 @@ def test_a_carried_plan_is_exact_where_the_slope_is_constant(order, shift, seed)
 def test_two_parts_of_a_solver_without_history_or_shift_are_the_whole(first):
     solver = DyWeight(ETA, 1, initial="euler").requires_grad_(False)
     before = place(solver, ETA[: first + 1])
-    after = place(solver, ETA[first:], continues=True)
+    after = place(solver, ETA[first:], start=float(before.plan.sigmas[-1]))
     assert (before.rule, after.rule, after.first_step) == ("part", "part", first)
     assert torch.allclose(end(after.plan, end(before.plan)), end(solver.plan()), rtol=1e-12)
 
@@ -89,7 +89,7 @@ def test_two_parts_of_a_solver_without_history_or_shift_are_the_whole(first):
 @pytest.mark.parametrize("first", range(1, 6))
 def test_a_part_that_continues_starts_where_time_shifting_had_come_and_keeps_its_times(first):
     solver = solver_of(ETA)
-    plan = place(solver, ETA[first:], continues=True).plan
+    plan = place(solver, ETA[first:], start=float(solver.plan().sigmas[first])).plan
     assert torch.allclose(plan.sigmas, solver.plan().sigmas[first:], rtol=1e-12)
     assert torch.allclose(plan.query_sigmas, solver.plan().query_sigmas[first:], rtol=1e-12)
 
@@ -98,7 +98,8 @@ def test_a_part_that_continues_starts_where_time_shifting_had_come_and_keeps_its
 @pytest.mark.parametrize("first", range(1, 6))
 def test_rows_without_history_keep_the_learned_row_sum(first, slope):
     solver = solver_of(ETA, slope=slope)
-    whole, part = solver.plan(), place(solver, ETA[first:], continues=True).plan
+    whole = solver.plan()
+    part = place(solver, ETA[first:], start=float(whole.sigmas[first])).plan
 
     def sums(plan):
         divisors = plan.sigmas[:-1] if slope == "state" else plan.query_sigmas

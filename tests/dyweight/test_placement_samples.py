@@ -92,7 +92,7 @@ def test_a_part_hands_each_sample_on_at_the_level_at_which_the_next_part_begins(
     solver, samples = speaking(kind, own), read()
     before = place(solver, own[: first + 1], **samples).plan
     known = {"condition": samples["condition"] if condition else None}
-    after = place(solver, own[first:], continues=True, **known).plan
+    after = place(solver, own[first:], start=float(before.sigmas[0, -1]), **known).plan
     assert before.batch == 4
     assert bool((before.sigmas[:, 1:] < before.sigmas[:, :-1]).all())
     begins = after.sigmas[..., 0]
@@ -110,7 +110,8 @@ def test_two_parts_of_a_solver_without_history_that_reads_nothing_are_the_whole(
         return (0.25 * x + s**2) / (0.25 + s**2)
 
     solver = speaking("indis", own, base=base, instance=False)
-    before, after = place(solver, own[: first + 1]), place(solver, own[first:], continues=True)
+    before = place(solver, own[: first + 1])
+    after = place(solver, own[first:], start=float(before.plan.sigmas[-1]))
     assert (before.rule, after.rule, after.first_step) == ("part", "part", first)
     assert before.plan.network_calls + after.plan.network_calls == solver.network_calls
     x = own[0] * torch.linspace(-1, 1, 8, dtype=torch.float64).reshape(4, 2)

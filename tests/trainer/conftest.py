@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from dyweight import schedules
-from trainer import distill, evaluate, pictures
+from trainer import distill, evaluate
+from trainer.report import curves
 
 ROOT = Path(__file__).parents[2]
 VARIANCE = 0.1
@@ -181,7 +182,7 @@ def peaks_file(tmp_path: Path) -> Callable[..., str]:
 @pytest.fixture
 def quick_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures are empty files: rendering them takes longer than a small fit."""
-    monkeypatch.setattr(pictures, "write", lambda figure, path: path.touch())
+    monkeypatch.setattr(curves, "write", lambda figure, path: path.touch())
 
 
 @pytest.fixture

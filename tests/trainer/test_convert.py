@@ -9,7 +9,7 @@ import torch
 import dyweight
 from dyweight import schedules
 from trainer.convert import convert, main
-from trainer.errors import TrainerError
+from trainer.run.errors import TrainerError
 
 PRESETS = Path(__file__).parents[2] / "dyweight" / "presets"
 

@@ -11,8 +11,8 @@ import torch
 
 import dyweight
 from benchmarks.models import DigitsFlow, DigitsRounded
-from trainer.config import DistillOptions
 from trainer.distill import distill
+from trainer.options.distill import DistillOptions
 
 QUICK = ("--steps", 2, "--pairs", 16, "--teacher", "ipndm:10", "--iterations", 2)
 

@@ -18,7 +18,7 @@ QUICK = ("--steps", 3, "--pairs", 16, "--validation-pairs", 8, "--teacher", "eul
         ("gmn", "gmm"),
         ("no/such/model.py:make", "no/such/model.py"),
         ("no_such_module:make", "no_such_module"),
-        ("trainer.checkpoints.gmm:chekpoint", "checkpoint"),
+        ("trainer.checkpoints.builtin.gmm:chekpoint", "checkpoint"),
         ("gmm:0", "gmm:0"),
         ("gmm:1.5", "gmm:1.5"),
         ("torch:zeros", "torch:zeros"),

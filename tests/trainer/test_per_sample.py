@@ -8,9 +8,9 @@ import torch
 
 import dyweight
 from dyweight import Indis, InstanceDyWeight
-from trainer.checkpoints import digits
-from trainer.network import Network
-from trainer.new_solver import new_solver
+from trainer.checkpoints.builtin import digits
+from trainer.fit.new_solver import new_solver
+from trainer.run.network import Network
 
 FEW = ("--steps", 3, "--pairs", 256, "--batch", 16, "--iterations", 70, "--validation-pairs", 64, "--no-recompute")
 QUICK = (*FEW, "--teacher", "ipndm:15", "--report-pairs", 32)
@@ -65,7 +65,8 @@ def test_corrections_end_no_worse_than_what_they_start_from(commands: Any, start
 def test_an_ablation_takes_away_what_it_says(
     family: str, flag: str | None, noise_matters: bool, label_matters: bool, asks_elsewhere: bool, start: Path
 ) -> None:
-    from trainer.config import DistillOptions, parse
+    from trainer.options.distill import DistillOptions
+    from trainer.options.parse import parse
 
     kind = ["--family", "indis"] if family == "indis" else ["--instance-aware", "--start", str(start)]
     arguments = ["--ckpt", "digits", "--steps", "3", "--out", "x.safetensors", *kind, *([flag] if flag else [])]

@@ -10,11 +10,12 @@ from torch import Tensor
 import dyweight
 from dyweight import Solver
 
-from ..errors import NonFiniteError, TrainerError
-from ..losses import EndpointLoss
-from ..measure import endpoint_error, plan_for
-from ..network import Network
-from ..targets import Block, Pairs
+from ..compare.endpoint_error import endpoint_error, plan_for
+from ..losses.endpoint import EndpointLoss
+from ..pairs.pairs import Pairs
+from ..pairs.targets import Block
+from ..run.errors import NonFiniteError, TrainerError
+from ..run.network import Network
 from . import Progress, history_from, history_tensor
 from .parts import can_be_split, part
 from .starts import lower_time
@@ -134,9 +135,9 @@ class Adam:
 
     def block_loss(self, block: Block) -> Tensor:
         """The loss on some pairs, with its graph: that of the endpoint. benchmarks/studies compares another."""
-        first_row = int(self.solver.analytic_first_step)
-        denoise = self.network.bound(block.cond, block.first, first_row, recomputed=self.settings.recomputed)
-        end = dyweight.sample(denoise, block.noise, plan_for(self.solver, self.network, block))
+        plan = plan_for(self.solver, self.network, block)
+        denoise = self.network.bound(block.cond, block.first, recomputed=self.settings.recomputed, plan=plan)
+        end = dyweight.sample(denoise, block.noise, plan)
         return self.loss.value(self.loss.residual(end, block.target))
 
     def _loss_and_gradients(self, block: Block) -> Tensor:

@@ -4,11 +4,11 @@ import math
 
 from dyweight import Indis, InstanceDyWeight, Solver
 
-from ..config import DistillOptions
-from ..features import loss_features
-from ..losses import EndpointLoss
-from ..network import Network
-from ..targets import Pairs
+from ..losses.endpoint import EndpointLoss
+from ..losses.features import loss_features
+from ..options.distill import DistillOptions
+from ..pairs.pairs import Pairs
+from ..run.network import Network
 from . import Fit
 from .adam import Adam, AdamSettings, default_learning_rate
 from .gauss_newton import GaussNewton, GaussNewtonSettings

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import NonFiniteError
-from ..losses import EndpointLoss
-from ..measure import endpoint, error_or_infinity
-from ..network import Network
-from ..targets import Pairs
+from ..compare.endpoint_error import endpoint, error_or_infinity
+from ..losses.endpoint import EndpointLoss
+from ..pairs.pairs import Pairs
+from ..run.errors import NonFiniteError
+from ..run.network import Network
 from . import Progress, history_from, history_tensor
 from .normal_equations import CHOICE_ROLLOUTS, choose_difference_step, normal_equations, sides_moved
 from .parameters import FewNumbers, Parameters

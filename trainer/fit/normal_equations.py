@@ -12,11 +12,11 @@ from torch import Tensor
 from dyweight import Plan
 from dyweight.sampling import State, advance, ask, start, update
 
-from ..cluster import ALONE, Cluster
-from ..errors import NonFiniteError
-from ..losses import EndpointLoss
-from ..network import Network
-from ..targets import Block, Draw
+from ..losses.endpoint import EndpointLoss
+from ..pairs.targets import Block, Draw
+from ..run.cluster import ALONE, Cluster
+from ..run.errors import NonFiniteError
+from ..run.network import Network
 from .parameters import Parameters
 
 NOISY_STEP = 0.02
@@ -199,7 +199,7 @@ def _slope(ends: dict[float, Tensor], end: Tensor) -> Tensor:
 
 def _rollout(network: Network, block: Draw, plan: Plan) -> tuple[Tensor, list[State]]:
     """The endpoint, and the state after each network call."""
-    denoise = network.bound(block.cond, block.first, int(plan.analytic_first_step))
+    denoise = network.bound(block.cond, block.first, plan=plan)
     state = start(block.noise, plan)
     asked = []
     while state.step < plan.rows:
@@ -212,7 +212,7 @@ def _from(network: Network, block: Draw, asked: list[State], plan: Plan, first: 
     """The endpoint of a table that differs from the rollout's only from a row on, at or after that row's call."""
     row, changes_call = first
     state = asked[row] if changes_call else update(asked[row], plan)
-    denoise = network.bound(block.cond, block.first, state.step)
+    denoise = network.bound(block.cond, block.first, state.step, plan=plan)
     while state.step < plan.rows:
         state = advance(denoise, state, plan, block.noise.dtype)
     return state.x

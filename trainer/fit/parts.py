@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 
-from ..network import Network
-from ..targets import Block, Draw
+from ..pairs.targets import Block, Draw
+from ..run.network import Network
 
 SAME = 0.02
 """Relative difference that the rounding of a network may make between whole batches and parts."""

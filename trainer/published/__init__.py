@@ -6,7 +6,7 @@ from typing import Any
 
 from dyweight.names import did_you_mean
 
-from ..errors import TrainerError
+from ..run.errors import TrainerError
 from . import flux, training
 from .archive import SIGNATURE
 

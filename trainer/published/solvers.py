@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dyweight import DyWeight, schedules
 
-from ..errors import TrainerError
+from ..run.errors import TrainerError
 
 _MODELS: dict[str, dict[str, Any]] = {
     "flux1-dev": {

@@ -51,6 +51,14 @@ def pack(node_classes) -> ModuleType:
     return next(module for module in list(sys.modules.values()) if vars(module).get("__file__") == door)
 
 
+@pytest.fixture(autouse=True)
+def _networks_of_others() -> Iterator[None]:
+    yield
+    import sampling_tools
+
+    sampling_tools.put_networks_back()
+
+
 @pytest.fixture
 def user_files(pack) -> Iterator[Path]:
     """models/dyweight of this process, empty before and after."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import tiny_models
 import torch
 from torch import Tensor
 
+_replaced: list[Any] = []
 FAMILIES = ("flux", "sd3", "sd15", "wan")
 _EXTRAS = {
     **dict.fromkeys(
@@ -26,7 +28,14 @@ _EXTRAS = {
         "custom_sampler",
     ),
     **dict.fromkeys(("ModelSamplingDiscrete", "ModelSamplingFlux", "ModelSamplingSD3"), "model_advanced"),
+    "ContextWindowsManual": "context_windows",
     "DifferentialDiffusion": "differential_diffusion",
+    "DualCFGGuider": "custom_sampler",
+    "DualModelGuider": "custom_sampler",
+    "EasyCache": "easycache",
+    "LazyCache": "easycache",
+    "PerpNegGuider": "perpneg",
+    "TemporalScoreRescaling": "eps",
     "TorchCompileModel": "torch_compile",
 }
 
@@ -116,6 +125,49 @@ def guided(model: Any, family: str, sampler: Any, sigmas: Tensor, noise: Any, cf
 def select(name: str) -> Any:
     """SAMPLER of a name in ComfyUI's list."""
     return call("KSamplerSelect", sampler_name=name)
+
+
+def wrapping(sampler: Any, factor: float = 1.0) -> Any:
+    """SAMPLER around another one, as Detail Daemon makes it: a plain function that asks at other sigmas."""
+    import comfy.samplers
+
+    def loop(model: Any, x: Tensor, sigmas: Tensor, extra_args: Any = None, callback: Any = None, disable: Any = None):
+        def asked(x: Tensor, sigma: Tensor, **extra: Any) -> Tensor:
+            return model(x, sigma * factor, **extra)
+
+        asked.inner_model, asked.sigmas = model.inner_model, model.sigmas
+        run = {"extra_args": extra_args, "callback": callback, "disable": disable, **sampler.extra_options}
+        return sampler.sampler_function(asked, x, sigmas, **run)
+
+    return comfy.samplers.KSAMPLER(loop)
+
+
+def answer_with(model: Any, network: Any) -> None:
+    """Put network(x, sigma) -> denoised in the place of the model's own, below all that ComfyUI does around it."""
+    _replaced.append(model.model)
+    model.add_object_patch("_apply_model", lambda x, sigma, *args, **conds: network(x, sigma))
+
+
+def watch_network(model: Any, told: Any) -> None:
+    """Call told(x, sigma) with what reaches the network."""
+    apply = type(model.model)._apply_model.__get__(weakref.proxy(model.model))
+
+    def network(x: Tensor, sigma: Tensor, *args: Any, **conds: Any) -> Tensor:
+        told(x, sigma)
+        return apply(x, sigma, *args, **conds)
+
+    _replaced.append(model.model)
+    model.add_object_patch("_apply_model", network)
+
+
+def put_networks_back() -> None:
+    """Undo `answer_with` and `watch_network`: ComfyUI leaves a model with its own method, so that it holds itself."""
+    import comfy.model_management
+
+    if _replaced:
+        comfy.model_management.unload_all_models()
+    while _replaced:
+        vars(_replaced.pop()).pop("_apply_model", None)
 
 
 def textbook(solver: Any) -> Any:

@@ -2,7 +2,18 @@
 
 import pytest
 import torch
-from sampling_tools import advanced, call, custom, difference, latent, model, random_solver, select, sigmas_of
+from sampling_tools import (
+    advanced,
+    answer_with,
+    call,
+    custom,
+    difference,
+    latent,
+    model,
+    random_solver,
+    select,
+    sigmas_of,
+)
 
 ROUNDING = 2e-6
 FAMILIES = ("flux", "sd3", "sd15", "wan")
@@ -52,7 +63,7 @@ def test_euler_weights_with_a_mask_give_comfyuis_euler_with_it(pack, family, sof
 def test_a_soft_mask_leads_gradually_from_the_image_to_the_new_content(pack, family):
     """With a network that always answers 0, what remains of an image of ones grows with what the mask keeps."""
     tiny = model(family)
-    tiny.set_model_unet_function_wrapper(lambda apply, args: torch.zeros_like(args["input"]))
+    answer_with(tiny, lambda x, sigma: torch.zeros_like(x))
     solver = random_solver(pack, sigmas_of(tiny, 5))
     image = {"samples": torch.ones_like(latent(family)["samples"])}
     image["noise_mask"] = half_mask(image, soft=True)
@@ -70,15 +81,15 @@ def test_the_network_sees_the_unmasked_part_at_the_noise_level_of_the_state(pack
     """Not at the level it is asked at: there would be a seam, since both sides of the mask differ in noise."""
     seen = []
 
-    def gaussian(apply, args):
+    def gaussian(x, sigma):
         """The exact denoiser of unit-variance data."""
-        x, sigma = args["input"], args["timestep"].reshape(-1, *[1] * (args["input"].ndim - 1))
+        sigma = sigma.reshape(-1, *[1] * (x.ndim - 1))
         seen.append((x, float(sigma.flatten()[0])))
         scale = 1 - sigma if flow else torch.ones_like(sigma)
         return x * scale / (scale**2 + sigma**2)
 
     tiny = model(family)
-    tiny.set_model_unet_function_wrapper(gaussian)
+    answer_with(tiny, gaussian)
     solver = random_solver(pack, sigmas_of(tiny, 5), analytic_first_step=analytic)
     image = masked_latent(family)
     noise = call("RandomNoise", noise_seed=3)

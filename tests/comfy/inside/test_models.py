@@ -3,7 +3,19 @@
 import pytest
 import tiny_models
 import torch
-from sampling_tools import FAMILIES, advanced, call, custom, difference, guided, model, random_solver, select, sigmas_of
+from sampling_tools import (
+    FAMILIES,
+    advanced,
+    answer_with,
+    call,
+    custom,
+    difference,
+    guided,
+    model,
+    random_solver,
+    select,
+    sigmas_of,
+)
 from sampling_tools import textbook as textbook_of
 
 ROUNDING = 2e-6
@@ -42,12 +54,12 @@ def test_packed_latents(pack, analytic):
 
     tiny, seen, previews = model("sd3"), [], []
 
-    def gaussian(apply, args):
-        x, sigma = args["input"], args["timestep"].reshape(-1, *[1] * (args["input"].ndim - 1))
+    def gaussian(x, sigma):
+        sigma = sigma.reshape(-1, *[1] * (x.ndim - 1))
         seen.append(tuple(x.shape))
         return x * (1 - sigma) / ((1 - sigma) ** 2 + sigma**2)
 
-    tiny.set_model_unet_function_wrapper(gaussian)
+    answer_with(tiny, gaussian)
     sigmas = sigmas_of(tiny, 4)
     sampler = call("DyWeightSampler", solver=random_solver(pack, sigmas, analytic_first_step=analytic))
     parts = [seeded_noise("sd3", batch=2), torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(6))]

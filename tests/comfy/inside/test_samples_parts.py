@@ -6,7 +6,19 @@ import pytest
 import tiny_models
 import torch
 from sample_solvers import KINDS, STEPS, for_model, speaking
-from sampling_tools import FAMILIES, advanced, call, custom, difference, guided, latent, model, select, sigmas_of
+from sampling_tools import (
+    FAMILIES,
+    advanced,
+    answer_with,
+    call,
+    custom,
+    difference,
+    guided,
+    latent,
+    model,
+    select,
+    sigmas_of,
+)
 
 ROUNDING = 5e-6
 each_kind = pytest.mark.parametrize("kind", KINDS)
@@ -144,15 +156,15 @@ def test_untrained_indis_over_euler_with_a_mask_is_comfyuis_euler_with_it(pack, 
 def test_the_network_sees_the_unmasked_part_of_each_sample_at_the_noise_level_of_its_state(pack, kind, family, flow):
     seen = []
 
-    def gaussian(apply, args):
+    def gaussian(x, asked):
         """The exact denoiser of unit-variance data."""
-        x, sigma = args["input"], args["timestep"].reshape(-1, *[1] * (args["input"].ndim - 1))
-        seen.append((x, args["timestep"]))
+        sigma = asked.reshape(-1, *[1] * (x.ndim - 1))
+        seen.append((x, asked))
         scale = 1 - sigma if flow else torch.ones_like(sigma)
         return x * scale / (scale**2 + sigma**2)
 
     tiny, image, noise = model(family), masked(family), call("RandomNoise", noise_seed=3)
-    tiny.set_model_unet_function_wrapper(gaussian)
+    answer_with(tiny, gaussian)
     solver = for_model(pack, kind, family, tiny, condition_width=0)
     custom(tiny, family, call("DyWeightSampler", solver=solver), solver.sigmas.float(), latent_image=image, noise=noise)
     clean, drawn = tiny.model.process_latent_in(image["samples"]), noise.generate_noise(image)

@@ -31,7 +31,7 @@ def family(request):
 
 @pytest.fixture
 def checkpoint(trainer, family, tmp_path):
-    from trainer.checkpoints.comfy.options import ComfyOptions
+    from trainer.options.comfy import ComfyOptions
 
     ((text, extra),) = tiny_models.conditioning(family, SEED)
     tensors = {"cross_attn": text} | ({"pooled": extra["pooled_output"]} if extra else {})
@@ -48,7 +48,8 @@ def heard(pack, family, solver, unit, conditioning):
     found = []
 
     def look(model, x, sigmas, extra_args=None, callback=None, disable=None):
-        found.append(pack.nodes.samples.read_samples(solver, model, x))
+        around = pack.nodes.wrapped.hidden(model, comfy.samplers.KSamplerX0Inpaint)
+        found.append(pack.nodes.samples.read_samples(solver, around, x))
         return x
 
     guider = tools.call("BasicGuider", model=tools.model(family), conditioning=conditioning)
@@ -70,9 +71,9 @@ def test_noise_and_condition_are_the_trainers(pack, checkpoint, family):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_endpoints_of_the_trainer_are_those_of_the_nodes(pack, checkpoint, family, kind, user_files):
     """Through a file in models/dyweight, for a batch of three noises."""
-    from trainer.measure import endpoint
-    from trainer.network import Network
-    from trainer.targets import Block
+    from trainer.compare.endpoint_error import endpoint
+    from trainer.pairs.targets import Block
+    from trainer.run.network import Network
 
     solver = speaking(pack, kind, family, checkpoint.schedule(5))
     pack.dyweight.save_solver(solver, user_files / "made.safetensors", {})

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from sample_solvers import STEPS, of_plan
-from sampling_tools import advanced, call, custom, difference, latent, model, save, sigmas_of
+from sampling_tools import advanced, answer_with, call, custom, difference, latent, model, save, sigmas_of
 from test_plot_samples import plotted, schedule
 
 ROUNDING = 5e-6
@@ -44,11 +44,11 @@ def test_two_samplers_in_a_row_share_one_schedule(pack, kind):
     solver = fitted(pack, kind, sigmas_of(tiny, STEPS))
     applied, asked = call("DyWeightApply", model=tiny, solver=solver), []
 
-    def look(apply, args):
-        asked.append(float(args["timestep"][0]))
-        return args["input"] * 0
+    def look(x, sigma):
+        asked.append(float(sigma[0]))
+        return x * 0
 
-    applied.set_model_unet_function_wrapper(look)
+    answer_with(applied, look)
     half = advanced(applied, "flux", STEPS, end_at_step=2, return_with_leftover_noise="enable")
     options = {"add_noise": "disable", "start_at_step": 2, "latent_image": {"samples": half}}
     advanced(applied, "flux", STEPS, **options)

@@ -45,7 +45,7 @@ def family(request):
 
 
 def checkpoint(trainer, files, family, **options):
-    from trainer.checkpoints.comfy.options import ComfyOptions
+    from trainer.options.comfy import ComfyOptions
 
     model, conditions = files[family]
     given = {"conditioning": conditions, "width": 64, "cfg": 1.0, "guidance": 3.5 if family == "flux" else None}
@@ -153,7 +153,7 @@ def test_gradients_agree_with_finite_differences(trainer, files):
 
 
 def test_less_memory_means_smaller_batches_and_then_an_error(trainer, files, monkeypatch):
-    from trainer.errors import CheckpointError
+    from trainer.run.errors import CheckpointError
 
     made = checkpoint(trainer, files, "sd3")
     noise, _ = drawn(made, 4)
@@ -195,7 +195,7 @@ def test_names_are_found_and_refused_with_what_there_is(trainer, files, user_fil
     import folder_paths
 
     from trainer.checkpoints.comfy.installation import find_model
-    from trainer.errors import CheckpointError
+    from trainer.run.errors import CheckpointError
 
     for name in ("flux1-dev.safetensors", "sub/flux1-dev.safetensors", "wan.safetensors"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

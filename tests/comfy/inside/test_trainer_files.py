@@ -34,7 +34,7 @@ def model(tmp_path_factory):
 
 
 def checkpoint(trainer, model, cache=None, **options):
-    from trainer.checkpoints.comfy.options import ComfyOptions
+    from trainer.options.comfy import ComfyOptions
 
     given = {"width": 64, "cfg": 1.0} | ({} if "prompts" in options else {"conditioning": model[1]})
     return trainer.ComfyCheckpoint(model[0], ComfyOptions(**{**given, **options}), cache)
@@ -72,7 +72,7 @@ def test_a_lora_changes_answers_and_fingerprint_by_content_and_strength(trainer,
 
 
 def test_a_lora_for_another_model_is_refused(trainer, model, tmp_path):
-    from trainer.errors import CheckpointError
+    from trainer.run.errors import CheckpointError
 
     path = lora(tmp_path / "l.safetensors", layer="double_blocks.0.img_attn.proj")
     with pytest.raises(CheckpointError, match=r"--lora .*l\.safetensors: nothing in it fits .* SD3"):
@@ -121,7 +121,7 @@ def test_pictures_come_out_of_the_vae(trainer, model, tmp_path):
 
 
 def test_a_vae_of_another_model_is_refused(trainer, model, tmp_path):
-    from trainer.errors import CheckpointError
+    from trainer.run.errors import CheckpointError
 
     made = checkpoint(trainer, model, vae=tiny_vae(tmp_path / "sd15.safetensors", 4))
     with pytest.raises(CheckpointError, match=r"--vae .*sd15\.safetensors: no VAE for the 16 channels of SD3"):
@@ -199,14 +199,14 @@ def test_masks_of_the_encoders_reach_the_network_one_prompt_at_a_time(prompted):
 
 def test_a_file_that_is_no_encoder_of_the_family_is_refused(prompted):
     """ComfyUI loads any file as a text encoder, and leaves the weights that are missing as they lay in memory."""
-    from trainer.errors import CheckpointError
+    from trainer.run.errors import CheckpointError
 
     with pytest.raises(CheckpointError, match=r"clip\.safetensors: no text encoders of SD3; name them with --clip"):
         prompted(Encoder(deaf=True))
 
 
 def test_a_condition_of_the_wrong_width_is_named(trainer, model, tmp_path):
-    from trainer.errors import CheckpointError
+    from trainer.run.errors import CheckpointError
 
     save_file({"cross_attn": torch.randn(2, 7, 50), "pooled": torch.randn(2, 40)}, tmp_path / "wide.safetensors")
     made = checkpoint(trainer, model, conditioning=tmp_path / "wide.safetensors")

@@ -6,15 +6,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CONTEXT = {"flux": (8, 64), "sd3": (7, 48), "sd15": (7, 768), "wan": (9, 4096)}
+CONTEXT = {"flux": (8, 64), "sd3": (7, 48), "sd15": (7, 768), "wan": (9, 4096), "hunyuan": (6, 32)}
 """Tokens and width of the text condition."""
-POOLED = {"flux": 32, "sd3": 40}
-LATENT = {"flux": (16, 8, 8), "sd3": (16, 8, 8), "sd15": (4, 8, 8), "wan": (16, 3, 8, 8)}
+POOLED = {"flux": 32, "sd3": 40, "hunyuan": 768}
+LATENT = {"flux": (16, 8, 8), "sd3": (16, 8, 8), "sd15": (4, 8, 8), "wan": (16, 3, 8, 8), "hunyuan": (16, 1, 8, 8)}
 """Shape of one small latent."""
 
 
 def state_dict(family: str, seed: int = 0) -> dict[str, Tensor]:
-    """Weights of a tiny flux, sd3, sd15 or wan, keyed as in a diffusion_models file."""
+    """Weights of a tiny flux, sd3, sd15, wan or (mean flow) hunyuan, keyed as in a diffusion_models file."""
     model = _BUILDERS[family]()
     generator = torch.Generator().manual_seed(seed)
     weights = {}
@@ -107,10 +107,57 @@ def _wan() -> torch.nn.Module:
     return WanModel(model_type="t2v", dim=128, ffn_dim=256, num_heads=1, num_layers=1, **_common())
 
 
+def _hunyuan() -> torch.nn.Module:
+    from comfy.ldm.hunyuan_video.model import HunyuanVideo
+
+    return HunyuanVideo(
+        in_channels=16,
+        out_channels=16,
+        patch_size=[1, 2, 2],
+        vec_in_dim=POOLED["hunyuan"],
+        context_in_dim=CONTEXT["hunyuan"][1],
+        hidden_size=128,
+        mlp_ratio=4.0,
+        num_heads=1,
+        depth=1,
+        depth_single_blocks=1,
+        axes_dim=[16, 56, 56],
+        theta=256,
+        qkv_bias=True,
+        guidance_embed=True,
+        byt5=False,
+        meanflow=True,
+        use_cond_type_embedding=False,
+        vision_in_dim=None,
+        meanflow_sum=False,
+        **_common(),
+    )
+
+
+def control_net_flux(model: Any, seed: int = 3) -> Any:
+    """CONTROL_NET with a tiny ControlNetFlux for the tiny flux."""
+    import comfy.controlnet
+    from comfy.ldm.flux.controlnet import ControlNetFlux
+
+    tiny = model.model.model_config.unet_config
+    network = ControlNetFlux(**{**_common(), **{k: v for k, v in tiny.items() if k not in ("dtype", "image_model")}})
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in network.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator) * 0.1
+    network.main_model_double, network.main_model_single = 1, 2
+    return comfy.controlnet.ControlNet(network, load_device=torch.device("cpu"), extra_conds=["y", "guidance"])
+
+
 def _common() -> dict[str, Any]:
     import comfy.ops
 
     return {"dtype": torch.float32, "device": "cpu", "operations": comfy.ops.disable_weight_init}
 
 
-_BUILDERS: dict[str, Callable[[], torch.nn.Module]] = {"flux": _flux, "sd3": _sd3, "sd15": _sd15, "wan": _wan}
+_BUILDERS: dict[str, Callable[[], torch.nn.Module]] = {
+    "flux": _flux,
+    "sd3": _sd3,
+    "sd15": _sd15,
+    "wan": _wan,
+    "hunyuan": _hunyuan,
+}

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from trainer.checkpoints import checked, load_checkpoint
-from trainer.checkpoints.gmm import checkpoint
-from trainer.errors import CheckpointError, TrainerError
+from trainer.checkpoints.builtin.gmm import checkpoint
+from trainer.checkpoints.load import checked, load_checkpoint
+from trainer.run.errors import CheckpointError, TrainerError
 
 
 def changed(**parts: Any) -> SimpleNamespace:
@@ -29,7 +29,7 @@ def test_built_in_names(name: str, shape: tuple[int, ...]) -> None:
 
 
 def test_a_callable_of_a_module() -> None:
-    assert tuple(load_checkpoint("trainer.checkpoints.gmm:checkpoint").shape) == (16,)
+    assert tuple(load_checkpoint("trainer.checkpoints.builtin.gmm:checkpoint").shape) == (16,)
 
 
 def test_a_callable_of_a_file(peaks_file: Callable[..., str]) -> None:
@@ -63,8 +63,8 @@ def test_a_changed_file_is_read_again(peaks_file: Callable[..., str]) -> None:
         ("trainer.no_such_module:make", "trainer.no_such_module"),
         (".relative:make", "relative"),
         ("no/such/file.py:make", "no/such/file.py"),
-        ("trainer.checkpoints.gmm:checkpont", "did you mean checkpoint"),
-        ("trainer.checkpoints.gmm:SIGMA_MAX", "SIGMA_MAX"),
+        ("trainer.checkpoints.builtin.gmm:checkpont", "did you mean checkpoint"),
+        ("trainer.checkpoints.builtin.gmm:SIGMA_MAX", "SIGMA_MAX"),
         ("gmm:0", "gmm:0"),
         ("gmm:two", "gmm:two"),
         ("gmm:-2", "gmm:-2"),

@@ -12,9 +12,11 @@ from torch import Tensor
 import dyweight
 from dyweight import DyWeight, schedules
 from trainer.fit.adam import Adam, AdamSettings, default_learning_rate, rate_factor
-from trainer.losses import EndpointLoss
-from trainer.network import Network
-from trainer.targets import Pairs, Targets, Teacher
+from trainer.losses.endpoint import EndpointLoss
+from trainer.pairs.pairs import Pairs
+from trainer.pairs.targets import Targets
+from trainer.pairs.teacher import Teacher
+from trainer.run.network import Network
 
 ADAM = ("--method", "adam", "--teacher", "ipndm:20")
 

@@ -9,12 +9,13 @@ from torch import Tensor
 
 import dyweight
 from dyweight import DyWeight, schedules
-from trainer.features import Latent
 from trainer.fit.normal_equations import NOISY_STEP, NormalEquations, choose_difference_step, normal_equations
 from trainer.fit.parameters import DyWeightParameters
-from trainer.losses import EndpointLoss
-from trainer.network import Network
-from trainer.targets import Block, Targets, Teacher
+from trainer.losses.endpoint import EndpointLoss
+from trainer.losses.features import Latent
+from trainer.pairs.targets import Block, Targets
+from trainer.pairs.teacher import Teacher
+from trainer.run.network import Network
 
 DEVIATION = 0.9
 SETTINGS: list[dict[str, Any]] = [

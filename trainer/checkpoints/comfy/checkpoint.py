@@ -3,22 +3,25 @@
 import hashlib
 import importlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from comfyui.asking import Denoiser
+from comfyui.facts import noise_scale, prediction_type
 from dyweight import conditions
 
-from ...errors import CheckpointError
+from ...options.comfy import ComfyOptions
+from ...run.errors import CheckpointError
 from .families import default_encoders, family_of
 from .gradients import differentiable
 from .installation import find_file
 from .loading import Loaded, file_digest, loaded
-from .options import ComfyOptions
 from .text import OWN_PROMPTS, Conditions, encoded, read_conditions, read_prompts
 
 Inside = Callable[[Any, dict[str, Any]], Tensor]
@@ -46,11 +49,14 @@ class ComfyCheckpoint:
         self._guider = samplers.CFGGuider(self._loaded.patcher)
         self._guider.set_cfg(self.cfg)
         self._sampling = self._loaded.patcher.get_model_object("model_sampling")
+        self._last_sigma = float(self.schedule(1)[-1])
         self.shift = getattr(self._sampling, "shift", None)
-        self.prediction_type = _prediction_type(self._sampling)
+        self.prediction_type = prediction_type(self._sampling)
         self.schedule_recipe = {"kind": "comfyui", "scheduler": options.scheduler, "shift": self.shift}
         told = [self._loaded.digest, self._conditions_digest, self.cfg, self.guidance, self.shift, self.shape]
         told += [options.dtype, options.scheduler]
+        if getattr(self._loaded.patcher.model.diffusion_model, "time_r_in", None) is not None:
+            told.append("told the next level")  # mean flow, whose endpoints were others before it was
         self.fingerprint = "comfyui-" + hashlib.sha256(repr(told).encode()).hexdigest()[:24]
 
     @property
@@ -59,6 +65,7 @@ class ComfyCheckpoint:
         options = self.options
         return {
             "cfg": self.cfg,
+            "noise_scale": noise_scale(self._sampling),
             "negative": options.negative,
             "dtype": options.dtype,
             "lora": list(options.lora),
@@ -98,11 +105,22 @@ class ComfyCheckpoint:
 
     def denoise(self, x: Tensor, sigma: Tensor, cond: Tensor) -> Tensor:
         """x [B, *shape], sigma [B], prompt numbers [B] -> clean x; smaller batches where memory does not suffice."""
+        return self.denoise_at(x, sigma, cond, sigma.detach().reshape(-1, 1), 0)
+
+    def denoise_at(self, x: Tensor, sigma: Tensor, cond: Tensor, states: Tensor, row: int) -> Tensor:
+        """`denoise` for one row of a plan, as the sampler asks for it.
+
+        states: [rows] or [B, rows] noise levels of the plan's states, x that of the row; ComfyUI is shown those.
+        """
         positive = self._positive(cond.tolist())
         if positive is None:
-            return torch.cat([self.denoise(x[i : i + 1], sigma[i : i + 1], cond[i : i + 1]) for i in range(len(x))])
+            return self._by_parts(range(len(x) + 1), x, sigma, cond, states, row)
         try:
-            return self._inside(positive, x, lambda model, extra: _tensor(model(x, sigma, **extra)))
+
+            def ask(model: Any, extra: dict[str, Any]) -> Tensor:
+                return Denoiser(model, extra, states, self._last_sigma, row=row)(x, sigma)
+
+            return self._inside(positive, x, ask)
         except _out_of_memory():
             if len(x) == 1:
                 raise CheckpointError(
@@ -115,9 +133,15 @@ class ComfyCheckpoint:
                 f"{list(positive[0][0].shape)} ({error}); check --clip or --conditioning, --width and --height"
             ) from error
         importlib.import_module("comfy.model_management").soft_empty_cache()
-        middle = len(x) // 2
-        parts = ((x[:middle], sigma[:middle], cond[:middle]), (x[middle:], sigma[middle:], cond[middle:]))
-        return torch.cat([self.denoise(*part) for part in parts])
+        return self._by_parts((0, len(x) // 2, len(x)), x, sigma, cond, states, row)
+
+    def _by_parts(
+        self, cuts: Sequence[int], x: Tensor, sigma: Tensor, cond: Tensor, states: Tensor, row: int
+    ) -> Tensor:
+        parts = [slice(*ends) for ends in pairwise(cuts)]
+        each = [states if states.ndim == 1 else states[part] for part in parts]
+        answers = [self.denoise_at(x[p], sigma[p], cond[p], s, row) for p, s in zip(parts, each, strict=True)]
+        return torch.cat(answers)
 
     def sample_with(self, sampler: str, scheduler: str, steps: int, noise: Tensor, cond: Tensor) -> tuple[Tensor, int]:
         """(endpoint, network calls) of one of ComfyUI's own samplers by ComfyUI's code, from noise of `draw`.
@@ -239,12 +263,6 @@ class _Call:
 def _tensor(value: Any) -> Tensor:
     assert isinstance(value, Tensor)
     return value
-
-
-def _prediction_type(sampling: Any) -> str | None:
-    kinds = importlib.import_module("comfy.model_sampling")
-    known = ((kinds.CONST, "flow"), (kinds.EDM, "edm"), (kinds.V_PREDICTION, "v"), (kinds.X0, "x0"), (kinds.EPS, "eps"))
-    return next((name for kind, name in known if isinstance(sampling, kind)), None)
 
 
 def _out_of_memory() -> type[BaseException]:

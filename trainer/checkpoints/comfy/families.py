@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import CheckpointError
+from ...run.errors import CheckpointError
 from .installation import all_files
 
 ENCODER_FOLDERS, VAE_FOLDERS = ("text_encoders",), ("vae",)

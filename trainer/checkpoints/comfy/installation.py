@@ -9,7 +9,7 @@ from typing import Any
 
 from dyweight.names import did_you_mean
 
-from ...errors import CheckpointError
+from ...run.errors import CheckpointError
 
 FOLDERS = ("checkpoints", "diffusion_models")
 """Where `--ckpt NAME` looks; ComfyUI counts its old folder unet to diffusion_models."""

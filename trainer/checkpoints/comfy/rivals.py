@@ -8,9 +8,9 @@ from torch import Tensor
 
 from dyweight.names import did_you_mean
 
-from ...errors import CheckpointError
-from ...network import Network
-from ...targets import Block
+from ...pairs.targets import Block
+from ...run.errors import CheckpointError
+from ...run.network import Network
 from .checkpoint import ComfyCheckpoint
 
 SAMPLERS = ("euler", "dpmpp_2m", "ipndm", "uni_pc", "deis", "res_multistep", "er_sde")

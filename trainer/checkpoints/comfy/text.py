@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dyweight.solver_file import write_whole
 
-from ...errors import CheckpointError
+from ...run.errors import CheckpointError
 
 PROMPT_FIELDS = ("prompt", "text", "caption")
 """What the prompt is called in .jsonl and .csv; MS-COCO's captions are usually a text."""

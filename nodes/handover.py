@@ -1,0 +1,35 @@
+"""At which noise level a part of a run left its latent, for the part that goes on from it."""
+
+from collections import deque
+
+import torch
+from torch import Tensor
+
+_ELEMENTS, _REMEMBERED = 64, 256
+_SAME = 0.01
+"""Largest difference, relative to the latent, of what is still the same latent: half precision rounds to 0.004."""
+
+_left: deque[tuple[Tensor, float]] = deque(maxlen=_REMEMBERED)
+
+
+def leave(x: Tensor, sigmas: Tensor) -> None:
+    """Remember that the samples x [B, ...] are at the noise levels sigmas [] or [B]: a few numbers of each."""
+    for sample, sigma in zip(_some(x), sigmas.expand(len(x)).tolist(), strict=True):
+        _left.append((sample, sigma))
+
+
+def found(x: Tensor) -> float | None:
+    """The noise level at which an earlier part left all samples of x [B, ...]; None where none did, or not at one."""
+    levels = {next((sigma for one, sigma in reversed(_left) if _same(one, sample)), None) for sample in _some(x)}
+    return levels.pop() if len(levels) == 1 else None
+
+
+def _some(x: Tensor) -> Tensor:
+    """[B, ...] -> [B, elements]: evenly spread over each sample."""
+    flat = x.detach().flatten(1)
+    at = torch.linspace(0, flat.shape[1] - 1, min(_ELEMENTS, flat.shape[1])).long()
+    return flat[:, at.to(x.device)].float().cpu()
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and bool((one - other).norm() <= _SAME * other.norm()) and bool(other.any())

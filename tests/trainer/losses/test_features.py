@@ -1,0 +1,139 @@
+"""Losses on decoded images, by the real libraries with random weights lying where those libraries keep theirs."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import dyweight
+from trainer.checkpoints.builtin import digits
+from trainer.distill import main
+from trainer.fit.normal_equations import normal_equations
+from trainer.fit.parameters import DyWeightParameters
+from trainer.losses.endpoint import EndpointLoss
+from trainer.losses.features import picture_features
+from trainer.pairs.targets import Targets
+from trainer.pairs.teacher import Teacher
+from trainer.run.errors import TrainerError
+from trainer.run.network import Network
+
+pytestmark = pytest.mark.usefixtures("picture_libraries")
+
+
+@pytest.fixture
+def endpoints() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(2, 4, 1, 8, 8, generator=generator).mul(2).sub(1).unbind()
+
+
+def distance(loss: Any, first: Tensor, second: Tensor) -> float:
+    measured = EndpointLoss(loss, features=picture_features(loss, digits.checkpoint()))
+    return float(measured.value(measured.residual(first, second)))
+
+
+def as_pictures(x: Tensor, size: int) -> Tensor:
+    """Enlarged as the loss does it, in -1..1."""
+    pictures = ((x + 1) / 2).clamp(0, 1).expand(-1, 3, -1, -1)
+    if size != 8:
+        pictures = torch.nn.functional.interpolate(pictures, (size, size), mode="bilinear", antialias=True)
+    return pictures
+
+
+@pytest.mark.usefixtures("picture_weights")
+def test_lpips_is_the_librarys_distance(endpoints: tuple[Tensor, Tensor]) -> None:
+    import lpips
+
+    network = lpips.LPIPS(net="alex", verbose=False)
+    first, second = (as_pictures(x, 64) for x in endpoints)
+    expected = float(network(first, second, normalize=True).mean())
+    assert expected > 0.01
+    assert distance("lpips", *endpoints) == pytest.approx(expected, rel=1e-4)
+    assert distance("lpips", endpoints[0], endpoints[0]) == 0
+
+
+@pytest.mark.usefixtures("picture_weights")
+def test_inception_is_the_squared_distance_of_the_pooled_features(endpoints: tuple[Tensor, Tensor]) -> None:
+    from pytorch_fid.inception import InceptionV3
+
+    network = InceptionV3().eval()
+    first, second = (network(as_pictures(x, 8))[0] for x in endpoints)
+    expected = float(((first - second) ** 2).mean())
+    assert expected > 0
+    assert distance("inception", *endpoints) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.usefixtures("picture_weights")
+def test_normal_equations_of_features_hold_the_gradient_of_the_loss() -> None:
+    """By automatic differentiation through decoder and features, which the fit itself never does."""
+    model = digits.checkpoint()
+    network = Network(model)
+    block = Targets(network, Teacher("ipndm", 20), 0, 2, None).block("train", 0)
+    loss = EndpointLoss("lpips", features=picture_features("lpips", model))
+    solver = dyweight.DyWeight(model.schedule(3), 2)
+    parameters = DyWeightParameters(solver, False)
+    vector = parameters.read(solver)
+    found = normal_equations(network, [block], parameters, vector, 1e-3, loss)
+    end = dyweight.sample(network.bound(block.cond), block.noise.clone(), solver.plan())
+    value = loss.value(loss.residual(end, block.target.clone()))
+    by_weights, by_scale = torch.autograd.grad(value, [solver.weights, solver.time_scale])
+    used = torch.arange(2) <= torch.arange(3)[:, None]
+    gradient = torch.cat([by_weights[used], by_scale * solver.time_scale.detach()])
+    assert found.loss == pytest.approx(float(value.detach()), rel=1e-4)
+    assert float((2 * found.gradient - gradient).norm() / gradient.norm()) < 2e-2
+
+
+@pytest.mark.usefixtures("picture_weights")
+@pytest.mark.parametrize("method", ["gauss-newton", "adam"])
+def test_a_fit_lowers_its_own_loss(method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "found.safetensors"
+    few = ["--pairs", "16", "--batch", "4", "--validation-pairs", "4", "--iterations", "4", "--teacher", "ipndm:15"]
+    started = ["--no-keep-targets", "--initial", "euler", "--method", method, "--loss", "lpips"]
+    assert main(["--ckpt", "digits", "--steps", "3", "--out", str(out), *few, *started]) == 0
+    solver = dyweight.load_solver(out)
+    assert solver.provenance["loss"] == "lpips"
+    model = digits.checkpoint()
+    block = Targets(Network(model), Teacher("ipndm", 15), 5, 32, None).block("test", 0)
+
+    def end(plan: dyweight.Plan) -> Tensor:
+        with torch.no_grad():
+            return dyweight.sample(lambda x, sigma: model.denoise(x, sigma, block.cond), block.noise, plan)
+
+    untrained = dyweight.baselines.plan("euler", model.schedule(3))
+    assert distance("lpips", end(solver.plan()), block.target) < 0.9 * distance("lpips", end(untrained), block.target)
+
+
+@pytest.mark.parametrize(("loss", "library"), [("lpips", "lpips"), ("inception", "pytorch_fid")])
+def test_a_library_that_is_not_installed_is_named(
+    loss: Any, library: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == library]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, library, None)
+    out = tmp_path / "x.safetensors"
+    assert main(["--ckpt", "digits", "--steps", "3", "--loss", loss, "--no-keep-targets", "--out", str(out)]) == 2
+    assert f"--loss {loss} needs {library}" in (said := capsys.readouterr().err) and "pip install" in said
+    assert not out.exists()
+
+
+def test_weights_that_cannot_be_loaded_are_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("torch.hub.download_url_to_file", refused)
+    before = torch.hub.get_dir()
+    torch.hub.set_dir(tmp_path)
+    try:
+        with pytest.raises(TrainerError, match=r"could not load its weights \(no route to host\)"):
+            picture_features("lpips", digits.checkpoint())
+    finally:
+        torch.hub.set_dir(before)
+
+
+def test_a_model_without_pictures_is_told_so() -> None:
+    from trainer.checkpoints.builtin import gmm
+
+    with pytest.raises(TrainerError, match="has no images"):
+        picture_features("lpips", gmm.checkpoint())

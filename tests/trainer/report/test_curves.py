@@ -1,0 +1,208 @@
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from matplotlib import _pylab_helpers
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from dyweight import DyWeight, schedules
+from trainer.report import curves
+
+
+@dataclass(frozen=True)
+class Line:
+    iteration: int
+    training_error: float
+    validation_error: float
+    network_calls: int
+
+
+def history(lines: int) -> list[Line]:
+    return [Line(i, 0.05 * 0.9**i, 0.06 * 0.9**i if i % 3 == 0 else math.nan, 900 * (i + 1)) for i in range(lines)]
+
+
+def trained(steps: int, order: int, analytic: bool = False, schedule: Tensor | None = None) -> DyWeight:
+    """A solver with every number off its start."""
+    solver = DyWeight(
+        schedules.polynomial(steps) if schedule is None else schedule, order, analytic_first_step=analytic
+    )
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        solver.weights += 0.01 * torch.randn(solver.weights.shape, generator=generator) * (solver.weights != 0)
+        solver.time_scale[int(analytic) :] += 0.05 * torch.randn(steps - int(analytic), generator=generator)
+    return solver.requires_grad_(False)
+
+
+def picture(path: Path) -> np.ndarray:
+    """The decoded PNG, after a look at what every picture must be: whole, alone in its folder, of sensible size."""
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    pixels = np.asarray(Image.open(path).convert("RGB"))
+    assert 60 <= pixels.shape[0] <= 2400 and 150 <= pixels.shape[1] <= 2400
+    assert (pixels[0, 0] == 255).all() and pixels.std() > 1
+    return pixels
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that would have been written."""
+    figures: list[Figure] = []
+    monkeypatch.setattr(curves, "write", lambda figure, path: figures.append(figure))
+    return figures
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        history(200),
+        history(2),
+        history(1),
+        [],
+        [Line(0, math.nan, math.nan, 10), Line(1, 0.0, math.inf, 20)],
+        [Line(0, 1e12, math.nan, 10), Line(1, 1e-7, 2e-7, 20_000_000)],
+    ],
+    ids=["many", "two", "one", "none", "nothing to draw", "diverged first"],
+)
+def test_convergence_writes_a_picture(lines: list[Line], tmp_path: Path) -> None:
+    curves.convergence(lines, tmp_path / "picture.png", "digits, 5 steps")
+    picture(tmp_path / "picture.png")
+
+
+def test_convergence_joins_what_was_measured_and_marks_the_best(drawn: list[Figure]) -> None:
+    curves.convergence(history(10), "unused")
+    _, validation, best = drawn[0].axes[0].lines
+    assert list(validation.get_xdata()) == [900, 3600, 6300, 9000]
+    assert list(best.get_xdata()) == [9000]
+    assert drawn[0].axes[0].get_yscale() == "log"
+
+
+@pytest.mark.parametrize("steps, order", [(1, 1), (3, 3), (5, 2), (10, 4), (30, 8), (2, 8)])
+@pytest.mark.parametrize("analytic", [False, True])
+def test_coefficients_writes_a_picture(steps: int, order: int, analytic: bool, tmp_path: Path) -> None:
+    solver = trained(steps, order, analytic)
+    curves.write(curves.coefficients_figure(solver), tmp_path / "picture.png")
+    assert picture(tmp_path / "picture.png").shape[1] == curves.WIDTH * curves.DPI
+
+
+@pytest.mark.parametrize("steps, order, analytic", [(5, 3, False), (6, 4, True), (1, 1, False), (30, 8, True)])
+def test_the_coefficient_figure_shows_the_solvers_numbers(steps: int, order: int, analytic: bool) -> None:
+    solver = trained(steps, order, analytic)
+    heat, sums, scales, levels = curves.coefficients_figure(solver).axes[:4]
+    cells = heat.collections[0].get_array().reshape(order, steps)
+    for n in range(steps):
+        for i in range(order):
+            assert bool(np.ma.getmaskarray(cells)[i, n]) == (i > n)
+            assert i > n or float(cells[i, n]) == float(solver.weights[n, i])
+    low, high = heat.collections[0].get_clim()
+    assert low == -high
+
+    tops = {round(bar.get_x() + bar.get_width() / 2): bar.get_y() + bar.get_height() for bar in sums.containers[0]}
+    assert tops == pytest.approx(dict(enumerate(solver.weights.sum(1).tolist())))
+    tops = {round(bar.get_x() + bar.get_width() / 2): bar.get_y() + bar.get_height() for bar in scales.containers[0]}
+    assert tops == pytest.approx({n: float(solver.time_scale[n]) for n in range(int(analytic), steps)})
+    assert ("unused" in [text.get_text() for text in scales.texts]) == analytic
+
+    base, shifted, asked = (line.get_ydata() for line in levels.lines)
+    plan = solver.plan().detach()
+    assert list(base) == solver.sigmas.tolist() and list(shifted) == plan.sigmas.tolist()
+    assert list(asked) == plan.query_sigmas[int(analytic) :].tolist()
+
+
+def test_the_title_names_family_steps_order_and_slope() -> None:
+    solver = DyWeight(schedules.flow(4), 2, "query", analytic_first_step=True)
+    title = curves.coefficients_figure(solver).get_suptitle()
+    assert title == "dyweight: 4 steps, order 2, query slope, analytic first step"
+
+
+def test_noise_levels_are_logarithmic_only_where_they_span_a_wide_range(tmp_path: Path) -> None:
+    assert curves.coefficients_figure(DyWeight(schedules.flow(5))).axes[3].get_yscale() == "linear"
+    assert curves.coefficients_figure(DyWeight(schedules.polynomial(5))).axes[3].get_yscale() == "symlog"
+    solver = trained(6, 3, schedule=torch.cat([schedules.log_snr(5, 0.03, 14.6), torch.zeros(1)]))
+    with torch.no_grad():
+        solver.weights[-1, 0] += 0.5
+    assert float(solver.plan().sigmas[-1]) < 0
+    curves.write(curves.coefficients_figure(solver), tmp_path / "picture.png")
+    picture(tmp_path / "picture.png")
+
+
+ERRORS = {
+    "euler": {n: 0.5 / n for n in range(3, 11)},
+    "heun": {n: 2.0 / n for n in (3, 5, 7, 9)},
+    "ipndm": {n: 3.0 / n**4 for n in range(3, 11)},
+    "unstable": {3: 1e30, 4: math.inf, 5: math.nan, 6: 50.0},
+}
+
+
+@pytest.mark.parametrize(
+    "errors, highlighted",
+    [
+        (ERRORS, {3: 0.01, 5: 0.0004, 7: 1e-5}),
+        ({"euler": {4: 0.1}}, {4: 0.05}),
+        ({"unstable": {4: math.inf, 5: math.nan}}, {5: 0.1}),
+        (
+            {f"solver {i}": {n: 1.0 / (n + i) for n in range(1, 41)} for i in range(12)},
+            {n: 1 / (n + 14) for n in range(1, 30)},
+        ),
+        (ERRORS, {}),
+        ({}, {5: 0.1}),
+        ({}, {}),
+        ({"exact": {3: 0.0}}, {3: 0.0}),
+    ],
+    ids=["usual", "one sampler", "all diverged", "crowded", "no learned", "only learned", "nothing", "no error"],
+)
+def test_error_over_steps_writes_a_picture(
+    errors: dict[str, dict[int, float]], highlighted: dict[int, float], tmp_path: Path
+) -> None:
+    curves.error_over_steps(errors, tmp_path / "picture.png", highlighted, "DyWeight", "a title")
+    picture(tmp_path / "picture.png")
+
+
+def test_diverged_solvers_do_not_stretch_the_axis(drawn: list[Figure]) -> None:
+    curves.error_over_steps(ERRORS, "unused", {5: 0.0015}, "DyWeight")
+    axes = drawn[0].axes[0]
+    low, high = axes.get_ylim()
+    assert high == pytest.approx(3 * ERRORS["ipndm"][3]) and 1e-5 < low < 3e-4
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert "unstable (off the scale)" in labels and "DyWeight" in labels and "euler" in labels
+
+
+def test_a_line_leads_to_the_calls_the_best_handcrafted_solver_needs(drawn: list[Figure]) -> None:
+    # ipndm has 0.00073 at 8 calls and 0.00046 at 9, 0.0003 at 10.
+    curves.error_over_steps(ERRORS, "unused", {4: 0.0005, 5: 0.0001}, "DyWeight")
+    axes = drawn[0].axes[0]
+    reading = [
+        line.get_xdata() for line in axes.lines if line.get_color() == curves.WARM and len(line.get_xdata()) == 3
+    ]
+    assert [list(line) for line in reading] == [[4, 9, 9], [5, 10.4, 10.4]]
+    assert [text.get_text() for text in axes.texts] == ["same error\nat 9 calls"]
+
+
+@pytest.mark.parametrize("samplers, dimension", [(0, 2), (1, 1), (2, 16), (5, 2), (8, 2)])
+def test_scatter_writes_a_picture(samplers: int, dimension: int, tmp_path: Path) -> None:
+    teacher = torch.randn(50, dimension, generator=torch.Generator().manual_seed(0))
+    others = {f"sampler {i}": teacher * (1 + 10.0**i) for i in range(samplers)}
+    curves.scatter({"teacher": teacher, **others}, tmp_path / "picture.png", "gmm")
+    picture(tmp_path / "picture.png")
+
+
+def test_scatter_panels_share_the_teachers_axes(drawn: list[Figure]) -> None:
+    teacher = torch.rand(50, 3, generator=torch.Generator().manual_seed(0))
+    curves.scatter({"teacher": teacher, "a": teacher, "diverged": teacher * 1e6}, "unused")
+    first, second = drawn[0].axes
+    assert first.get_xlim() == second.get_xlim() and first.get_xlim()[1] < 1.5
+    assert first.get_title(loc="left") == "a"
+
+
+def test_pictures_from_threads_leave_no_global_figures(tmp_path: Path) -> None:
+    solver = trained(5, 3)
+    paths = [tmp_path / f"{i}.png" for i in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda path: curves.write(curves.coefficients_figure(solver), path), paths))
+    assert len({path.read_bytes() for path in paths}) == 1
+    assert not _pylab_helpers.Gcf.figs

@@ -1,0 +1,1 @@
+"""Samplers beside each other: by their endpoints and by their pictures."""

@@ -1,0 +1,103 @@
+"""`--family` and the options that go with it -> the solver to fit, as it is before the fit."""
+
+import torch
+
+import dyweight
+from dyweight import DyWeight, FreeTable, Indis, InstanceDyWeight, LearnedSchedule, Solver
+
+from ..options.distill import DistillOptions
+from ..run.errors import TrainerError
+from ..run.network import Network
+
+
+def new_solver(options: DistillOptions, network: Network) -> Solver:
+    """The untrained solver that the options describe. Raises TrainerError with what to do."""
+    try:
+        if options.family == "indis":
+            return _indis(options, network)
+        if options.family == "learned-schedule":
+            return _learned_schedule(options, network)
+        if options.family == "free-table":
+            return _free_table(options, network)
+        return _instance_dyweight(options, network) if options.instance_aware else _dyweight(options, network)
+    except ValueError as error:
+        raise TrainerError(f"--ckpt {options.ckpt}, --steps {options.steps}: {error}") from error
+
+
+def _dyweight(options: DistillOptions, network: Network) -> DyWeight:
+    return DyWeight(
+        network.checkpoint.schedule(options.steps),
+        options.order or min(3, options.steps),
+        options.slope,
+        options.analytic_first_step,
+        initial="adams-bashforth" if options.initial == "auto" else options.initial,
+        time_shifting=options.time_shifting,
+        time_scaling=options.time_scaling,
+        schedule=getattr(network.checkpoint, "schedule_recipe", None),
+    )
+
+
+def _indis(options: DistillOptions, network: Network) -> Indis:
+    return Indis(
+        network.checkpoint.schedule(options.steps),
+        tuple(network.checkpoint.shape),
+        _condition_width(options, network),
+        options.base,
+        options.order,
+        instance=options.instance,
+        shift_factors=options.shift_factors,
+        schedule=getattr(network.checkpoint, "schedule_recipe", None),
+        seed=options.seed,
+    )
+
+
+def _learned_schedule(options: DistillOptions, network: Network) -> LearnedSchedule:
+    return LearnedSchedule(
+        network.checkpoint.schedule(options.steps),
+        options.base,
+        options.order,
+        time_scaling=options.time_scaling,
+        schedule=getattr(network.checkpoint, "schedule_recipe", None),
+    )
+
+
+def _free_table(options: DistillOptions, network: Network) -> FreeTable:
+    return FreeTable(
+        network.checkpoint.schedule(options.steps),
+        options.base,
+        options.order,
+        schedule=getattr(network.checkpoint, "schedule_recipe", None),
+    )
+
+
+def _instance_dyweight(options: DistillOptions, network: Network) -> InstanceDyWeight:
+    if options.start is None:
+        raise TrainerError(
+            "--instance-aware corrects a distilled DyWeight: make one with the same options but this one, then name "
+            "its file with --start"
+        )
+    start = dyweight.load_solver(options.start)
+    if not isinstance(start, DyWeight):
+        raise TrainerError(
+            f"--start {options.start} is of the family {start.family}: give a file of the family dyweight"
+        )
+    expected = network.checkpoint.schedule(options.steps).to("cpu", torch.float64)
+    if len(start.sigmas) != len(expected) or not torch.allclose(start.sigmas, expected, rtol=1e-3, atol=1e-6):
+        raise TrainerError(
+            f"--start {options.start} has {start.steps} steps from sigma {float(start.sigmas[0]):g}; this run has "
+            f"{options.steps} from {float(expected[0]):g}, on another schedule: distil one with the same options first"
+        )
+    return InstanceDyWeight(
+        start,
+        tuple(network.checkpoint.shape),
+        _condition_width(options, network),
+        instance=options.instance,
+        shift_factors=options.shift_factors,
+        seed=options.seed,
+    )
+
+
+def _condition_width(options: DistillOptions, network: Network) -> int:
+    _, cond = network.checkpoint.draw(torch.Generator().manual_seed(0), 1)
+    condition = network.condition(cond) if options.condition else None
+    return 0 if condition is None else condition.shape[-1]

@@ -1,0 +1,1 @@
+"""Pairs of noise and the teacher's endpoint."""

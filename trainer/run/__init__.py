@@ -1,0 +1,1 @@
+"""What every run needs: errors, counted network calls, processes, time, memory."""

@@ -1,0 +1,95 @@
+"""The checkpoint's network as the trainer sees it: every call counted and checked."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint as recompute
+
+from dyweight import Plan
+
+from ..checkpoints.protocol import Checkpoint
+from .errors import CheckpointError, NonFiniteError
+
+
+class Network:
+    """Counts network calls by sample, forward and backward, and stops at the first value that is not finite."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self.forward = 0
+        self.backward = 0
+        self.on_calls: Callable[[int], object] | None = None
+        """Told of each call, in forward-equivalents."""
+
+    @property
+    def total(self) -> int:
+        """In forward-equivalents: a backward call costs two."""
+        return self.forward + 2 * self.backward
+
+    def condition(self, cond: Any) -> Tensor | None:
+        """[B, width] of a condition, for solvers that read it; None where the checkpoint has none to tell."""
+        tell = getattr(self.checkpoint, "condition", None)
+        return None if tell is None or cond is None else tell(cond)
+
+    def bound(
+        self,
+        cond: Any,
+        pair: int = 0,
+        step: int | None = None,
+        who: str = "student",
+        recomputed: bool = False,
+        plan: Plan | None = None,
+    ) -> Callable[[Tensor, Tensor], Tensor]:
+        """denoise(x, sigma) with the condition filled in.
+
+        plan: what is run; a checkpoint with `denoise_at` is told the noise levels of its states. pair, step: the first
+        pair of the batch, for the error, and the row of the first call, by default the plan's first that makes one.
+        recomputed: keep no activations of a call, compute them again on the way back.
+        """
+        step = int(plan is not None and plan.analytic_first_step) if step is None else step
+        ask = self._asked_at(plan)
+
+        def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+            nonlocal step
+            call = partial(answer, step)
+            denoised = recompute(call, x, sigma, use_reentrant=False) if recomputed else call(x, sigma)
+            self._check(denoised, x, pair, step, who)
+            if denoised.requires_grad:
+                denoised.register_hook(count_backward)
+            step += 1
+            return denoised
+
+        def answer(row: int, x: Tensor, sigma: Tensor) -> Tensor:
+            self.forward += x.shape[0]
+            self._tell(x.shape[0])
+            return ask(x, sigma, cond, row)
+
+        def count_backward(gradient: Tensor) -> None:
+            self.backward += gradient.shape[0]
+            self._tell(2 * gradient.shape[0])
+
+        return denoise
+
+    def _asked_at(self, plan: Plan | None) -> Callable[[Tensor, Tensor, Any, int], Tensor]:
+        at = getattr(self.checkpoint, "denoise_at", None)
+        if plan is None or at is None:
+            return lambda x, sigma, cond, row: self.checkpoint.denoise(x, sigma, cond)
+        states = plan.sigmas[..., :-1].detach()
+        return lambda x, sigma, cond, row: at(x, sigma, cond, states, row)
+
+    def _tell(self, calls: int) -> None:
+        if self.on_calls is not None:
+            self.on_calls(calls)
+
+    @staticmethod
+    def _check(denoised: Tensor, x: Tensor, pair: int, step: int, who: str) -> None:
+        if not isinstance(denoised, Tensor) or denoised.shape != x.shape:
+            found = f"shape {tuple(denoised.shape)}" if isinstance(denoised, Tensor) else type(denoised).__name__
+            raise CheckpointError(f"denoise gave {found} for x of shape {tuple(x.shape)}: give a tensor like x")
+        finite = torch.isfinite(denoised.detach()).flatten(1).all(1)
+        if not bool(finite.all()):
+            bad = pair + int((~finite).nonzero()[0])
+            raise NonFiniteError(f"pair {bad}, step {step} of the {who}: the network gave a value that is not finite")
