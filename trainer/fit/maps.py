@@ -13,8 +13,8 @@ from torch import Tensor
 import dyweight
 from dyweight import Plan
 
-from ..network import Network
-from ..targets import Block
+from ..run.network import Network
+from ..pairs.targets import Block
 from .numbers import Table
 
 DIRECTIONS = 8
@@ -69,7 +69,7 @@ def rollout(network: Network, block: Block, plan: Plan, analytic: Tensor | None 
         answers.append(call.denoised.flatten(1).float().cpu())
 
     with torch.inference_mode():
-        end = dyweight.sample(network.bound(block.cond, block.first), block.noise, plan, seen)
+        end = dyweight.sample(network.bound(block.cond, block.first, plan=plan), block.noise, plan, seen)
     states.append(end.flatten(1).float().cpu())
     return Rollout(torch.stack(states), torch.stack(answers), plan.query_sigmas.log())
 
@@ -152,12 +152,13 @@ def probe(network: Network, block: Block, table: Table, made: Rollout, sketch: S
     plan, shape = table.plan, block.noise.shape
     rows = plan.rows
     B, E = made.x.shape[1:]
-    denoise = network.bound(block.cond, block.first)
     full = Maps([], [], torch.zeros(rows, B, E), torch.zeros(rows, B))
 
     def ask(x: Tensor, q: float) -> Tensor:
         noise = block.noise
-        answer = denoise(x.reshape(shape).to(noise), noise.new_full((B,), q, dtype=torch.promote_types(noise.dtype, torch.float32)))
+        denoise = network.bound(block.cond, block.first, n, plan=plan)
+        with torch.inference_mode():
+            answer = denoise(x.reshape(shape).to(noise), noise.new_full((B,), q, dtype=torch.promote_types(noise.dtype, torch.float32)))
         return answer.flatten(1).float().cpu()
 
     first = int(plan.analytic_first_step)
