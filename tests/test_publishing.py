@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 import tomlkit
 
+from dyweight import load_solver
+
 ROOT = Path(__file__).parents[1]
 CHECK = ("ruff", "check", ".", "--no-cache", "--select", "S102,S307,E702")
 """Rules of the registry; `comfy node validate` only warns of them."""
-DISTRIBUTED = {"__init__.py", "pyproject.toml", "requirements.txt", "README.md", "LICENSE", "CHANGELOG.md"}
-FOLDERS = {"dyweight", "nodes", "trainer", "web", "locales", "example_workflows", "docs"}
+DISTRIBUTED = {"__init__.py", "pyproject.toml", "requirements.txt", "README.md", "LICENSE", "NOTICE", "CHANGELOG.md"}
+FOLDERS = {"dyweight", "nodes", "comfyui", "trainer", "web", "locales", "example_workflows", "docs"}
 COMFYUI_HAS = {"torch", "safetensors", "numpy", "einops", "tqdm", "pillow"}
 GPUS = {"NVIDIA CUDA", "AMD ROCm", "Intel Arc", "Apple Metal"}
 
@@ -130,10 +132,20 @@ def test_comfy_node_validate_has_no_finding(candidate):
 def test_the_archive_holds_what_users_need_and_nothing_else(candidate, archive):
     tops = {PurePosixPath(name).parts[0] for name in archive}
     assert tops - FOLDERS == DISTRIBUTED
-    assert {"dyweight", "nodes", "trainer", "web", "locales"} <= tops
+    assert {"dyweight", "nodes", "comfyui", "trainer", "web", "locales"} <= tops
     assert {name for name in archive if PurePosixPath(name).name.startswith(("test_", "conftest"))} == set()
     needed = [path for room in FOLDERS - {"docs"} for path in (candidate / room).rglob("*") if path.is_file()]
     assert {path.relative_to(candidate).as_posix() for path in needed} <= set(archive)
+
+
+def test_a_notice_says_whose_each_preset_is(archive):
+    notice = archive["NOTICE"].decode()
+    presets = {PurePosixPath(name).name: name for name in archive if name.startswith("dyweight/presets/")}
+    sources = dict(re.findall(r"^ +(\S+\.safetensors) +(\S+)$", notice, re.MULTILINE))
+    assert sources == {name: load_solver(ROOT / path).provenance["source"] for name, path in presets.items()}
+    assert "carries no licence" in notice and "trainer.convert" in notice and "LICENSE" in notice
+    assert "(NOTICE)" in archive["README.md"].decode()
+    assert "(../NOTICE)" in archive["docs/coefficient-file.md"].decode()
 
 
 def test_nothing_in_the_archive_imports_a_file_that_is_not_in_it(archive):

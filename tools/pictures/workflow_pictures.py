@@ -1,6 +1,6 @@
 """Take the pictures in example_workflows/: open each workflow in a running ComfyUI and photograph its whole graph.
 
-    python tools/pictures/workflow_pictures.py [--server http://127.0.0.1:8188] [--chromium /usr/bin/chromium] [NAME ...]
+    python tools/pictures/workflow_pictures.py [--server http://127.0.0.1:8188] [--chromium PATH] [NAME ...]
 
 Needs playwright and Pillow. Solver plots are run, since they need no model; nothing else is. It stops at a workflow
 with missing nodes.

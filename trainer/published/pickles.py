@@ -1,150 +1,123 @@
-"""Pickles read as data: their opcodes are followed here, and no name in them is ever imported."""
+"""Pickles of plain data and tensors, read as data: the standard library's unpickler with two closed lists.
 
+No name in a pickle is imported, and only the opcodes and names of the lists are followed. This is the one in Python:
+the one in C takes gigabytes for a memo of many places, and ends the process over a key of a dictionary that is nested
+deep. Here nothing takes more memory than a few times the file's, a tensor is a view of its bytes, and keys are plain.
+"""
+
+import io
+import math
+import pickle
 import pickletools
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, BinaryIO
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, BinaryIO, ClassVar
 
-Make = Callable[..., object]
+import torch
+from torch import Tensor
 
-_VALUES = {
-    *("BINUNICODE", "SHORT_BINUNICODE", "BINBYTES", "SHORT_BINBYTES"),
-    *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
+MAXIMUM_NUMBERS = 1 << 20
+"""Of one tensor: a few bytes with stride 0 must not ask for more."""
+STORAGES = {
+    "torch.FloatStorage": torch.float32,
+    "torch.DoubleStorage": torch.float64,
+    "torch.HalfStorage": torch.float16,
+    "torch.BFloat16Storage": torch.bfloat16,
+    "torch.LongStorage": torch.int64,
+    "torch.BoolStorage": torch.uint8,
 }
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_EMPTY: dict[str, Callable[[], object]] = {
-    "EMPTY_DICT": dict,
-    "EMPTY_LIST": list,
-    "EMPTY_SET": set,
-    "EMPTY_TUPLE": tuple,
-}
-_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-_MARK = object()
+_OPCODES = """
+    PROTO FRAME STOP MARK MEMOIZE BINPUT LONG_BINPUT BINGET LONG_BINGET NONE NEWTRUE NEWFALSE BININT BININT1 BININT2
+    LONG1 BINFLOAT BINUNICODE SHORT_BINUNICODE BINBYTES SHORT_BINBYTES EMPTY_DICT EMPTY_LIST EMPTY_SET EMPTY_TUPLE
+    TUPLE TUPLE1 TUPLE2 TUPLE3 APPEND APPENDS SETITEM SETITEMS GLOBAL INST STACK_GLOBAL REDUCE BINPERSID
+"""
+_LEGACY = (0x1950A86A20F9469CFC6C, 1001)
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
-    """A function or class that a pickle names: only its name."""
-
-    name: str
+def refuse(what: str, *_: object) -> None:
+    """Stands in for what no file of the authors does."""
+    raise ValueError(f"refused: {what}")
 
 
-class PickleReader:
-    """Follows the opcodes of a pickle that plain data and tensors need, and no others."""
+class PickleReader(pickle._Unpickler):
+    """The unpickler in Python, whose opcodes are a table. names: what stands in for each name that a pickle may have.
 
-    def __init__(self, names: Mapping[str, Make | None], persistent: Callable[[Any], object] | None = None) -> None:
-        """
-        names: all that a pickle may name, and what stands in where it is called; None where it must not be called.
-        persistent: makes an object of a persistent id.
-        """
-        self._names, self._persistent = names, persistent
-        self._actions: dict[str, Callable[[Any], None]] = {
-            "MARK": lambda _: self._stack.append(_MARK),
-            "TUPLE": lambda _: self._stack.append(tuple(self._marked())),
-            "APPEND": lambda _: self._extend(self._last(1)),
-            "APPENDS": lambda _: self._extend(self._marked()),
-            "SETITEM": lambda _: self._set_items(self._last(2)),
-            "SETITEMS": lambda _: self._set_items(self._marked()),
-            "BINPUT": self._memoize,
-            "LONG_BINPUT": self._memoize,
-            "MEMOIZE": lambda _: self._memoize(len(self._memo)),
-            "BINGET": self._recall,
-            "LONG_BINGET": self._recall,
-            "GLOBAL": lambda name: self._name(name.replace(" ", ".", 1)),
-            "INST": lambda name: self._name(name.replace(" ", ".", 1)),
-            "STACK_GLOBAL": lambda _: self._name(".".join(self._last(2))),
-            "REDUCE": lambda _: self._call(),
-            "BINPERSID": lambda _: self._refer(),
-            "PROTO": lambda _: None,
-            "FRAME": lambda _: None,
-        }
+    storage: what stands in for so many numbers that lie elsewhere under a key. `load` raises ValueError and others.
+    """
 
-    def load(self, stream: BinaryIO) -> Any:
-        """The object of the pickle that begins here; leaves the stream behind it. Raises ValueError and others."""
-        self._stack: list[Any] = []
-        self._memo: dict[int, Any] = {}
-        for opcode, argument in _opcodes(stream):
-            if opcode != "STOP":
-                self._follow(opcode, argument)
-        (loaded,) = self._last(1)
-        return loaded
+    stack: list[Any]
+    pop_mark: Callable[[], list[Any]]
 
-    def _follow(self, opcode: str, argument: Any) -> None:
-        if opcode in _VALUES:
-            self._stack.append(argument)
-        elif opcode in _CONSTANTS:
-            self._stack.append(_CONSTANTS[opcode])
-        elif opcode in _EMPTY:
-            self._stack.append(_EMPTY[opcode]())
-        elif opcode in _TUPLES:
-            self._stack.append(tuple(self._last(_TUPLES[opcode])))
-        elif opcode in self._actions:
-            self._actions[opcode](argument)
-        else:
-            raise ValueError(f"refused: its pickle has the opcode {opcode}, which plain data and tensors do not need")
+    def __init__(
+        self,
+        stream: BinaryIO,
+        names: Mapping[str, Any],
+        storage: Callable[[torch.dtype, str, int], Any] | None = None,
+    ) -> None:
+        super().__init__(stream)
+        self._names, self._storage = names, storage
 
-    def _last(self, count: int) -> list[Any]:
-        """Takes the last objects from the stack."""
-        taken = self._stack[-count:]
-        if len(taken) < count or any(value is _MARK for value in taken):
-            raise ValueError("no pickle, or a damaged one: an object is missing")
-        del self._stack[-count:]
-        return taken
-
-    def _marked(self) -> list[Any]:
-        """Takes all behind the last mark from the stack, and the mark."""
-        for place in range(len(self._stack) - 1, -1, -1):
-            if self._stack[place] is _MARK:
-                taken = self._stack[place + 1 :]
-                del self._stack[place:]
-                return taken
-        raise ValueError("no pickle, or a damaged one: a mark is missing")
-
-    def _extend(self, values: list[Any]) -> None:
-        if type(self._stack[-1]) is not list:
-            raise ValueError("no pickle, or a damaged one: values for what is no list")
-        self._stack[-1].extend(values)
-
-    def _set_items(self, flat: list[Any]) -> None:
-        items = self._stack[-1]
-        # Plain keys only: the hash of nested tuples can take forever.
-        if type(items) is not dict or len(flat) % 2 or any(type(key) not in (str, int) for key in flat[::2]):
-            raise ValueError("no pickle, or a damaged one: entries for what is no dictionary with plain keys")
-        items.update(zip(flat[::2], flat[1::2], strict=True))
-
-    def _memoize(self, index: int) -> None:
-        self._memo[index] = self._stack[-1]
-
-    def _recall(self, index: int) -> None:
-        if index not in self._memo:
-            raise ValueError("no pickle, or a damaged one (it refers to what it has not made)")
-        self._stack.append(self._memo[index])
-
-    def _name(self, name: str) -> None:
-        if name not in self._names:
-            raise ValueError(
-                f"refused: it names {ascii(name)[1:-1][:200]}, which the authors' files do not need; "
-                "by such a name a pickle can run anything. Nothing of it was run or written"
+    def find_class(self, module: str, name: str) -> Any:
+        named = f"{module}.{name}"
+        if named not in self._names:
+            refuse(
+                f"it names {ascii(named)[1:-1][:200]}, by which a pickle can run anything; nothing was run or written"
             )
-        self._stack.append(Named(name))
+        return self._names[named]
 
-    def _call(self) -> None:
-        function, arguments = self._last(2)
-        make = self._names.get(function.name) if type(function) is Named else None
-        if make is None or type(arguments) is not tuple:
-            raise ValueError(f"refused: it calls {getattr(function, 'name', 'what is no function')}")
-        self._stack.append(make(*arguments))
+    def persistent_load(self, pid: Any) -> Any:
+        match pid:
+            case ("storage", torch.dtype() as dtype, str(key), _, int(numbers), *view) if self._storage:
+                if view in ([], [None]):
+                    return self._storage(dtype, key, numbers)
+        refuse("it has a persistent id that is no storage of this file")
 
-    def _refer(self) -> None:
-        (identifier,) = self._last(1)
-        if self._persistent is None:
-            raise ValueError("refused: it has a persistent id, and no file around it to refer to")
-        self._stack.append(self._persistent(identifier))
+    def _set_items(self, count: int = 0) -> None:
+        flat = [self.stack.pop() for _ in range(count)][::-1] or self.pop_mark()
+        items, keys, values = self.stack[-1], flat[::2], flat[1::2]
+        if type(items) is not dict or any(type(key) not in (str, int) for key in keys):
+            raise ValueError("damaged: entries for what is no dictionary with plain keys")
+        items.update(zip(keys, values, strict=True))
+
+    dispatch: ClassVar[dict[int, Any]] = {
+        **{ord(code.code): partial(refuse, f"its pickle has the opcode {code.name}") for code in pickletools.opcodes},
+        **{getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]] for name in _OPCODES.split()},
+        pickle.SETITEM[0]: partial(_set_items, count=2),
+        pickle.SETITEMS[0]: _set_items,
+    }
 
 
-def _opcodes(stream: BinaryIO) -> Iterator[tuple[str, Any]]:
-    """(name, argument) up to STOP. Raises ValueError for bytes that are no pickle."""
-    try:
-        yield from ((opcode.name, argument) for opcode, argument, _ in pickletools.genops(stream))
-    except Exception as error:
-        raise ValueError(f"no pickle, or a damaged one ({error})") from error
+def storage(content: bytes, dtype: torch.dtype, numbers: int) -> Tensor:
+    """[numbers], little-endian."""
+    if len(content) != numbers * dtype.itemsize:
+        raise ValueError(f"damaged: a tensor of {numbers} numbers has {len(content)} bytes")
+    return torch.frombuffer(bytearray(content), dtype=dtype)
+
+
+def legacy_storage(content: bytes) -> Tensor:
+    """torch's layout before zip: pickles of magic, version, machine, storage and keys, then count and bytes."""
+    stream = io.BytesIO(content)
+    read = (PickleReader(stream, STORAGES, lambda *described: described).load() for _ in range(5))
+    magic, version, machine, (dtype, key, numbers), keys = read
+    if (magic, version) != _LEGACY or not machine["little_endian"] or type(key) is not str or keys != [key]:
+        raise ValueError("a storage inside it is not of torch")
+    if int.from_bytes(stream.read(8), "little") != numbers:
+        raise ValueError("damaged: a storage inside it does not fit")
+    return storage(stream.read(), dtype, numbers)
+
+
+def _rebuild_tensor(stored: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object) -> Tensor:
+    """A view of a storage, whose bounds torch checks; gradients and hooks are left out."""
+    if len(size) > 4 or any(type(n) is not int or not 0 <= n <= MAXIMUM_NUMBERS for n in (offset, *size, *stride)):
+        raise ValueError("damaged: a tensor has an impossible shape")
+    if math.prod(size) > MAXIMUM_NUMBERS:
+        raise ValueError("damaged: a tensor has more numbers than its file")
+    return stored.as_strided(size, stride, offset)
+
+
+TENSORS = {
+    "collections.OrderedDict": lambda: {},
+    "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
+    "torch._utils._rebuild_parameter": lambda data, *_: data,
+}
+"""What rebuilds tensors and state dicts."""

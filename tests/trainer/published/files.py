@@ -24,25 +24,25 @@ def heun_sampler() -> None:
     raise AssertionError("a function that a file names was called")
 
 
-class Persistent:
-    """Pickled as the authors' classes are: its own source code, the name of its class, and its attributes."""
+class Calls:
+    """Calls a function when it is unpickled."""
 
-    def __init__(self, class_name: str, source_code: str, state: dict[str, Any]) -> None:
-        self.meta = {"type": "class", "version": 6, "module_src": source_code, "class_name": class_name, "state": state}
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.call = function, arguments
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reconstruct_persistent_obj, (self.meta,)
+        return self.call
 
 
 def flux_file(path: Path, **changes: Any) -> Path:
     """torch.save of what the authors save for FLUX, with other values where given."""
-    weights, phi = torch.tensor(FLUX_WEIGHTS), torch.zeros(3)
+    weights = torch.tensor(FLUX_WEIGHTS)
     content = {
         "window_size": 2,
         "dyweight_weights_raw": weights,
         "dyweight_t_scales": torch.tensor(FLUX_TIME_SCALE),
         "dyweight_meta": {"K": 3, "tscale_low": 0.5, "tscale_high": 1.5},
-        "dyweight_params": {"theta": weights.clone(), "phi": phi, "win_mask": torch.ones(3, 3)},
+        "dyweight_params": {"theta": weights.clone(), "phi": torch.zeros(3), "win_mask": torch.ones(3, 3)},
         **changes,
     }
     torch.save(content, path)
@@ -51,41 +51,24 @@ def flux_file(path: Path, **changes: Any) -> Path:
 
 def training_run(source_code: str = "", predictor: dict[str, Any] | None = None, **loss: Any) -> dict[str, Any]:
     """What the authors pickle after training, with other values where given."""
-    mask = torch.ones(4, 4).tril().triu(-2)
+    scales = torch.nn.Parameter(torch.tensor(RUN_TIME_SCALE))
     learned = {
-        "training": False,
-        "_parameters": {
-            "hybrid_weights": torch.nn.Parameter(torch.tensor(RUN_WEIGHTS)),
-            "t_scale": torch.nn.Parameter(torch.tensor(RUN_TIME_SCALE)),
-        },
-        "_buffers": {"mask": mask},
+        "_parameters": {"hybrid_weights": torch.nn.Parameter(torch.tensor(RUN_WEIGHTS)), "t_scale": scales},
+        "_buffers": {"mask": torch.ones(4, 4).tril().triu(-2)},
         "_non_persistent_buffers_set": set(),
-        "num_steps": 5,
-        "max_history_steps": 3,
-        "enable_t_scale_learning": True,
-        "afs": True,
-        "guidance_rate": 0.0,
-        "guidance_type": None,
-        "effective_window_size": 2,
+        **{"num_steps": 5, "afs": True, "effective_window_size": 2, "enable_t_scale_learning": True},
+        **{"guidance_rate": 0.0, "guidance_type": None},
         **(predictor or {}),
     }
     settings = {
-        "num_steps": 5,
-        "solver_tea": heun_sampler,
-        "teacher_steps": 35,
-        "schedule_type": "polynomial",
-        "schedule_rho": 7.0,
-        "afs": True,
-        "sigma_min": 0.002,
-        "sigma_max": 80.0,
-        "loss_type": "inception",
-        "dataset_name": "cifar10",
-        "t_steps": None,
+        **{"schedule_type": "polynomial", "schedule_rho": 7.0, "sigma_min": 0.002, "sigma_max": 80.0, "t_steps": None},
+        **{"solver_tea": heun_sampler, "teacher_steps": 35, "loss_type": "inception", "dataset_name": "cifar10"},
         **loss,
     }
+    classes = {"predictor": ("DyWeight_predictor", learned), "loss_fn": ("DyWeight_loss", settings)}
     return {
-        "predictor": Persistent("DyWeight_predictor", source_code, learned),
-        "loss_fn": Persistent("DyWeight_loss", source_code, settings),
+        key: Calls(_reconstruct_persistent_obj, {"module_src": source_code, "class_name": name, "state": state})
+        for key, (name, state) in classes.items()
     }
 
 

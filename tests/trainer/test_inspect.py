@@ -1,0 +1,86 @@
+"""`trainer.inspect` says what a coefficient file holds, of every family."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import dyweight
+from dyweight import DyWeight, FreeTable, Indis, InstanceDyWeight, LearnedSchedule, schedules
+from trainer.inspect import main
+
+SIGMAS = schedules.flow(10, shift=3.0)
+FAMILIES = {
+    "dyweight": DyWeight(SIGMAS, order=2, schedule={"kind": "flow", "shift": 3.0}),
+    "free-table": FreeTable(SIGMAS),
+    "learned-schedule": LearnedSchedule(SIGMAS),
+    "two calls a step": LearnedSchedule(SIGMAS, "heun"),
+    "indis": Indis(SIGMAS, phi={"channels": 4, "grid": (2, 2), "detail": 0, "condition_width": 0, "hidden": 10}),
+    "instance-dyweight": InstanceDyWeight(DyWeight(SIGMAS), (4, 8, 8)),
+}
+
+
+@pytest.fixture
+def said(tmp_path, capsys):
+    """said(solver, provenance, *options): what is printed of the solver's file."""
+
+    def inspect(solver, provenance=None, *options):
+        dyweight.save_solver(solver, tmp_path / "solver.safetensors", provenance or {})
+        assert main([str(tmp_path / "solver.safetensors"), *options]) == 0
+        return capsys.readouterr().out
+
+    return inspect
+
+
+def rows(text: str) -> list[list[float]]:
+    return [[float(number) for number in line.split()] for line in text.splitlines() if re.match(r" {0,3}\d", line)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_family_has_its_settings_and_a_row_a_step(said, family):
+    solver = FAMILIES[family]
+    text = said(solver)
+    assert all(re.search(rf"^  {name} ", text, re.MULTILINE) for name in solver.settings() if name != "sigmas")
+    assert f"network calls  {solver.network_calls}" in re.sub(" {2,}", "  ", text)
+    assert [row[0] for row in rows(text)] == list(range(10))
+    assert [row[1] for row in rows(text)] == pytest.approx(SIGMAS[:-1].tolist(), rel=1e-4)
+    assert max(map(len, text.splitlines())) <= 180
+    assert family != "indis" or {len(row) for row in rows(text)} == {2}, "phi has no numbers of a step"
+
+
+def test_the_row_of_a_step_is_its_numbers_in_the_file(said):
+    solver = DyWeight(SIGMAS, order=2)
+    with torch.no_grad():
+        solver.time_scale.mul_(0.97)
+    plan = solver.plan()
+    asked = torch.stack([SIGMAS[:-1], plan.sigmas[:-1], plan.query_sigmas], 1)
+    expected = torch.cat([asked, solver.weights, solver.time_scale[:, None]], 1).detach()
+    text = said(solver)
+    assert torch.allclose(torch.tensor(rows(text), dtype=torch.float64)[:, 1:], expected, rtol=1e-4)
+    assert "sigma    shifted   asked at    weights            time_scale" in text
+
+
+def test_errors_and_provenance_are_shown_and_nulls_are_not(said):
+    provenance = {"endpoint_error_before": 0.5, "endpoint_error_after": 0.125, "model": "a\x1b[2Jb", "guidance": None}
+    text = re.sub(" {2,}", "  ", said(FAMILIES["dyweight"], provenance))
+    assert "errors\n  endpoint_error_after  0.125\n  endpoint_error_before  0.5\n" in text
+    assert r"model  a\x1b[2Jb" in text, "a file must not write to the terminal as it likes"
+    assert "guidance" not in text
+    assert "errors: none given" in said(FAMILIES["dyweight"])
+
+
+def test_a_picture_is_drawn_of_coefficients(said, tmp_path):
+    picture = tmp_path / "coefficients.png"
+    assert f"wrote {picture}" in said(FAMILIES["dyweight"], None, "--picture", str(picture))
+    assert picture.read_bytes().startswith(b"\x89PNG\r\n")
+
+
+def test_what_can_not_be_read_or_drawn_is_an_error_with_its_name(tmp_path, capsys):
+    assert main([str(tmp_path / "missing.safetensors")]) == 2
+    assert "missing.safetensors" in capsys.readouterr().err
+    file = tmp_path / "solver.safetensors"
+    dyweight.save_solver(FAMILIES["indis"], file, {})
+    assert main([str(file), "--picture", str(tmp_path / "no.png")]) == 2
+    assert "indis" in capsys.readouterr().err
+    assert not Path(tmp_path / "no.png").exists()
