@@ -21,6 +21,7 @@ from .checkpoints.load import load_checkpoint
 from .compare.endpoint_error import endpoint_error
 from .fit import Fit
 from .fit.choose import make_fit
+from .fit.judge import as_table, best_handcrafted, judging_calls
 from .fit.new_solver import new_solver
 from .losses.features import Latent
 from .options.distill import DistillOptions
@@ -61,12 +62,12 @@ def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
     file = ResumeFile(options.out, {**asdict(options), "fingerprint of the model": pairs.targets.fingerprint})
     earlier = _resume(file, fit, network, cluster) if options.resume else {}
 
-    judging = pairs.validation_pairs * solver.network_calls
-    fewest, most = (calls + (judging if "before" in earlier else 2 * judging) for calls in fit.expected_calls())
+    judging = judging_calls(solver, pairs)
+    fewest, most = (calls + judging for calls in fit.expected_calls())
     if cluster.first:
         print(
-            f"{options.ckpt}: {options.steps} steps, {solver.network_calls} network calls a sample; {options.method} "
-            f"on {pairs.training_pairs} pairs, {pairs.validation_pairs} to validate; {call_count(fewest, most)}"
+            f"{options.ckpt}: {options.steps} steps, {solver.network_calls} network calls a sample; "
+            f"{_manner(options, pairs)}; {pairs.validation_pairs} pairs judge; {call_count(fewest, most)}"
             + (" left" if earlier else "")
             + (f" by {cluster.size} processes" if cluster.size > 1 else "")
             + expected_time(network, (fewest // cluster.size, most // cluster.size), options.batch_size)
@@ -84,21 +85,19 @@ def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
             _, left = fit.expected_calls()
             bar.expect((left + judging) // cluster.size)
             bar.line(
-                f"iteration {line.iteration:4d}  training error {line.training_error:.5f}  validation error "
-                f"{line.validation_error:.5f}  network calls {line.network_calls:,} of about "
-                f"{line.network_calls + left + judging:,}"
+                f"iteration {line.iteration:4d}  training error {line.training_error:.5f}"
+                + ("" if math.isnan(line.validation_error) else f"  validation error {line.validation_error:.5f}")
+                + f"  network calls {line.network_calls:,} of about {line.network_calls + left + judging:,}"
             )
             seconds = earlier.get("seconds", 0.0) + time.monotonic() - started
             calls = _calls(network, cluster)
+            state = fit.state()
             if cluster.first:
-                file.save(fit.state(), {"before": before, "date": date, "seconds": seconds, **calls})
+                file.save(state, {"before": before, "date": date, "seconds": seconds, **calls})
         after = error()
-        if options.loss == "l2" and after > before:
-            bar.line(
-                "warning: the fit found nothing better than the untrained solver, which is kept; give more --pairs"
-            )
-            solver.load_state_dict(untrained)
-            after = before
+        solver, after, told = _better(options, solver, untrained, pairs, before, after)
+        if told:
+            bar.line(told)
     done = Distillation(
         solver,
         fit.history,
@@ -110,6 +109,29 @@ def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
     if cluster.first:
         _write(options, done, network, pairs, file)
     return done
+
+
+def _manner(options: DistillOptions, pairs: Pairs) -> str:
+    if options.method == "adam":
+        return f"adam on {pairs.training_pairs} pairs"
+    return f"gauss-newton, {options.effort if options.calls is None else 'a budget of its own'}"
+
+
+def _better(
+    options: DistillOptions, solver: Solver, untrained: dict[str, Any], pairs: Pairs, before: float, after: float
+) -> tuple[Solver, float, str]:
+    """The fitted solver or what is better on the held-out pairs, its error, and what to tell of it."""
+    if options.loss != "l2":
+        return solver, after, ""
+    name, order, best = best_handcrafted(pairs.targets.network, pairs, solver.network_calls)
+    if min(before, best) >= after:
+        return solver, after, ""
+    if before <= best:
+        solver.load_state_dict(untrained)
+        return solver, before, "warning: the fit found nothing better than the untrained solver, which is kept"
+    rival = name if order is None else f"{name} of order {order}"
+    told = f"warning: {rival} ends at {best:.5f}, the fit at {after:.5f}: the file holds the table of {rival}"
+    return as_table(solver, name, order), best, told + "; give more --effort or --calls"
 
 
 def _write(options: DistillOptions, done: Distillation, network: Network, pairs: Pairs, file: ResumeFile) -> None:
@@ -131,14 +153,15 @@ def _prepared(options: DistillOptions, cluster: Cluster) -> tuple[Solver, Pairs]
         if options.report is not None:
             writable_folder("--report", options.report)
     cache = writable_folder("--cache", options.cache or default_cache()) if options.keep_targets else None
-    teacher = Teacher.parse(options.teacher)
+    teacher = Teacher.parse(options.teacher_name)
     targets = Targets(network, teacher, options.seed, options.batch_size, cache, cluster)
+    judges = targets if options.method == "adam" else Targets(network, teacher, options.seed, 1, cache, cluster)
     own = {"resume": options.resume, "fingerprint": getattr(network.checkpoint, "fingerprint", None)}
     told = comparable(asdict(options)) | own
     cluster.agree({name: str(value) for name, value in told.items()})
     solver = new_solver(options, network)
-    parameters = sum(p.numel() for p in solver.parameters() if p.requires_grad)
-    return solver, Pairs(targets, *options.pair_counts(parameters, math.prod(network.checkpoint.shape)))
+    training = (options.pairs or 10_000) if options.method == "adam" else 0
+    return solver, Pairs(targets, training, options.judging_pairs, judges)
 
 
 def _calls(network: Network, cluster: Cluster) -> dict[str, int]:
@@ -160,8 +183,9 @@ def provenance(
         "shift": getattr(checkpoint, "shift", None),
         "guidance": getattr(checkpoint, "guidance", None),
         "shape": list(checkpoint.shape),
-        "teacher": options.teacher,
+        "teacher": options.teacher_name,
         "method": options.method,
+        "effort": options.effort if options.method == "gauss-newton" and options.calls is None else None,
         "pairs": pairs.training_pairs,
         "validation_pairs": pairs.validation_pairs,
         "loss": options.loss,

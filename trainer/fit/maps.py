@@ -1,224 +1,244 @@
-"""What the network does near each row of a rollout: linear maps, learned from its answers.
+"""What the network does near each row of a rollout, as linear maps, and what follows from them through the table.
 
-For one pair and row, with answer D at (x, q):
+For one pair and row the network answers D at the state x and the noise level q. Near there
 
-    D(x + v, q exp(s))  =  D + rho v + sum over i of y_i <u_i, v> + s d
+    answer(x + v, q exp(s))  =  D + rho v + sum over i of y_i <u_i, v> + s d
+
+`probe` asks for u, y, d and rho; `Maps.learn` corrects them by every answer that comes anyway (Broyden 1965, on the
+network instead of on the endpoint). `tangents` and `imagined` go through the table without a network call.
 """
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 import dyweight
 from dyweight import Plan
+from dyweight.sampling import Call
 
-from ..run.network import Network
 from ..pairs.targets import Block
-from .numbers import Table
+from ..run.network import Network
+from .sketch import Sketch
+from .table import Table
 
 DIRECTIONS = 8
-CHUNK_ELEMENTS = 4096
+"""Asked at a row: the tangents of all earlier numbers lie almost in so many, for one pair."""
+LEAST = 1e-10
+"""Of the largest squared singular value: directions below it are rounding."""
 
 
-class Sketch:
-    """Count sketch (Charikar 2002): a linear map of latents to few numbers that keeps inner products.
-
-    Latents that are no larger are kept as they are.
-    """
-
-    def __init__(self, elements: int, size: int, seed: int = 0) -> None:
-        self.elements, self.size = elements, min(elements, size)
-        if elements > size:
-            generator = torch.Generator().manual_seed(seed)
-            self._cell = torch.randint(size, (elements,), generator=generator)
-            self._sign = torch.randint(2, (elements,), generator=generator).float() * 2 - 1
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """[B, elements] -> [B, size], float32 on the CPU"""
-        x = x.flatten(1).float().cpu()
-        if self.elements == self.size:
-            return x
-        return x.new_zeros(len(x), self.size).index_add_(1, self._cell, x * self._sign)
-
-
-@dataclass
+@dataclass(eq=False)
 class Rollout:
-    """x [rows + 1, B, m], answers [rows, B, m]"""
+    """States and answers of some pairs on one table, latents flat, float32 on the CPU."""
 
     x: Tensor
+    """[rows + 1, pairs, elements], the last the endpoint"""
     answers: Tensor
+    """[rows, pairs, elements]"""
     log_queries: Tensor
+    """[rows] float64"""
 
     @property
     def residuals(self) -> Tensor:
         return self.x[:-1] - self.answers
 
+    def sketched(self, sketch: Sketch) -> "Rollout":
+        return Rollout(sketch(self.x), sketch(self.answers), self.log_queries)
 
-def rollout(network: Network, block: Block, plan: Plan, analytic: Tensor | None = None) -> Rollout:
-    """In full, [.., B, elements] on the CPU."""
+
+@dataclass(eq=False)
+class Maps:
+    """The maps of some pairs, by row."""
+
+    u: list[Tensor]
+    """[pairs, k, elements] each"""
+    y: list[Tensor]
+    """[pairs, k, elements] each"""
+    d: Tensor
+    """[rows, pairs, elements]"""
+    rho: Tensor
+    """[rows, pairs] what becomes of a direction that nobody asked about"""
+
+    def __call__(self, row: int, v: Tensor, s: Tensor) -> Tensor:
+        """How the answer moves with the state by v [pairs, n, elements] and log query by s [n] -> the shape of v."""
+        moved = self.rho[row][:, None, None] * v + s.to(v)[:, None] * self.d[row][:, None]
+        return moved + (v @ self.u[row].mT) @ self.y[row]
+
+    def learn(self, here: Rollout, there: Rollout, elements: int, first: int) -> None:
+        """Make the maps right about the answers of another rollout. elements: of the latent, sketched or not."""
+        d = list(self.d)
+        for row in range(first, len(d)):
+            v, s = there.x[row] - here.x[row], there.log_queries[row] - here.log_queries[row]
+            wrong = there.answers[row] - here.answers[row] - self(row, v[:, None], s[None])[:, 0]
+            level = float(here.log_queries[row].exp()) * elements**0.5
+            moved = (v.square().sum(1) + (level * float(s)) ** 2).clamp_min(1e-30)[:, None]
+            self.u[row] = torch.cat([self.u[row], (v / moved)[:, None]], 1)
+            self.y[row] = torch.cat([self.y[row], wrong[:, None]], 1)
+            d[row] = d[row] + wrong * (level**2 * float(s) / moved)
+        self.d = torch.stack(d)
+
+    def sketched(self, sketch: Sketch) -> "Maps":
+        return Maps([sketch(u) for u in self.u], [sketch(y) for y in self.y], sketch(self.d), self.rho)
+
+
+@dataclass(frozen=True)
+class Probing:
+    """How the network is asked for its derivatives."""
+
+    state_step: float
+    """in parts of the noise's norm"""
+    sigma_step: float
+    """of log sigma"""
+    sides: int
+    """1 or 2"""
+    directions: int
+    smallest: float
+    """the noise levels that the network is asked at stay between these two"""
+    largest: float
+
+
+def rollout(network: Network, block: Block, plan: Plan) -> Rollout:
+    """Sample some pairs and keep what was seen; latents are whole."""
     states, answers = [], []
-    if plan.analytic_first_step:
-        sigma = plan.sigmas[0]
-        x = block.noise.flatten(1).float().cpu()
-        states.append(x)
-        answers.append(x - x * float(sigma / (1 + sigma**2) ** 0.5))
 
-    def seen(call) -> None:
-        states.append(call.x.flatten(1).float().cpu())
-        answers.append(call.denoised.flatten(1).float().cpu())
+    def seen(call: Call) -> None:
+        states.append(_flat(call.x))
+        answers.append(_flat(call.denoised))
 
     with torch.inference_mode():
         end = dyweight.sample(network.bound(block.cond, block.first, plan=plan), block.noise, plan, seen)
-    states.append(end.flatten(1).float().cpu())
-    return Rollout(torch.stack(states), torch.stack(answers), plan.query_sigmas.log())
+    if plan.analytic_first_step:
+        noise, sigma = _flat(block.noise), float(plan.sigmas[0])
+        states.insert(0, noise)
+        answers.insert(0, noise * (1 - sigma / math.sqrt(1 + sigma**2)))
+    return Rollout(torch.stack([*states, _flat(end)]), torch.stack(answers), plan.query_sigmas.log())
 
 
-@dataclass
-class Maps:
-    """Of one block: u, y [rows] of [B, k, m]; d [rows, B, m]; rho [rows, B]"""
+def probe(network: Network, block: Block, table: Table, made: Rollout, probing: Probing) -> Maps:
+    """Ask for the maps of some pairs around their rollout, row by row; latents are whole.
 
-    u: list[Tensor]
-    y: list[Tensor]
-    d: Tensor
-    rho: Tensor
+    At each row: once at another noise level, and once along each leading singular direction of the tangents that reach
+    it. With all directions asked, the Jacobian that follows is that of full differences.
+    """
+    plan = table.plan
+    pairs, elements = made.x.shape[1:]
+    none = made.x.new_zeros(pairs, 0, elements)
+    maps = Maps([none] * plan.rows, [none] * plan.rows, torch.zeros_like(made.answers), made.x.new_zeros(plan.rows, pairs))
+    for row in range(table.first, plan.rows):
+        query, here = float(plan.query_sigmas[row]), made.answers[row]
+        ask = _asker(network, block, plan, row, made.x[row])
+        down = max(query * math.exp(-probing.sigma_step), probing.smallest)
+        up = min(query * math.exp(probing.sigma_step), probing.largest)
+        if probing.sides == 1 or not down < query < up:
+            far = down if down < query else up
+            maps.d[row] = (ask(far) - here) / math.log(far / query)
+        else:
+            maps.d[row] = (ask(up) - ask(down)) / math.log(up / down)
+        u = _directions(tangents(table, made, maps, row)[row], min(probing.directions, table.moving(row)))
+        if u.shape[1] == 0:
+            continue
+        step = probing.state_step * query * elements**0.5
+        ends = [ask(query, step * u[:, i]) for i in range(u.shape[1])]
+        starts = [ask(query, -step * u[:, i]) if probing.sides == 2 else here for i in range(u.shape[1])]
+        y = torch.stack([(e - s) / (step * probing.sides) for e, s in zip(ends, starts, strict=True)], 1)
+        maps.rho[row] = (u[:, -2:] * y[:, -2:]).sum(2).mean(1).clamp(0, 1)
+        maps.u[row], maps.y[row] = u, y - maps.rho[row][:, None, None] * u
+    return maps
 
-    def answer(self, row: int, v: Tensor, s: Tensor) -> Tensor:
-        """v [B, P, m], s [P] or [B, P] -> [B, P, m]"""
-        moved = self.rho[row][:, None, None] * v + s[..., None] * self.d[row][:, None]
-        if self.u[row].shape[1]:
-            moved = moved + (v @ self.u[row].mT) @ self.y[row]
-        return moved
 
-    def learn(self, row: int, v: Tensor, s: float, change: Tensor, unit: float, noise: float = 0.0) -> None:
-        """Broyden's update by one more answer. v, change [B, m]; unit: c = q sqrt(size)."""
-        wrong = change - self.answer(row, v[:, None], torch.tensor([s], dtype=v.dtype))[:, 0]
-        weight = (v**2).sum(1) + (unit * s) ** 2 + (noise * unit) ** 2
-        weight = weight.clamp_min(1e-30)[:, None]
-        self.u[row] = torch.cat([self.u[row], (v / weight)[:, None]], 1)
-        self.y[row] = torch.cat([self.y[row], wrong[:, None]], 1)
-        self.d[row] = self.d[row] + wrong * (unit**2 * s / weight)
-
-
-def tangents(table: Table, made: Rollout, maps: Maps, until: int | None = None):
-    """dx [B, P, m] at each row up to `until`, the last the endpoint."""
-    rows = table.plan.rows if until is None else until
-    residuals = made.residuals
-    dtype = residuals.dtype
-    B, m = residuals.shape[1:]
-    P = table.gains.shape[-1]
-    dx = residuals.new_zeros(B, P, m)
-    states, moved = [dx], []
-    gains = table.plan.gains
-    for i in range(rows):
-        fixed = i == 0 and table.plan.analytic_first_step
-        moved.append(torch.zeros_like(dx) if fixed else dx - maps.answer(i, dx, table.log_queries[i].to(dtype)))
-        dx = dx + torch.einsum("jp,jbm->bpm", table.gains[i, : i + 1].to(dtype), residuals[: i + 1])
-        for j in range(i + 1):
-            g = float(gains[i, j])
-            if g:
-                dx = dx + g * moved[j]
-        states.append(dx)
+def tangents(table: Table, made: Rollout, maps: Maps, until: int) -> list[Tensor]:
+    """[pairs, count, elements] for each state up to row `until`: how it moves with the numbers, by the chain rule."""
+    residuals, gains = made.residuals, table.plan.gains
+    moved = residuals.new_zeros(residuals.shape[1], table.gains.shape[-1], residuals.shape[2])
+    states, by_residual = [moved], list[Tensor]()
+    for row in range(until):
+        answered = moved if row < table.first else maps(row, moved, table.log_queries[row])
+        by_residual.append(moved - answered)
+        own = table.gains[row, : row + 1].to(residuals)
+        moved = moved + torch.einsum("jn,jpe->pne", own, residuals[: row + 1])
+        for gain, derivative in zip(gains[row, : row + 1].tolist(), by_residual, strict=True):
+            if gain:
+                moved = moved + gain * derivative
+        states.append(moved)
     return states
 
 
-@dataclass
-class ProbeSettings:
-    step: float = 0.02
-    sigma_step: float = 0.02
-    directions: int = DIRECTIONS
-    sides: int = 1
-
-
-def probe_calls(table: Table, directions: int, sides: int = 1) -> int:
-    """At most, of one pair."""
-    total = 0
-    first = int(table.plan.analytic_first_step)
-    for n in range(first, table.plan.rows):
-        total += 1
-        total += min(directions, earlier(table, n))
-    return sides * total
-
-
-def earlier(table: Table, row: int) -> int:
-    """How many numbers move the state of a row."""
-    touched = (table.gains[:row] != 0).any(0).any(0)
-    touched = touched | (table.log_queries[:row] != 0).any(0)
-    return int(touched.sum())
-
-
-@torch.no_grad()
-def probe(network: Network, block: Block, table: Table, made: Rollout, sketch: Sketch, settings: ProbeSettings) -> Maps:
-    plan, shape = table.plan, block.noise.shape
-    rows = plan.rows
-    B, E = made.x.shape[1:]
-    full = Maps([], [], torch.zeros(rows, B, E), torch.zeros(rows, B))
-
-    def ask(x: Tensor, q: float) -> Tensor:
-        noise = block.noise
-        denoise = network.bound(block.cond, block.first, n, plan=plan)
-        with torch.inference_mode():
-            answer = denoise(x.reshape(shape).to(noise), noise.new_full((B,), q, dtype=torch.promote_types(noise.dtype, torch.float32)))
-        return answer.flatten(1).float().cpu()
-
-    first = int(plan.analytic_first_step)
-    for n in range(rows):
-        x, here, q = made.x[n], made.answers[n], float(plan.query_sigmas[n])
-        if n < first:
-            full.u.append(torch.zeros(B, 0, E)); full.y.append(torch.zeros(B, 0, E))
-            continue
-        eps = settings.sigma_step
-        import math
-        if settings.sides == 2:
-            full.d[n] = (ask(x, q * math.exp(eps)) - ask(x, q * math.exp(-eps))) / (2 * eps)
-        else:
-            full.d[n] = (ask(x, q * math.exp(-eps)) - here) / -eps
-        count = min(settings.directions, earlier(table, n))
-        if count == 0:
-            full.u.append(torch.zeros(B, 0, E)); full.y.append(torch.zeros(B, 0, E))
-            continue
-        V = tangents(table, made, full, n)[n].double()
-        V = V[:, V.abs().amax((0, 2)) > 0]
-        V = V / V.norm(dim=2, keepdim=True).clamp_min(1e-30)
-        values, vectors = torch.linalg.eigh(V @ V.mT)
-        values, vectors = values.flip(1)[:, :count], vectors.flip(2)[..., :count]
-        k = int((values > 1e-10 * values[:, :1]).sum(1).max())
-        values, vectors = values[:, :k], vectors[..., :k]
-        u = (vectors.mT @ V) / values.clamp_min(1e-30).sqrt()[..., None]
-        u = torch.linalg.qr(u.mT)[0].mT.float()
-        h = settings.step * q * E**0.5
-        if settings.sides == 2:
-            y = torch.stack([(ask(x + h * u[:, i], q) - ask(x - h * u[:, i], q)) / (2 * h) for i in range(k)], 1)
-        else:
-            y = torch.stack([(ask(x + h * u[:, i], q) - here) / h for i in range(k)], 1)
-        rho = (u[:, -2:] * y[:, -2:]).sum(2).mean(1).clamp(0, 1)
-        full.rho[n] = rho
-        full.u.append(u)
-        full.y.append(y - rho[:, None, None] * u)
-    small = Maps([_each(sketch, u) for u in full.u], [_each(sketch, y) for y in full.y], _each(sketch, full.d), full.rho)
-    return small
-
-
-def _each(sketch: Sketch, x: Tensor) -> Tensor:
-    return sketch(x.flatten(0, 1)).reshape(*x.shape[:2], sketch.size)
-
-
-def sketched(sketch: Sketch, made: Rollout) -> Rollout:
-    return Rollout(_each(sketch, made.x), _each(sketch, made.answers), made.log_queries)
-
-
 def imagined(plan: Plan, made: Rollout, maps: Maps) -> Rollout:
-    """The rollout of another table as the maps have it."""
-    x, gains = made.x[0], plan.gains.to(made.x.dtype)
-    states, answers = [x], []
-    log_queries = plan.query_sigmas.log()
-    for i in range(plan.rows):
-        answer = made.answers[i]
-        if not (i == 0 and plan.analytic_first_step):
-            v = x - made.x[i]
-            answer = answer + maps.answer(i, v[:, None], (log_queries[i] - made.log_queries[i]).to(x)[None])[:, 0]
-        answers.append(answer)
-        residuals = torch.stack(states) - torch.stack(answers)
-        x = x + torch.einsum("j,jbm->bm", gains[i, : i + 1], residuals)
+    """The rollout on another table as the maps have it."""
+    log_queries, gains = plan.query_sigmas.log(), plan.gains.to(made.x)
+    x, states, answers = made.x[0], list[Tensor](), list[Tensor]()
+    for row in range(plan.rows):
+        change = torch.zeros_like(x)
+        if row >= int(plan.analytic_first_step):
+            change = maps(row, (x - made.x[row])[:, None], (log_queries[row] - made.log_queries[row])[None])[:, 0]
         states.append(x)
-    return Rollout(torch.stack(states), torch.stack(answers), log_queries)
+        answers.append(made.answers[row] + change)
+        residuals = torch.stack(states) - torch.stack(answers)
+        x = x + torch.einsum("j,jpe->pe", gains[row, : row + 1], residuals)
+    return Rollout(torch.stack([*states, x]), torch.stack(answers), log_queries)
+
+
+def _directions(moved: Tensor, most: int) -> Tensor:
+    """[pairs, count, elements] -> at most so many orthonormal [pairs, k, elements], those that hold most of them.
+
+    Each tangent counts alike, whatever its number's unit.
+    """
+    used = moved[:, moved.abs().amax((0, 2)) > 0].double()
+    if used.shape[1] == 0 or most == 0:
+        return moved[:, :0]
+    used = used / used.norm(dim=2, keepdim=True).clamp_min(1e-300)
+    values, vectors = torch.linalg.eigh(used @ used.mT)
+    values, vectors = values.flip(1), vectors.flip(2)
+    k = min(most, int((values > LEAST * values[:, :1]).sum(1).max()))
+    directions = vectors[..., :k].mT @ used
+    return torch.linalg.qr(directions.mT)[0].mT.to(moved)
+
+
+def _asker(network: Network, block: Block, plan: Plan, row: int, x: Tensor):  # type: ignore[no-untyped-def]
+    """ask(sigma, offset) -> the network's answer at a row's state, flat."""
+
+    def ask(sigma: float, offset: Tensor | float = 0.0) -> Tensor:
+        noise = block.noise
+        wide = torch.promote_types(noise.dtype, torch.float32)
+        at = noise.new_full((len(noise),), sigma, dtype=wide)
+        with torch.inference_mode():
+            denoise = network.bound(block.cond, block.first, row, plan=plan)
+            return _flat(denoise((x + offset).reshape(noise.shape).to(noise), at))
+
+    return ask
+
+
+TRIED = (0.02, 0.04, 0.08, 0.16)
+TREMBLES = 0.1
+"""The step on both sides where a smaller one would measure rounding, or a sigma that the answer trembles with."""
+
+
+def steps_of(network: Network, block: Block, made: Rollout, plan: Plan, smallest: float) -> tuple[float, float]:
+    """(state step, sigma step) at which differences of the network are least wrong, at the middle row of some pairs.
+
+    Rounding adds an error of noise / step, curvature one of step * second derivative; the second difference over the
+    step shows their sum. 2 len(TRIED) calls.
+    """
+    row = plan.rows // 2
+    query, here = float(plan.query_sigmas[row]), made.answers[row]
+    ask = _asker(network, block, plan, row, made.x[row])
+    residual = made.residuals[row]
+    along = residual / residual.norm(dim=1, keepdim=True).clamp_min(1e-30) * (query * residual.shape[1] ** 0.5)
+    by_state = _least_wrong(here, [ask(query, step * along) for step in TRIED])
+    by_sigma = _least_wrong(here, [ask(max(query * math.exp(-step), smallest)) for step in TRIED])
+    return by_state, by_sigma
+
+
+def _least_wrong(here: Tensor, ends: list[Tensor]) -> float:
+    wrong = [
+        float((here - 2 * near + far).norm()) / step
+        for step, near, far in zip(TRIED, ends, ends[1:], strict=False)
+    ]
+    best = TRIED[min(range(len(wrong)), key=wrong.__getitem__)]
+    return best if best < TRIED[-2] else TREMBLES
+
+
+def _flat(x: Tensor) -> Tensor:
+    return x.detach().flatten(1).to("cpu", torch.float32).clone()

@@ -9,16 +9,12 @@ import dyweight
 from dyweight.names import did_you_mean
 from dyweight.solvers.settings import MAXIMUM_STEPS
 
+from ..fit.budget import JUDGING_PAIRS, teacher_steps
 from ..losses.endpoint import LossName
 from ..pairs.teacher import Teacher
 from ..run.errors import TrainerError
 from .comfy import ComfyOptions
 from .parse import check_seed, flag
-
-STEPS_TIMES_PAIRS, FEWEST_PAIRS, MOST_PAIRS = 448, 64, 512
-"""Gauss-Newton takes more pairs for few steps, whose rollouts are cheap and whose errors are large."""
-SMALL_LATENT, RESIDUALS_PER_PARAMETER = 64, 400
-"""Endpoints of latents with fewer elements hold little and have heavy tails: more pairs, more iterations."""
 
 
 @dataclass(frozen=True)
@@ -51,18 +47,23 @@ class DistillOptions(ComfyOptions):
     """let that network also shift and scale what the model is asked; without, it gives timesteps or weights only"""
     method: Literal["gauss-newton", "adam"] | None = None
     """how to fit: gauss-newton, the default, is forward only; adam is the papers', and the one for networks"""
+    effort: Literal["draft", "normal", "thorough"] = "normal"
+    """gauss-newton: how many network calls the fit may take, teacher and judging included; a draft at 5 steps has 1500,
+    normal four times as many, thorough twelve times"""
+    calls: int | None = None
+    """gauss-newton: a budget of network calls of one's own"""
     pairs: int | None = None
-    """training pairs of noise and teacher endpoint; by default 10000 for adam; for gauss-newton 64 to 149 by
-    the steps, up to 512 for latents of fewer than 64 elements"""
+    """training pairs of noise and teacher endpoint; by default 10000 for adam; for gauss-newton what the budget holds,
+    and with a number so many to begin with"""
     validation_pairs: int | None = None
-    """held-out pairs that choose the iterate and stop gauss-newton; by default half of gauss-newton's pairs, 64 for
-    adam"""
-    teacher: str = "ipndm:35"
-    """the handcrafted solver to imitate, NAME:STEPS"""
+    """held-out pairs that judge the result; by default 4, 8 or 16 by the effort of gauss-newton, 64 for adam"""
+    teacher: str | None = None
+    """the handcrafted solver to imitate, NAME:STEPS; by default ipndm:35 for adam, and ipndm with four steps for each
+    of the solver's, 24 at least, for gauss-newton"""
     seed: int = 0
     """of all that is drawn"""
     batch: int | None = None
-    """pairs in one network call, to whole multiples of which pairs are rounded up; by default 8 for gauss-newton, 16
+    """pairs in one network call, to whole multiples of which pairs are rounded up; by default 4 for gauss-newton, 16
     for adam"""
     loss: LossName = "l2"
     """distance between endpoints; lpips and inception compare decoded images (pip install lpips pytorch-fid), features
@@ -74,20 +75,22 @@ class DistillOptions(ComfyOptions):
     analytic_first_step: bool = False
     """the first slope without a network call; for models of unit-variance data that start at a high sigma"""
     initial: Literal["auto", "adams-bashforth", "adams-bashforth-variable", "euler", "uniform"] = "auto"
-    """initial weights; auto is adams-bashforth for adam, and for gauss-newton the start with the smallest error"""
+    """initial weights; auto is adams-bashforth for adam, and for gauss-newton adams-bashforth of order
+    2, asked at 0.9 of each noise level"""
     time_shifting: bool = True
     """the sum of a row of weights moves the time of the next state"""
     time_scaling: bool = True
     """learn at which sigma the network is asked"""
     iterations: int | None = None
-    """steps of the fit; by default one pass over the pairs for adam; for gauss-newton at most 5 after exploring, 10 for
-    latents of fewer than 64 elements"""
+    """steps of the fit; by default one pass over the pairs for adam; for gauss-newton as many trials as the
+    budget holds"""
     learning_rate: float | None = None
     """adam: by default 0.09 / steps, between 1e-3 and 5e-2"""
     recompute: bool = True
     """adam: keep no activations but run a call again on the way back; slower, memory of one call"""
     difference_step: float | None = None
-    """gauss-newton: step of the finite differences; by default found from the network's noise floor"""
+    """gauss-newton: by what part of the noise the network is moved to learn its derivatives; by default found from what
+    it answers"""
     cache: Path | None = None
     """folder that keeps the teacher's endpoints; by default dyweight/targets in the user's cache folder"""
     keep_targets: bool = True
@@ -102,23 +105,17 @@ class DistillOptions(ComfyOptions):
     @property
     def batch_size(self) -> int:
         """`batch`, or the default of the method."""
-        return self.batch or (16 if self.method == "adam" else 8)
+        return self.batch or (16 if self.method == "adam" else 4)
 
-    def pair_counts(self, parameters: int, elements: int) -> tuple[int, int]:
-        """Training and validation pairs: as given, or the method's default for these parameters and latent elements."""
-        if self.method == "adam":
-            return self.pairs or 10_000, self.validation_pairs or 64
-        wanted = max(FEWEST_PAIRS, STEPS_TIMES_PAIRS // self.steps)
-        if elements < SMALL_LATENT:
-            wanted = max(wanted, min(MOST_PAIRS, RESIDUALS_PER_PARAMETER * parameters // elements))
-        training = self.pairs or wanted
-        return training, self.validation_pairs or max(1, training // 2)
+    @property
+    def teacher_name(self) -> str:
+        """`teacher`, or the default of the method."""
+        return self.teacher or ("ipndm:35" if self.method == "adam" else f"ipndm:{teacher_steps(self.effort, self.steps)}")
 
-    def most_iterations(self, blocks: int, elements: int) -> int:
-        """`iterations`, or the default of the method for so many blocks of training pairs and latent elements."""
-        if self.method == "adam":
-            return self.iterations or blocks
-        return self.iterations or (10 if elements < SMALL_LATENT else 5)
+    @property
+    def judging_pairs(self) -> int:
+        """`validation_pairs`, or the default of the method."""
+        return self.validation_pairs or (64 if self.method == "adam" else JUDGING_PAIRS[self.effort])
 
     @property
     def has_phi(self) -> bool:
@@ -129,7 +126,7 @@ class DistillOptions(ComfyOptions):
         super().__post_init__()
         object.__setattr__(self, "method", self.method or ("adam" if self.has_phi else "gauss-newton"))
         self._check_family()
-        positive = ("steps", "batch", "validation_pairs", "pairs", "iterations", "order", "report_pairs")
+        positive = ("steps", "batch", "validation_pairs", "pairs", "iterations", "order", "report_pairs", "calls")
         for name in (*positive, "learning_rate", "difference_step", "huber_delta"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
@@ -147,7 +144,7 @@ class DistillOptions(ComfyOptions):
             raise TrainerError(f"--out is {self.out}: the name of a coefficient file ends with .safetensors")
         if self.out.is_dir():
             raise TrainerError(f"--out is {self.out}, a folder: give a file name")
-        Teacher.parse(self.teacher)
+        Teacher.parse(self.teacher_name)
 
     def _check_family(self) -> None:
         if self.family == "indis" and self.instance_aware:

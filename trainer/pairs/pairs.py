@@ -6,9 +6,10 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..run.cluster import ALONE, Cluster
-from .targets import Block, Draw, Targets
+from .targets import Block, Targets
 
 
 class Blocks(Sequence[Block]):
@@ -16,8 +17,15 @@ class Blocks(Sequence[Block]):
 
     def __init__(self, targets: Targets, split: str, count: int) -> None:
         """The teacher runs for the endpoints that are not kept. count: blocks of all processes."""
-        self._targets, self._split, self._indices = targets, split, targets.own(count)
-        self._endpoints = [targets.block(split, index).target.cpu() for index in self._indices]
+        self._targets, self._split, self._indices = targets, split, range(0)
+        self._endpoints: list[Tensor] = []
+        self.grow(count)
+
+    def grow(self, count: int) -> None:
+        """Hold this process's of the first so many; fewer than before take nothing away."""
+        self._indices = self._targets.own(count)
+        for index in self._indices[len(self._endpoints) :]:
+            self._endpoints.append(self._targets.block(self._split, index).target.cpu())
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -34,10 +42,11 @@ class Pairs:
     `training` and `validation` are the blocks of this process.
     """
 
-    def __init__(self, targets: Targets, training: int, validating: int) -> None:
-        self.targets = targets
+    def __init__(self, targets: Targets, training: int, validating: int, judges: Targets | None = None) -> None:
+        """judges: where the held-out pairs come from, if in other batches than those to train on."""
+        self.targets, self.judges = targets, judges or targets
         self.training_blocks = targets.block_count(training)
-        self.validation_blocks = targets.block_count(validating)
+        self.validation_blocks = self.judges.block_count(validating)
 
     @property
     def cluster(self) -> Cluster:
@@ -49,39 +58,34 @@ class Pairs:
 
     @property
     def validation_pairs(self) -> int:
-        return self.validation_blocks * self.targets.batch
+        return self.validation_blocks * self.judges.batch
 
     @cached_property
-    def training(self) -> Sequence[Block]:
+    def training(self) -> Blocks:
         return Blocks(self.targets, "train", self.training_blocks)
 
     @cached_property
-    def validation(self) -> Sequence[Block]:
-        return Blocks(self.targets, "validation", self.validation_blocks)
+    def validation(self) -> Blocks:
+        return Blocks(self.judges, "validation", self.validation_blocks)
 
     @cached_property
     def deviation(self) -> float:
         """Standard deviation of the held-out targets, the unit of the losses."""
         return deviation(self.validation, self.cluster)
 
-    def training_among(self, blocks: int) -> Iterator[Block]:
-        """This process's among the first so many training blocks, one after the other."""
-        return map(self.training.__getitem__, range(len(self.targets.own(blocks))))
+    def take(self, blocks: int) -> None:
+        """Train on so many blocks from now on; the teacher runs for those that are new."""
+        self.training_blocks = blocks
+        self.training.grow(blocks)
 
-    def training_together(self, blocks: range) -> dict[int, Draw]:
-        """Training blocks that all processes work on; only the process that owns a block has its endpoints."""
-        size, mine = self.cluster.size, self.cluster.mine
-        return {i: self.training[i // size] if mine(i) else self.targets.draw("train", i) for i in blocks}
-
-    def expected_calls(self) -> int:
-        """Network calls that the teacher still has to make for both, in all processes."""
-        missing = 0 if "training" in vars(self) else self.targets.missing("train", self.training_blocks)
-        return self.targets.teacher_calls * missing + self.expected_validation_calls()
+    def training_blocks_here(self) -> Iterator[tuple[int, Block]]:
+        """This process's of the training blocks, each with its number among all, one after the other."""
+        return ((index, self.training[i]) for i, index in enumerate(self.targets.own(self.training_blocks)))
 
     def expected_validation_calls(self) -> int:
-        """The same for the held-out pairs alone."""
-        missing = 0 if "validation" in vars(self) else self.targets.missing("validation", self.validation_blocks)
-        return self.targets.teacher_calls * missing
+        """Network calls that the teacher still has to make for the held-out pairs, in all processes."""
+        missing = 0 if "validation" in vars(self) else self.judges.missing("validation", self.validation_blocks)
+        return self.judges.teacher_calls * missing
 
 
 def deviation(blocks: Sequence[Block], cluster: Cluster = ALONE) -> float:
