@@ -7,7 +7,7 @@ import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 
-from dyweight.names import did_you_mean
+from dyweight.suggest import did_you_mean
 
 STUDIES = {
     name: f"benchmarks.studies.{name.replace('-', '_')}"

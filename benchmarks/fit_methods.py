@@ -1,4 +1,4 @@
-"""Gauss-Newton against Adam against the best handcrafted solver: endpoint error, network calls, seconds.
+"""Gauss-Newton at its three efforts, and Adam, against the best handcrafted solver at any order.
 
 `python -m benchmarks.fit_methods` prints the table of the README. Every fit begins without cached targets, so its calls
 and seconds include the teacher's; errors are measured on unseen samples against a finer teacher.
@@ -13,8 +13,9 @@ from pathlib import Path
 
 import torch
 
+from dyweight import baselines
 from trainer.checkpoints.load import load_checkpoint
-from trainer.compare.endpoint_error import endpoint_error, errors_at_equal_calls, errors_over_calls, handcrafted
+from trainer.compare.endpoint_error import endpoint_error, error_or_infinity, errors_over_calls, handcrafted
 from trainer.distill import distill
 from trainer.losses.features import Latent
 from trainer.options.distill import DistillOptions
@@ -25,6 +26,7 @@ from trainer.report.curves import error_over_steps
 from trainer.run.network import Network
 
 SAMPLES_PER_CALL = 50
+METHODS = ["draft", "normal", "thorough", "adam"]
 
 
 def main() -> None:
@@ -33,7 +35,7 @@ def main() -> None:
     parser.add_argument("--ckpt", default="digits")
     parser.add_argument("--steps", type=int, nargs="+", default=[3, 5, 7])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--methods", nargs="+", choices=["adam", "gauss-newton"], default=["adam", "gauss-newton"])
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--adam-pairs", type=int, default=10_000)
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--teacher", default="ipndm:100", help="the fine teacher that errors are measured against")
@@ -47,8 +49,7 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- | --- |")
     learned = {}
     for steps in arguments.steps:
-        errors = errors_at_equal_calls(network, blocks, handcrafted(network.checkpoint, steps))
-        best, best_error = next(iter(errors.items()))
+        best, best_error = best_rival(network, blocks, steps)
         print(f"| {steps} | {best} | {best_error:.5f} | 1 | | |", flush=True)
         for method in arguments.methods:
             pairs = arguments.adam_pairs if method == "adam" else None
@@ -58,6 +59,17 @@ def main() -> None:
     if arguments.picture is not None:
         curves = errors_over_calls(network, blocks, max(arguments.steps) + 3)
         error_over_steps(curves, arguments.picture, learned, "dyweight", arguments.ckpt)
+
+
+def best_rival(network: Network, blocks: list[Block], calls: int) -> tuple[str, float]:
+    """The best handcrafted solver with so many network calls, at any order, and its error."""
+    plans = handcrafted(network.checkpoint, calls)
+    for name, order in rivals(calls):
+        plans[f"{name} {order or ''}".strip()] = baselines.plan(name, network.checkpoint.schedule(calls), order)
+    features = Latent(deviation(blocks))
+    errors = {name: error_or_infinity(network, blocks, plan, features) for name, plan in plans.items()}
+    best = min(errors, key=errors.__getitem__)
+    return best, errors[best]
 
 
 def unseen(network: Network, teacher: str, samples: int) -> list[Block]:
@@ -76,6 +88,7 @@ def fit(
             steps=steps,
             out=Path(folder) / "solver.safetensors",
             method="adam" if method == "adam" else "gauss-newton",
+            effort="normal" if method == "adam" else method,
             pairs=pairs,
             seed=seed,
             recompute=False,

@@ -6,6 +6,7 @@ error of the rule, of the untrained solver on the same sigmas, and of the solver
 
 import argparse
 import contextlib
+import copy
 import io
 import math
 import statistics
@@ -17,8 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-import dyweight
-from dyweight import DyWeight, Plan, schedules
+from dyweight import Plan, Solver, schedules
 from dyweight.placement import place, schedule_distance, untrained_plan
 from trainer.checkpoints.load import load_checkpoint
 from trainer.compare.endpoint_error import endpoint
@@ -31,6 +31,7 @@ from .fit_methods import unseen
 
 MODELS = ("digits", "benchmarks.models:digits_shifted", "benchmarks.models:digits_exploding")
 CHANGES = (-0.3, -0.1, -0.03, 0.03, 0.1, 0.3)
+HIGHER = (1.1, 1.5, 2, 3, 5)
 
 
 class Case:
@@ -83,13 +84,11 @@ class Case:
         return torch.cat([torch.tensor([sigma], dtype=torch.float64), fine[fine < sigma * (1 - 1e-6)]])
 
 
-def distilled(ckpt: str, steps: int) -> DyWeight:
+def distilled(ckpt: str, steps: int) -> Solver:
     """A solver for the model by the default fit."""
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         out = Path(folder) / "solver.safetensors"
-        distill(DistillOptions(ckpt=ckpt, steps=steps, out=out))
-        solver = dyweight.load_solver(out)
-    assert isinstance(solver, DyWeight)
+        solver = distill(DistillOptions(ckpt=ckpt, steps=steps, out=out)).solver
     return solver
 
 
@@ -100,6 +99,23 @@ def other_sigmas(case: Case) -> Iterator[tuple[str, float, float]]:
         placement = place(case.solver, sigmas)
         name = f"{placement.rule}, sigmas differ by {math.expm1(schedule_distance(sigmas, case.sigmas)):.0%}"
         yield name, case.error([placement.plan]), case.error([untrained_plan(sigmas)])
+
+
+def higher_start(case: Case) -> Iterator[tuple[str, float, float]]:
+    """The same on the schedule scaled, or drawn out, to a higher start, against 60 untrained steps from there."""
+    low, high = float(case.sigmas[-1]), float(case.sigmas[0])
+    for factor in () if case.is_flow else HIGHER:
+        for name, sigmas in (
+            ("scaled", case.sigmas * factor),
+            ("drawn out", schedules.polynomial(case.solver.steps, low, high * factor)),
+        ):
+            fine = untrained_plan(schedules.polynomial(60, float(sigmas[-1]), high * factor))
+            blocks = [replace(block, noise=block.noise * factor) for block in case.blocks]
+            ends = [replace(block, target=endpoint(case.network, block, fine)) for block in blocks]
+            higher = copy.copy(case)
+            higher.blocks = ends
+            learned = higher.error([case.solver.plan(sigmas)])
+            yield f"{name}, {factor} times the start", learned, higher.error([untrained_plan(sigmas)])
 
 
 def two_parts(case: Case) -> Iterator[tuple[str, float, float]]:
@@ -162,6 +178,7 @@ def main() -> None:
 
 RULES: dict[Callable[[Case], Iterator[tuple[str, float, float]]], str] = {
     other_sigmas: "as many steps, other sigmas",
+    higher_start: "a start above the own",
     two_parts: "split in two, no new noise",
     fresh_noise: "last steps from fresh noise",
     off_schedule: "denoise off the schedule, if the learned rows ran",

@@ -1,4 +1,4 @@
-"""Few-step diffusion samplers as tables, and the learned ones among them. Pure torch: knows no ComfyUI, no trainer."""
+"""Few-step diffusion samplers as tables, and the learned ones among them. Knows no ComfyUI and no trainer."""
 
 from . import baselines as baselines
 from . import conditions as conditions
@@ -6,6 +6,8 @@ from . import schedules as schedules
 from .plan import Plan as Plan
 from .sampling import Call as Call
 from .sampling import sample as sample
+from .solver_file import Provenance as Provenance
+from .solver_file import SolverFile as SolverFile
 from .solver_file import SolverFileError as SolverFileError
 from .solver_file import load_solver as load_solver
 from .solver_file import save_solver as save_solver

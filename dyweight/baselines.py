@@ -4,15 +4,15 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from .adams import EQUAL_STEP_WEIGHTS, adams_bashforth
-from .names import did_you_mean
 from .plan import Plan
-from .tracing import trace
-from .unipc import unipc
-
-Denoise = Callable[[Tensor, Tensor], Tensor]
+from .sampling import Denoise
+from .schedules import checked
+from .suggest import did_you_mean
+from .tracing import TextbookLoop, trace
 
 
 def plan(name: str, sigmas: Tensor, order: int | None = None) -> Plan:
@@ -22,14 +22,24 @@ def plan(name: str, sigmas: Tensor, order: int | None = None) -> Plan:
     order: for ipndm and ipndm_v (1 to 4, by default 4) and unipc (1 to 3, by default 3); the others have one order.
     Raises ValueError for an unknown name, an order the solver has not, or sigmas that do not decrease.
     """
+    order = checked_order(name, order)
+    make, _, calls_per_step = _SOLVERS[name]
+    sigmas = checked(sigmas, batched=True)
+    last = sigmas[..., -1] == 0
+    if bool(last.any()) and not bool(last.all()):
+        raise ValueError("sigmas of one batch must all end at 0 or all above it")
+    return trace(make(order), sigmas, rows=calls_per_step * (sigmas.shape[-1] - 1))
+
+
+def checked_order(name: str, order: int | None = None) -> int:
+    """The order of a handcrafted solver, by default its highest; ValueError for an unknown name or order."""
     if name not in _SOLVERS:
         raise ValueError(f"solver {name!r} is unknown: {did_you_mean(name, NAMES)}The solvers are {', '.join(NAMES)}")
-    make, orders, calls_per_step = _SOLVERS[name]
+    _, orders, _ = _SOLVERS[name]
     if order is not None and (type(order) is not int or order not in orders):
         allowed = f"{orders[0]} to {orders[-1]}" if len(orders) > 1 else f"{orders[0]} only"
         raise ValueError(f"order {order!r} is not one of {name}'s: give {allowed}")
-    sigmas = _checked(sigmas)
-    return trace(make(order or orders[-1]), sigmas, rows=calls_per_step * (sigmas.shape[-1] - 1))
+    return order or orders[-1]
 
 
 def _euler(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
@@ -60,7 +70,7 @@ def _dpm_solver_2(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
     return x
 
 
-def _ipndm(order: int, equal_steps: bool) -> Callable[[Denoise, Tensor, Tensor], Tensor]:
+def _ipndm(order: int, equal_steps: bool) -> TextbookLoop:
     """Adams-Bashforth on the slope, lower order while the history fills (Zhang & Chen 2023).
 
     equal_steps: the classic weights whatever the spacing (iPNDM), or the weights of the real spacing (DyWeight,
@@ -100,9 +110,9 @@ def _dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
 
 
 def _dpmpp_3m(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
-    """DPM-Solver++(3M), as its authors' code and k-diffusion have it.
+    """DPM-Solver++(3M) as its authors' code has it (k-diffusion's takes another second step).
 
-    Their second difference is half a second derivative, so the measured order is 2, with a smaller error than 2M.
+    Its second difference is half a second derivative, so the measured order is 2, with a smaller error than 2M.
     """
     history: list[tuple[Tensor, Tensor]] = []
     for sigma, following in pairwise(sigmas):
@@ -127,6 +137,63 @@ def _dpmpp_3m(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
     return x
 
 
+def _unipc(order: int) -> TextbookLoop:
+    """UniPC-p (Zhao et al. 2023) in data prediction with B(h) = exp(h) - 1 ("bh2"), one network call a step.
+
+    A multistep predictor, and a corrector that reuses the next step's call. The first steps and a step that ends at
+    sigma 0 are of lower order; the last state is predicted, not corrected.
+    """
+
+    def loop(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
+        outputs: list[Tensor] = []
+        corrected = predicted = x
+        for i in range(len(sigmas) - 1):
+            now = denoise(predicted, sigmas[i])
+            if i > 0:
+                used = min(order, i)
+                corrected = _unipc_step(corrected, outputs, sigmas, i - 1, used, now)
+            outputs = [now, *outputs][:order]
+            used = 1 if _is_zero(sigmas[i + 1]) else min(order, i + 1)
+            predicted = _unipc_step(corrected, outputs, sigmas, i, used, None)
+        return predicted
+
+    return loop
+
+
+def _unipc_step(x: Tensor, outputs: list[Tensor], sigmas: Tensor, i: int, order: int, arrived: Tensor | None) -> Tensor:
+    """The step from sigmas[i] to sigmas[i + 1]: predictor, or corrector where `arrived`, the output there, is known.
+
+    outputs: denoised at sigmas[i], sigmas[i - 1], ... (equations 3 and 9 with their systems R rho = b).
+    """
+    following = sigmas[i + 1]
+    ratio = following / sigmas[i]
+    if order == 1 and arrived is None:
+        return ratio * x + (1 - ratio) * outputs[0]
+    step = torch.log(sigmas[i] / following)
+    positions = [torch.log(sigmas[i] / sigmas[i - k]) / step for k in range(1, order)]
+    differences = [(outputs[k] - outputs[0]) / positions[k - 1] for k in range(1, order)]
+    if arrived is not None:
+        positions.append(torch.ones_like(step))
+        differences.append(arrived - outputs[0])
+    weights = _unipc_weights(torch.stack(positions), step)
+    correction = torch.stack([w * d for w, d in zip(weights, differences, strict=True)]).sum(0)
+    return ratio * x + (1 - ratio) * (outputs[0] + correction)
+
+
+def _unipc_weights(positions: Tensor, step: Tensor) -> Tensor:
+    """rho [points, *batch] with sum over m of positions[m]^(k-1) rho[m] = b[k], k = 1 .. points."""
+    targets, phi, factorial = [], torch.expm1(-step) / -step - 1, 1
+    for k in range(1, len(positions) + 1):
+        factorial *= k
+        targets.append(phi * factorial / torch.expm1(-step))
+        phi = phi / -step - 1 / (factorial * (k + 1))
+    if len(positions) == 1:
+        return torch.full_like(step, 0.5).unsqueeze(0)
+    powers = rearrange([positions**k for k in range(len(positions))], "k m ... -> ... k m")
+    solved: Tensor = torch.linalg.solve(powers, rearrange(targets, "k ... -> ... k 1"))
+    return rearrange(solved, "... m 1 -> m ...")
+
+
 def _slope(denoise: Denoise, x: Tensor, sigma: Tensor) -> Tensor:
     return (x - denoise(x, sigma)) / sigma
 
@@ -135,19 +202,7 @@ def _is_zero(sigma: Tensor) -> bool:
     return bool((sigma == 0).all())
 
 
-def _checked(sigmas: Tensor) -> Tensor:
-    sigmas = torch.as_tensor(sigmas, dtype=torch.float64, device="cpu")
-    if sigmas.ndim not in (1, 2) or sigmas.shape[-1] < 2:
-        raise ValueError(f"sigmas has shape {list(sigmas.shape)}: give [steps + 1] or [batch, steps + 1]")
-    if not bool(torch.isfinite(sigmas).all() and (sigmas[..., 1:] < sigmas[..., :-1]).all() and (sigmas >= 0).all()):
-        raise ValueError(f"sigmas must decrease and stay at 0 or above, got {sigmas.tolist()}")
-    last = sigmas[..., -1] == 0
-    if bool(last.any()) and not bool(last.all()):
-        raise ValueError("sigmas of one batch must all end at 0 or all above it")
-    return sigmas
-
-
-_SOLVERS: dict[str, tuple[Callable[[int], Callable[[Denoise, Tensor, Tensor], Tensor]], tuple[int, ...], int]] = {
+_SOLVERS: dict[str, tuple[Callable[[int], TextbookLoop], tuple[int, ...], int]] = {
     "euler": (lambda order: _euler, (1,), 1),
     "heun": (lambda order: _heun, (2,), 2),
     "dpm_solver_2": (lambda order: _dpm_solver_2, (2,), 2),
@@ -155,7 +210,7 @@ _SOLVERS: dict[str, tuple[Callable[[int], Callable[[Denoise, Tensor, Tensor], Te
     "ipndm_v": (lambda order: _ipndm(order, equal_steps=False), (1, 2, 3, 4), 1),
     "dpmpp_2m": (lambda order: _dpmpp_2m, (2,), 1),
     "dpmpp_3m": (lambda order: _dpmpp_3m, (3,), 1),
-    "unipc": (unipc, (1, 2, 3), 1),
+    "unipc": (_unipc, (1, 2, 3), 1),
 }
 """name -> (order -> textbook loop, orders it has with the default last, most network calls a step)"""
 

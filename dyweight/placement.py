@@ -10,12 +10,15 @@ from torch import Tensor
 
 from . import baselines
 from .plan import Plan
+from .schedules import checked
 from .solvers import Solver
 
 Rule = Literal["whole", "carried", "part", "untrained"]
 
 SAME_START = 0.01
 """Largest |log ratio| of two first sigmas that still counts as the same start; farther below is a partial denoise."""
+HIGHEST_START = math.log(3)
+"""Largest log ratio by which sigmas may start above a solver's own; farther the untrained solver can be better."""
 SAME_VALUE = 0.05
 """Largest |log ratio| between the sigmas of a part and those of the solver's schedule."""
 FAR = 0.1
@@ -75,11 +78,12 @@ def place(
 
     Raises ScheduleError where the sigmas start where the solver starts but have another number of steps.
     """
-    sigmas = torch.as_tensor(sigmas, dtype=torch.float64, device="cpu")
-    if len(sigmas) < 2 or not bool((sigmas[1:] < sigmas[:-1]).all() and sigmas[-1] >= 0):
-        raise ScheduleError(f"sigmas must decrease to 0 or above, got {[round(float(s), 4) for s in sigmas]}")
+    try:
+        sigmas = checked(sigmas)
+    except ValueError as error:
+        raise ScheduleError(f"sigmas must decrease to 0 or above, got {torch.as_tensor(sigmas).tolist()}") from error
     own = solver.sigmas
-    starts_alike = float(sigmas[0]) >= float(own[0]) * math.exp(-SAME_START)
+    starts_alike = -SAME_START <= math.log(float(sigmas[0]) / float(own[0])) <= HIGHEST_START
 
     def table(base: Tensor) -> Plan:
         return solver.plan(base, None if noise is None else noise * float(base[0]), condition)
@@ -178,14 +182,13 @@ def _retimed(solver: Solver, own: Plan, first: int, times: Sequence[float], forc
     sum. forced_end: the last row goes to the prediction itself, as Euler does in a step to 0.
     """
     rows = len(times) - 1
-    divisors = own.sigmas[:-1] if solver.slope == "state" else own.query_sigmas
+    divisors = solver.divisors(own)
     scales = [times[j] / float(own.sigmas[first + j]) for j in range(rows)]
     gains = torch.zeros(rows, rows, dtype=torch.float64)
     for j in range(rows):
         n = first + j
         moves = own.gains[n, : n + 1] * divisors[: n + 1] * scales[j]
-        used = int(min(n + 1, solver.order))
-        at_hand = min(used, j + 1)
+        at_hand = min(n + 1, own.history, j + 1)
         row = moves[n + 1 - at_hand :] + (moves.sum() - moves[n + 1 - at_hand :].sum()) / at_hand
         learned_step = float(own.sigmas[n + 1] - own.sigmas[n]) * scales[j]
         row[-1] += (times[j + 1] - times[j]) - learned_step
@@ -199,7 +202,6 @@ def _retimed(solver: Solver, own: Plan, first: int, times: Sequence[float], forc
         query_sigmas=own.query_sigmas[first : first + rows] * torch.tensor(scales, dtype=torch.float64),
         gains=gains,
         analytic_first_step=solver.analytic_first_step and first == 0,
-        history=solver.order,
     )
 
 

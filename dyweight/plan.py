@@ -1,6 +1,7 @@
 """A plan is a table: one row per slope, the numbers of a whole few-step sampler."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -27,17 +28,14 @@ class Plan:
     """[*batch, rows, rows] unitless, lower triangular."""
     analytic_first_step: bool = False
     """The first slope is x / sqrt(1 + sigma^2), that of unit-variance data, and costs no network call."""
-    history: int | None = None
-    """How many of the newest residuals a row may use. By default what the non-zero gains use; all where the gains carry
-    gradients, since a zero may then be a parameter."""
+    keep: int = 1
+    """At least how many of the newest residuals a run holds, so that another table may go on from one of its states."""
 
     def __post_init__(self) -> None:
         for name in ("sigmas", "query_sigmas", "gains"):
             value = torch.as_tensor(getattr(self, name), dtype=torch.float64, device="cpu")
             object.__setattr__(self, name, value)
         self._check()
-        if self.history is None:
-            object.__setattr__(self, "history", self.rows if self.gains.requires_grad else _band(self.gains))
 
     @property
     def rows(self) -> int:
@@ -54,6 +52,14 @@ class Plan:
         """Size of the leading axis, None for a table that all samples share."""
         return self.query_sigmas.shape[0] if self.query_sigmas.ndim == 2 else None
 
+    @cached_property
+    def history(self) -> int:
+        """How many of the newest residuals a run holds: what the non-zero gains use, or all where the gains carry
+        gradients, since a zero may then be a parameter, and `keep` at least."""
+        used = torch.ones_like(self.gains) if self.gains.requires_grad else self.gains
+        rows, columns = used.tril().nonzero()[:, -2:].unbind(1)
+        return max(self.keep, int((rows - columns).max()) + 1 if len(rows) else 1)
+
     def detach(self) -> "Plan":
         """The same numbers without gradients."""
         return replace(
@@ -61,7 +67,6 @@ class Plan:
             sigmas=self.sigmas.detach(),
             query_sigmas=self.query_sigmas.detach(),
             gains=self.gains.detach(),
-            history=None,
         )
 
     def _check(self) -> None:
@@ -79,17 +84,3 @@ class Plan:
             raise ValueError(f"query_sigmas must be above 0, got {self.query_sigmas.tolist()}")
         if bool(torch.triu(self.gains, 1).any()):
             raise ValueError("gains has a value above the diagonal: row i may use the residuals 0 to i only")
-        if self.history is not None and self.history < 1:
-            raise ValueError(f"history is {self.history}: a row uses at least its own residual, give 1 or more")
-        if self.history is not None and _band(self.gains) > self.history:
-            raise ValueError(
-                f"history is {self.history}, but gains reach back {_band(self.gains)} residuals: give that"
-            )
-
-
-def _band(gains: Tensor) -> int:
-    used = gains.detach() != 0
-    if used.ndim == 3:
-        used = used.any(0)
-    rows, columns = used.nonzero(as_tuple=True)
-    return int((rows - columns).max()) + 1 if len(rows) else 1

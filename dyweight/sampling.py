@@ -1,7 +1,7 @@
-"""The sampling loop. There is no other one: teacher, student, nodes and tests all run this."""
+"""The sampling loop: teacher, student, nodes and tests all run this one."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -36,6 +36,8 @@ class State:
     x: Tensor
     residuals: dict[int, Tensor]
     """x[j] - denoised[j] by row j, only those that later rows use."""
+    dtype: torch.dtype
+    """What the network sees x in."""
 
 
 def sample(denoise: Denoise, noise: Tensor, plan: Plan, callback: Callable[[Call], None] | None = None) -> Tensor:
@@ -48,29 +50,38 @@ def sample(denoise: Denoise, noise: Tensor, plan: Plan, callback: Callable[[Call
     Gradient mode, guidance, masks and checkpointing belong to the caller or to `denoise`. Gradients flow to the noise,
     to the network and to the table. Raises ValueError where the batch axis of the plan is not that of the noise.
     """
-    state = start(noise, plan)
-    while state.step < plan.rows:
-        state = advance(denoise, state, plan, noise.dtype, callback)
-    return state.x.to(noise.dtype)
+    return run(denoise, start(noise, plan), plan, callback).x.to(noise.dtype)
 
 
 def start(noise: Tensor, plan: Plan) -> State:
     """The state before the first row."""
     if noise.ndim < 1 or plan.batch not in (None, noise.shape[0]):
         raise ValueError(f"the plan has rows for {plan.batch} samples, the noise has shape {list(noise.shape)}")
-    return State(0, noise.to(torch.promote_types(noise.dtype, torch.float32)), {})
+    return State(0, noise.to(torch.promote_types(noise.dtype, torch.float32)), {}, noise.dtype)
 
 
-def advance(
-    denoise: Denoise, state: State, plan: Plan, dtype: torch.dtype, callback: Callable[[Call], None] | None = None
+def run(
+    denoise: Denoise,
+    state: State,
+    plan: Plan,
+    callback: Callable[[Call], None] | None = None,
+    asked: list[State] | None = None,
 ) -> State:
-    """One row of the plan: ask the network, then update. dtype: what the network sees x in."""
-    return update(ask(denoise, state, plan, dtype, callback), plan)
+    """The state after the last row. asked: a list that takes what `ask` gives at each row on the way."""
+    while state.step < plan.rows:
+        state = ask(denoise, state, plan, callback)
+        if asked is not None:
+            asked.append(state)
+        state = update(state, plan)
+    return state
 
 
-def ask(
-    denoise: Denoise, state: State, plan: Plan, dtype: torch.dtype, callback: Callable[[Call], None] | None = None
-) -> State:
+def advance(denoise: Denoise, state: State, plan: Plan, callback: Callable[[Call], None] | None = None) -> State:
+    """One row of the plan: ask the network, then update."""
+    return update(ask(denoise, state, plan, callback), plan)
+
+
+def ask(denoise: Denoise, state: State, plan: Plan, callback: Callable[[Call], None] | None = None) -> State:
     """The same state with the residual of its own row."""
     i, x = state.step, state.x
     if i == 0 and plan.analytic_first_step:
@@ -78,19 +89,20 @@ def ask(
         residual = x * (sigma / (1 + sigma**2) ** 0.5)
     else:
         query = plan.query_sigmas[..., i]
-        denoised = denoise(x.to(dtype), _by_sample(query, x))
+        denoised = denoise(x.to(state.dtype), _by_sample(query, x))
         residual = x - denoised
         if callback is not None:
             callback(Call(i, plan.sigmas[..., i].detach(), query.detach(), x, denoised))
-    return State(i, x, {**state.residuals, i: residual})
+    return replace(state, residuals={**state.residuals, i: residual})
 
 
 def update(state: State, plan: Plan) -> State:
     """The next state, from one that `ask` returned; residuals that no later row uses are let go."""
-    i, x, history = state.step, state.x, plan.history or plan.rows
-    for j in range(max(0, i + 1 - history), i + 1):
+    i, x = state.step, state.x
+    for j in range(max(0, i + 1 - plan.history), i + 1):
         x = _add(x, state.residuals[j], plan.gains[..., i, j])
-    return State(i + 1, x, {j: r for j, r in state.residuals.items() if j > i + 1 - history})
+    kept = {j: residual for j, residual in state.residuals.items() if j > i + 1 - plan.history}
+    return State(i + 1, x, kept, state.dtype)
 
 
 def _add(x: Tensor, residual: Tensor, gain: Tensor) -> Tensor:

@@ -6,6 +6,20 @@ import torch
 from torch import Tensor
 
 
+def checked(sigmas: Tensor, batched: bool = False) -> Tensor:
+    """Noise levels [steps + 1], or [batch, steps + 1] where `batched`, as float64 on the CPU.
+
+    Raises ValueError for another shape, and unless they decrease and stay at 0 or above.
+    """
+    sigmas = torch.as_tensor(sigmas, dtype=torch.float64, device="cpu")
+    if not 1 <= sigmas.ndim <= 1 + batched or sigmas.shape[-1] < 2:
+        wanted = "[steps + 1] or [batch, steps + 1]" if batched else "[steps + 1]"
+        raise ValueError(f"sigmas has shape {list(sigmas.shape)}: give {wanted} noise levels, one step or more")
+    if not bool(torch.isfinite(sigmas).all() and (sigmas.diff() < 0).all() and (sigmas >= 0).all()):
+        raise ValueError(f"sigmas must decrease and stay at 0 or above, got {sigmas.tolist()}")
+    return sigmas
+
+
 def polynomial(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Tensor:
     """Even in sigma^(1/rho), from sigma_max to sigma_min (Karras et al. 2022, equation 5). rho = 1: even in sigma."""
     _check_range(sigma_min, sigma_max)

@@ -8,11 +8,13 @@ batch of schedules at once and with gradients to the sigmas.
 from collections.abc import Callable
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from .plan import Plan
+from .sampling import Denoise
 
-TextbookLoop = Callable[[Callable[[Tensor, Tensor], Tensor], Tensor, Tensor], Tensor]
+TextbookLoop = Callable[[Denoise, Tensor, Tensor], Tensor]
 """(denoise(x, sigma), x, sigmas [steps + 1, *batch]) -> endpoint; sigmas has the steps first."""
 
 
@@ -22,7 +24,7 @@ def trace(loop: TextbookLoop, sigmas: Tensor, rows: int) -> Plan:
     sigmas: [*batch, steps + 1]. rows: the most network calls the loop can make. The loop must leave a perfect denoiser
     (denoise(x) = x) where it is; all solvers of this field do, and a plan can hold no other.
     """
-    steps_first = sigmas.movedim(-1, 0)
+    steps_first = rearrange(sigmas, "... n -> n ...")
     asked: list[tuple[Tensor, Tensor]] = []
     unit = torch.eye(1 + rows, dtype=torch.float64).reshape(1 + rows, 1 + rows, *[1] * (sigmas.ndim - 1))
 
@@ -36,7 +38,7 @@ def trace(loop: TextbookLoop, sigmas: Tensor, rows: int) -> Plan:
     gains = (states[1:] - states[:-1])[:, 1 : 1 + made]
     query_sigmas = torch.stack([sigma for _, sigma in asked])
     return Plan(
-        sigmas=torch.cat([query_sigmas, steps_first[-1:]]).movedim(0, -1),
-        query_sigmas=query_sigmas.movedim(0, -1),
-        gains=torch.tril(gains.movedim((0, 1), (-2, -1))),
+        sigmas=rearrange([*query_sigmas, steps_first[-1]], "n ... -> ... n"),
+        query_sigmas=rearrange(query_sigmas, "n ... -> ... n"),
+        gains=torch.tril(rearrange(gains, "i j ... -> ... i j")),
     )

@@ -4,9 +4,9 @@ from typing import Any
 
 from comfy_api.v0_0_2 import io
 
-from ..dyweight import Solver
+from ..dyweight import Solver, SolverFile
 from .comfy_sampling import with_solver
-from .types import CATEGORY, SolverType
+from .types import CATEGORY, SolverType, as_file
 
 
 class DyWeightApply(io.ComfyNode):
@@ -29,5 +29,5 @@ class DyWeightApply(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model: Any, solver: Solver) -> io.NodeOutput:
-        return io.NodeOutput(with_solver(model, solver))
+    def execute(cls, model: Any, solver: Solver | SolverFile) -> io.NodeOutput:
+        return io.NodeOutput(with_solver(model, as_file(solver)))

@@ -3,12 +3,11 @@
 import logging
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ..dyweight import Indis, InstanceDyWeight, Solver
+from ..dyweight import Solver, SolverFile
 from ..dyweight.placement import FAR, SAME_START, Placement, ScheduleError, place, schedule_distance, untrained_plan
 from . import solver_library
 from .model_facts import ModelFacts, same_family
@@ -20,16 +19,17 @@ Read = Callable[[Solver], dict[str, Tensor | None]]
 """A solver -> noise and condition of the samples, as far as it reads them."""
 
 
-def placed(solver: Solver, sigmas: Tensor, known: ModelFacts, start: float | None, read: Read) -> Placement:
+def placed(file: SolverFile, sigmas: Tensor, known: ModelFacts, start: float | None, read: Read) -> Placement:
     """The solver on these sigmas, with a warning for each way in which it was made for something else."""
+    solver = file.solver
     try:
         samples = read(solver)
         placement = place(solver, sigmas.cpu(), start, **samples)
     except ValueError as error:
-        raise ScheduleError(f"DyWeight solver {title(solver)}: {error}") from error
-    if _reads_noise(solver) and samples["noise"] is None and placement.rule != "untrained":
+        raise ScheduleError(f"DyWeight solver {file.name}: {error}") from error
+    if solver.reads_noise and samples["noise"] is None and placement.rule != "untrained":
         solver_library.say_once(
-            f"{title(solver)} gives each noise a schedule of its own, but the noise is not known here: the latent "
+            f"{file.name} gives each noise a schedule of its own, but the noise is not known here: the latent "
             "comes from an earlier sampler. The schedule of the mean noise runs"
         )
     if placement.rule == "untrained":
@@ -38,7 +38,7 @@ def placed(solver: Solver, sigmas: Tensor, known: ModelFacts, start: float | Non
             "Adams-Bashforth of order 3). For image to image with the learned one take the scheduler 'dyweight' with "
             "steps / denoise = %d, or the node DyWeightScheduler",
             float(sigmas[0]),
-            title(solver),
+            file.name,
             solver.steps,
         )
         return placement
@@ -46,21 +46,21 @@ def placed(solver: Solver, sigmas: Tensor, known: ModelFacts, start: float | Non
         _log.warning(
             "the sigmas differ by up to %s from those that %s was made for (%s): the scheduler 'dyweight' has those",
             _factor(placement.distance),
-            title(solver),
+            file.name,
             ", ".join(f"{float(sigma):.3g}" for sigma in solver.sigmas),
         )
-    warn_of_differences(solver, known, own_schedule=placement.distance <= SAME_START)
+    warn_of_differences(file, known, own_schedule=placement.distance <= SAME_START)
     return placement
 
 
 def placed_with_best_match(sigmas: Tensor, known: ModelFacts, start: float | None, read: Read) -> Placement:
     """The one file for this model family and these sigmas; where there is not exactly one, the untrained solver."""
 
-    def fits(solver: Solver) -> bool:
-        if not _made_for(known, solver):
+    def fits(file: SolverFile) -> bool:
+        if not _made_for(known, file):
             return False
         try:
-            return place(solver, sigmas.cpu(), start, **read(solver)).rule != "untrained"
+            return place(file.solver, sigmas.cpu(), start, **read(file.solver)).rule != "untrained"
         except ValueError:
             return False
 
@@ -86,12 +86,13 @@ def placed_with_best_match(sigmas: Tensor, known: ModelFacts, start: float | Non
 def base_schedule(known: ModelFacts, sigma_max: float, steps: int) -> Tensor | None:
     """Sigmas of the files for this model family and so many steps, if they agree."""
 
-    def fits(solver: Solver) -> bool:
+    def fits(file: SolverFile) -> bool:
+        solver = file.solver
         starts_alike = abs(math.log(float(solver.sigmas[0]) / sigma_max)) <= SAME_START
-        return _made_for(known, solver) and solver.steps == steps and starts_alike
+        return _made_for(known, file) and solver.steps == steps and starts_alike
 
     _, found = solver_library.matching(fits)
-    solvers = [solver_library.load(name) for name in found]
+    solvers = [solver_library.load(name).solver for name in found]
     if solvers and all(schedule_distance(solvers[0].sigmas, other.sigmas) <= SAME_START for other in solvers):
         _log.info("scheduling with the sigmas of %s", ", ".join(found))
         return solvers[0].sigmas.float()
@@ -105,13 +106,14 @@ def base_schedule(known: ModelFacts, sigma_max: float, steps: int) -> Tensor | N
     return None
 
 
-def resampled(solver: Solver, steps: int) -> Tensor:
+def resampled(file: SolverFile, steps: int) -> Tensor:
     """The solver's sigmas, float32; for another number of steps (KSampler asks for more when denoise is below 1) points
     between them, evenly spread and on the same curve of log sigma."""
+    solver = file.solver
     own = solver.sigmas
     if steps == solver.steps:
         return own.float()
-    _log.info("the sigmas of %s, made for %d steps, are resampled to %d", title(solver), solver.steps, steps)
+    _log.info("the sigmas of %s, made for %d steps, are resampled to %d", file.name, solver.steps, steps)
     position = torch.linspace(0, solver.steps, steps + 1, dtype=torch.float64)
     below = position.floor().long().clamp(max=solver.steps - 1)
     fraction, high, low = position - below, own[below], own[below + 1]
@@ -119,27 +121,18 @@ def resampled(solver: Solver, steps: int) -> Tensor:
     return torch.where(low > 0, curve, torch.lerp(high, low, fraction)).float()
 
 
-def warn_of_differences(solver: Solver, known: ModelFacts, own_schedule: bool = True) -> None:
+def warn_of_differences(file: SolverFile, known: ModelFacts, own_schedule: bool = True) -> None:
     """Say once in what the model at hand is not what the solver was made for."""
-    found = list(known.differences(solver, own_schedule))
+    found = list(known.differences(file, own_schedule))
     if found:
-        solver_library.say_once(f"the solver {title(solver)} was made for something else: {'; '.join(found)}")
-
-
-def _reads_noise(solver: Solver) -> bool:
-    return isinstance(solver, Indis | InstanceDyWeight) and solver.phi.channels > 0
+        solver_library.say_once(f"the solver {file.name} was made for something else: {'; '.join(found)}")
 
 
 def _factor(distance: float) -> str:
     return f"{math.expm1(distance):.0%}" if distance < math.log(2) else f"a factor of {math.exp(distance):.2g}"
 
 
-def _made_for(known: ModelFacts, solver: Solver) -> bool:
-    family, prediction = (solver.provenance.get(name) for name in ("model_family", "prediction_type"))
+def _made_for(known: ModelFacts, file: SolverFile) -> bool:
+    family, prediction = file.provenance.get("model_family"), file.provenance.get("prediction_type")
     same = known.family and family and same_family(known.family, family)
     return bool(same) and prediction in (None, known.prediction_type)
-
-
-def title(solver: Solver) -> str:
-    """The name of its file, or what it is."""
-    return Path(solver.source).stem if solver.source else f"{solver.family} for {solver.steps} steps"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..comfyui.asking import Denoiser
 from ..comfyui.facts import family_of, prediction_type
-from ..dyweight import Plan, Solver
+from ..dyweight import Plan, Solver, SolverFile
 from ..dyweight import sample as run_plan
 from . import handover
 from .choose import base_schedule, placed, placed_with_best_match, resampled, warn_of_differences
@@ -43,12 +43,12 @@ def register() -> None:
             names.append(NAME)
 
 
-def sampler(solver: Solver) -> Any:
+def sampler(solver: SolverFile) -> Any:
     """ComfyUI's SAMPLER that runs this solver."""
     return comfy.samplers.KSAMPLER(sample_dyweight, extra_options={"solver": solver})
 
 
-def with_solver(model: Any, solver: Solver) -> Any:
+def with_solver(model: Any, solver: SolverFile) -> Any:
     """A clone of a MODEL that carries the solver, for the sampler and the scheduler `dyweight`."""
     clone = model.clone()
     clone.model_options[_SOLVER] = solver
@@ -67,7 +67,7 @@ def sample_dyweight(
     extra_args: dict[str, Any] | None = None,
     callback: Any = None,
     disable: bool | None = None,
-    solver: Solver | None = None,
+    solver: SolverFile | None = None,
 ) -> Tensor:
     """What ComfyUI calls for the sampler `dyweight`: its contract for samplers, with the solver as an option.
 
@@ -113,12 +113,12 @@ def schedule(model_sampling: Any, steps: int) -> Tensor:
     return comfy.samplers.calculate_sigmas(model_sampling, "simple", steps) if found is None else found
 
 
-def partial_schedule(model: Any, solver: Solver, denoise: float) -> Tensor:
+def partial_schedule(model: Any, solver: SolverFile, denoise: float) -> Tensor:
     """The last round(steps * denoise) steps of the solver's own sigmas, float32; empty where that is no step."""
     sampling = model.get_model_object("model_sampling")
     warn_of_differences(solver, ModelFacts(family_of(model.model), prediction_type(sampling)))
-    steps = round(solver.steps * denoise)
-    return solver.sigmas[solver.steps - steps :].float() if steps > 0 else torch.zeros(0)
+    steps, sigmas = round(solver.solver.steps * denoise), solver.solver.sigmas
+    return sigmas[len(sigmas) - 1 - steps :].float() if steps > 0 else torch.zeros(0)
 
 
 def _denoiser(model: Any, extra_args: dict[str, Any], plan: Plan, sigmas: Tensor) -> Denoiser:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from ..comfyui.facts import family_of, noise_scale, prediction_type
-from ..dyweight import Solver
+from ..dyweight import SolverFile
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,15 @@ class ModelFacts:
     noise_scale: float | None = None
     """Standard deviation of the noise at sigma 1, where it is not 1 for all models of the kind."""
 
-    def differences(self, solver: Solver, own_schedule: bool = True) -> Iterator[str]:
+    def differences(self, file: SolverFile, own_schedule: bool = True) -> Iterator[str]:
         """Name, value here and value there of each fact in which the solver's file differs.
 
         own_schedule: the solver's own sigmas are used; then the shift of the model changes nothing.
         """
-        made_for = solver.provenance
-        if self.family and made_for.get("model_family") and not same_family(self.family, made_for["model_family"]):
-            yield f"model family is {self.family}, not {made_for['model_family']}"
+        made_for = file.provenance
+        family = made_for.get("model_family")
+        if self.family and family and not same_family(self.family, family):
+            yield f"model family is {self.family}, not {family}"
         if self.prediction_type and made_for.get("prediction_type") not in (None, self.prediction_type):
             yield f"prediction type is {self.prediction_type}, not {made_for['prediction_type']}"
         for name in ("cfg", "guidance", "noise_scale", *(() if own_schedule else ("shift",))):

@@ -1,10 +1,12 @@
 """The node that shows what was learned."""
 
+import numpy as np
+import torch
 from comfy_api.v0_0_2 import io, ui
 
-from ..dyweight import Solver
-from .drawing import picture
-from .types import CATEGORY, SolverType
+from ..dyweight import Solver, SolverFile
+from ..dyweight.picture import picture
+from .types import CATEGORY, SolverType, as_file
 
 
 class DyWeightPlot(io.ComfyNode):
@@ -23,6 +25,7 @@ class DyWeightPlot(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, solver: Solver) -> io.NodeOutput:
-        image = picture(solver)
+    def execute(cls, solver: Solver | SolverFile) -> io.NodeOutput:
+        pixels = np.asarray(picture(as_file(solver)), dtype=np.float32) / 255
+        image = torch.from_numpy(pixels)[None]
         return io.NodeOutput(image, ui=ui.PreviewImage(image, cls=cls))

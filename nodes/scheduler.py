@@ -4,9 +4,9 @@ from typing import Any
 
 from comfy_api.v0_0_2 import io
 
-from ..dyweight import Solver
+from ..dyweight import Solver, SolverFile
 from .comfy_sampling import partial_schedule
-from .types import CATEGORY, SolverType
+from .types import CATEGORY, SolverType, as_file
 
 
 class DyWeightScheduler(io.ComfyNode):
@@ -38,5 +38,5 @@ class DyWeightScheduler(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model: Any, solver: Solver, denoise: float) -> io.NodeOutput:
-        return io.NodeOutput(partial_schedule(model, solver, denoise))
+    def execute(cls, model: Any, solver: Solver | SolverFile, denoise: float) -> io.NodeOutput:
+        return io.NodeOutput(partial_schedule(model, as_file(solver), denoise))

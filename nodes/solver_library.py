@@ -9,8 +9,8 @@ from pathlib import Path
 
 import folder_paths
 
-from ..dyweight import Solver, SolverFileError, load_solver
-from ..dyweight.names import did_you_mean
+from ..dyweight import SolverFile, SolverFileError
+from ..dyweight.suggest import did_you_mean
 
 FOLDER = "dyweight"
 PRESETS = Path(__file__).parents[1] / "dyweight" / "presets"
@@ -63,7 +63,7 @@ def path_of(name: str) -> str:
     return str(path)
 
 
-def load(name: str) -> Solver:
+def load(name: str) -> SolverFile:
     """The solver of a name in the list; a file that changed is read again. Raises SolverFileError."""
     path = path_of(name)
     try:
@@ -74,8 +74,8 @@ def load(name: str) -> Solver:
 
 
 @functools.lru_cache(maxsize=64)
-def _load(path: str, modified: int, size: int) -> Solver:
-    return load_solver(path)
+def _load(path: str, modified: int, size: int) -> SolverFile:
+    return SolverFile.read(path)
 
 
 def content_digest(name: str) -> str:
@@ -87,16 +87,16 @@ def content_digest(name: str) -> str:
         return f"unreadable: {error}"
 
 
-def matching(fits: Callable[[Solver], bool]) -> tuple[str | None, list[str]]:
+def matching(fits: Callable[[SolverFile], bool]) -> tuple[str | None, list[str]]:
     """(the one name that fits or None, all names that fit), among the user's files or else among the presets."""
     for listed in (user_names(), preset_names()):
-        found = [name for name, solver in _readable(listed) if fits(solver)]
+        found = [name for name, file in _readable(listed) if fits(file)]
         if found:
             return (found[0] if len(found) == 1 else None), found
     return None, []
 
 
-def _readable(listed: list[str]) -> Iterator[tuple[str, Solver]]:
+def _readable(listed: list[str]) -> Iterator[tuple[str, SolverFile]]:
     for name in listed:
         try:
             yield name, load(name)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import tomlkit
 
-from dyweight import load_solver
+from dyweight import SolverFile
 
 ROOT = Path(__file__).parents[1]
 CHECK = ("ruff", "check", ".", "--no-cache", "--select", "S102,S307,E702")
@@ -142,7 +142,7 @@ def test_a_notice_says_whose_each_preset_is(archive):
     notice = archive["NOTICE"].decode()
     presets = {PurePosixPath(name).name: name for name in archive if name.startswith("dyweight/presets/")}
     sources = dict(re.findall(r"^ +(\S+\.safetensors) +(\S+)$", notice, re.MULTILINE))
-    assert sources == {name: load_solver(ROOT / path).provenance["source"] for name, path in presets.items()}
+    assert sources == {name: SolverFile.read(ROOT / path).provenance["source"] for name, path in presets.items()}
     assert "carries no licence" in notice and "trainer.convert" in notice and "LICENSE" in notice
     assert "(NOTICE)" in archive["README.md"].decode()
     assert "(../NOTICE)" in archive["docs/coefficient-file.md"].decode()

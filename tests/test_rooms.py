@@ -44,11 +44,17 @@ def broken(room: str, allowed: Callable[[str, bool], bool]) -> list[str]:
     ]
 
 
-def test_the_solver_core_needs_torch_safetensors_and_numpy_only():
-    """And itself relatively: inside ComfyUI the pack has another name."""
-    libraries = {"torch", "safetensors", "numpy", *sys.stdlib_module_names}
+def test_the_solver_core_needs_torch_safetensors_and_einops_only():
+    """And itself relatively: inside ComfyUI the pack has another name. Its picture is drawn with Pillow."""
+    libraries = {"torch", "safetensors", "einops", *sys.stdlib_module_names}
     assert sources("dyweight")
-    assert not broken("dyweight", lambda top, relative: top == "dyweight" if relative else top in libraries)
+    found = broken("dyweight", lambda top, relative: top == "dyweight" if relative else top in libraries)
+    assert found == ["dyweight/picture.py imports PIL"]
+
+
+def test_the_solver_core_is_imported_without_pillow():
+    code = "import sys; sys.modules['PIL'] = None; import dyweight"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 @pytest.mark.parametrize(("room", "other"), [("trainer", "nodes"), ("nodes", "trainer")])

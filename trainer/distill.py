@@ -10,12 +10,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 import dyweight
-from dyweight import Solver
+from dyweight import Provenance, Solver, SolverFile
 
 from .checkpoints.load import load_checkpoint
 from .compare.endpoint_error import endpoint_error
@@ -99,13 +99,12 @@ def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
         if told:
             bar.line(told)
     done = Distillation(
-        solver,
+        SolverFile(solver, provenance(options, network, pairs, before, after, date), options.out),
         fit.history,
         _calls(network, cluster),
         earlier.get("seconds", 0.0) + time.monotonic() - started,
         peak_bytes(device),
     )
-    solver.provenance = provenance(options, network, pairs, before, after, date)
     if cluster.first:
         _write(options, done, network, pairs, file)
     return done
@@ -135,10 +134,9 @@ def _better(
 
 
 def _write(options: DistillOptions, done: Distillation, network: Network, pairs: Pairs, file: ResumeFile) -> None:
-    solver = done.solver
-    dyweight.save_solver(solver, options.out, solver.provenance)
+    done.file.write(options.out)
     file.remove()
-    before, after = (solver.provenance[f"endpoint_error_{when}"] for when in ("before", "after"))
+    before, after = done.file.provenance["endpoint_error_before"], done.file.provenance["endpoint_error_after"]
     print(f"endpoint error {before:.5f} before, {after:.5f} after; wrote {options.out}")
     if options.report is not None:
         distillation_report(options, done, network, pairs)
@@ -172,10 +170,10 @@ def _calls(network: Network, cluster: Cluster) -> dict[str, int]:
 
 def provenance(
     options: DistillOptions, network: Network, pairs: Pairs, before: float, after: float, date: str
-) -> dict[str, Any]:
+) -> Provenance:
     """For what and how a file was made; the same run has the same."""
     checkpoint = network.checkpoint
-    return {
+    own: Provenance = {
         "model": Path(options.ckpt).name,
         "model_family": getattr(checkpoint, "model_family", None),
         "fingerprint": pairs.targets.fingerprint,
@@ -184,7 +182,7 @@ def provenance(
         "guidance": getattr(checkpoint, "guidance", None),
         "shape": list(checkpoint.shape),
         "teacher": options.teacher_name,
-        "method": options.method,
+        "method": str(options.method),
         "effort": options.effort if options.method == "gauss-newton" and options.calls is None else None,
         "pairs": pairs.training_pairs,
         "validation_pairs": pairs.validation_pairs,
@@ -198,8 +196,8 @@ def provenance(
             "python": platform.python_version(),
         },
         "date": date,
-        **getattr(checkpoint, "made_for", {}),
     }
+    return cast(Provenance, {**own, **getattr(checkpoint, "made_for", {})})
 
 
 def _today() -> str:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 import dyweight
-from dyweight import Solver
-from dyweight.names import did_you_mean
+from dyweight import Solver, SolverFile
+from dyweight.suggest import did_you_mean
 
 from .checkpoints.comfy import rivals
 from .checkpoints.comfy.checkpoint import ComfyCheckpoint
@@ -44,12 +44,13 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
     Raises TrainerError with what to do, SolverFileError for a coefficient file that can't be used.
     """
     started = time.monotonic()
-    solver = dyweight.load_solver(options.solver)
+    file = SolverFile.read(options.solver)
+    solver = file.solver
     network = Network(load_checkpoint(options.ckpt, options, options.cache or default_cache()))
     folder = writable_folder("--out", options.out)
     in_comfyui = isinstance(network.checkpoint, ComfyCheckpoint)
     (rivals.check_names if in_comfyui else _check_names)(options.baselines or ())
-    _check_fits(solver, network, options)
+    _check_fits(file, network, options)
     cache = writable_folder("--cache", options.cache or default_cache())
     drawn = (network, Teacher.parse(options.teacher), options.seed, options.batch, cache)
     targets, shown = Targets(*drawn), PictureTargets(*drawn)
@@ -91,12 +92,12 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
         "error_over_steps": curves,
         "prompts": shown_prompts(network, blocks[0]),
         "solver": str(options.solver),
-        "provenance": solver.provenance,
+        "provenance": file.provenance,
     }
     if metrics:
         content["metrics"] = image_metrics
     write_json(folder, content)
-    draw(folder, network, solver, blocks, errors, curves, options.ckpt, others)
+    draw(folder, network, file, blocks, errors, curves, options.ckpt, others)
     print(f"{options.ckpt}, {solver.network_calls} network calls, {count * options.batch} samples, seed {options.seed}")
     print(table(errors, solver.family))
     if metrics:
@@ -122,8 +123,9 @@ def _check_names(names: Sequence[str] | None) -> None:
             raise TrainerError(f"--baselines {name}: {did_you_mean(name, names)}The names are {', '.join(names)}")
 
 
-def _check_fits(solver: Solver, network: Network, options: EvaluateOptions) -> None:
+def _check_fits(file: SolverFile, network: Network, options: EvaluateOptions) -> None:
     """An error where the noise would be wrong, a warning where the solver was made for another model or schedule."""
+    solver = file.solver
     schedule = network.checkpoint.schedule(solver.steps).to("cpu", torch.float64)
     if not torch.isclose(schedule[0], solver.sigmas[0], rtol=1e-3):
         raise TrainerError(
@@ -132,9 +134,9 @@ def _check_fits(solver: Solver, network: Network, options: EvaluateOptions) -> N
         )
     if not torch.allclose(schedule, solver.sigmas, rtol=1e-3, atol=1e-6):
         print(f"warning: the schedule of {options.solver} is not that of {options.ckpt}; the solver's own is used")
-    made_for, found = solver.provenance.get("fingerprint"), fingerprint(network)
+    made_for, found = file.provenance.get("fingerprint"), fingerprint(network)
     if made_for not in (None, found):
-        print(f"warning: {options.solver} was made for {solver.provenance.get('model')} ({made_for}), not for {found}")
+        print(f"warning: {options.solver} was made for {file.provenance.get('model')} ({made_for}), not for {found}")
 
 
 if __name__ == "__main__":

@@ -5,10 +5,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from dyweight import DyWeight, FreeTable, Solver, load_solver
+from dyweight import Solver, SolverFile
+from dyweight.files import write_whole
+from dyweight.picture import png
 
 from .run.command import run
-from .run.errors import TrainerError
 
 MOST_COLUMNS = 8
 """Of one tensor, in the table of the steps."""
@@ -24,25 +25,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def inspect(file: Path, picture: Path | None = None) -> None:
-    """Print what the file is, and draw it. Raises SolverFileError for the file, TrainerError for the picture."""
-    solver = load_solver(file)
-    print(description(solver))
+    """Print what the file is, and draw it. Raises SolverFileError for what can't be read."""
+    found = SolverFile.read(file)
+    print(description(found))
     if picture:
-        if not isinstance(solver, DyWeight | FreeTable):
-            raise TrainerError(f"--picture: {solver.family} has no coefficients; trainer.evaluate draws its schedules")
-        from .report import curves  # matplotlib, which describing a file does not need
-
-        curves.write(curves.coefficients_figure(solver), picture)
+        write_whole(picture, png(found))
         print(f"wrote {picture}")
 
 
-def description(solver: Solver) -> str:
+def description(file: SolverFile) -> str:
     """Family, settings, errors, provenance and the numbers of each step. Null fields of the provenance are left out."""
+    solver = file.solver
     facts = {"family": solver.family, "steps": solver.steps, "network calls": solver.network_calls, **solver.settings()}
     del facts["sigmas"]  # a column of the table
-    given = {name: value for name, value in solver.provenance.items() if value is not None}
+    given = {name: value for name, value in file.provenance.items() if value is not None}
     errors = {name: given.pop(name) for name in list(given) if "error" in name}
-    sections = {solver.source: facts, "errors": errors, "made for and by": given}
+    sections = {str(file.path): facts, "errors": errors, "made for and by": given}
     width = max(map(len, (*facts, *errors, *given)))
     lines = []
     for title, fields in sections.items():

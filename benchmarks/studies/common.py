@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from dyweight.solver_file import write_whole
+from dyweight.files import write_whole
 from trainer.checkpoints.load import load_checkpoint
 from trainer.checkpoints.protocol import Checkpoint
 from trainer.compare.endpoint_error import Sampler, endpoint_error, handcrafted

@@ -8,7 +8,7 @@ from torch import Tensor
 
 import dyweight
 from dyweight import Plan
-from dyweight.sampling import Call, Denoise, advance, start
+from dyweight.sampling import Call, Denoise, State, run, start
 from trainer.compare.endpoint_error import plan_for
 from trainer.fit.adam import Adam
 from trainer.pairs.targets import Block, Draw
@@ -56,12 +56,9 @@ def teacher_path(denoise: Denoise, noise: Tensor, plan: Plan) -> TeacherPath:
 
 def states_of(denoise: Denoise, noise: Tensor, plan: Plan) -> list[Tensor]:
     """The states of a plan, rows + 1 of [B, *shape]."""
-    state = start(noise, plan)
-    states = [state.x]
-    while state.step < plan.rows:
-        state = advance(denoise, state, plan, noise.dtype)
-        states.append(state.x)
-    return states
+    asked: list[State] = []
+    end = run(denoise, start(noise, plan), plan, asked=asked)
+    return [state.x for state in (*asked, end)]
 
 
 class TeacherPaths:

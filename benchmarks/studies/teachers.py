@@ -122,8 +122,9 @@ def pairs(bench: Bench, sizes: Sizes, seeds: Sequence[int]) -> dict[str, dict[st
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for name, (counts, more) in series.items():
         for count in counts:
-            solvers = [bench.fit(STEPS, seed, pairs=count, **more).solver for seed in seeds]
-            validation, errors = solvers[0].provenance["validation_pairs"], [bench.error(one) for one in solvers]
+            files = [bench.fit(STEPS, seed, pairs=count, **more).file for seed in seeds]
+            validation = files[0].provenance["validation_pairs"]
+            errors = [bench.error(file.solver) for file in files]
             found.setdefault(name, {})[f"{count}"] = {"validation pairs": validation, "errors": errors}
     return found
 
@@ -137,7 +138,7 @@ def convergence(bench: Bench, sizes: Sizes, seeds: Sequence[int]) -> dict[str, d
     for name, configuration in CONFIGURATIONS.items():
         more = {"method": "adam", "pairs": sizes.convergence, "validation_pairs": sizes.validation}
         runs = [bench.fit(STEPS, seed, **more, **configuration) for seed in seeds]
-        before = [run.solver.provenance["endpoint_error_before"] for run in runs]
+        before = [run.file.provenance["endpoint_error_before"] for run in runs]
         lines = list(zip(*(run.history for run in runs), strict=True))
         found[name] = {
             "pairs": [0, *(line[0].iteration * BATCH for line in lines)],

@@ -1,5 +1,6 @@
 """DyWeight (Zhao et al. 2026, arXiv 2603.11607): learned multistep weights that also shift and scale time."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
@@ -7,24 +8,13 @@ from torch import Tensor, nn
 
 from ..adams import EQUAL_STEP_WEIGHTS, adams_bashforth
 from ..plan import Plan
-from .settings import check_choice, check_same_steps, check_settings, checked_schedule
+from .base import TINTS, Panel, Row, Slope, Solver, weight_rows
+from .settings import check_choice
 
-Slope = Literal["state", "query"]
-"""What x - denoised is divided by: the noise level of the state, or the one the network was asked at."""
 Initial = Literal["adams-bashforth", "adams-bashforth-variable", "euler", "uniform"]
 
-_SETTINGS = {
-    "order": int,
-    "slope": str,
-    "analytic_first_step": bool,
-    "time_shifting": bool,
-    "time_scaling": bool,
-    "sigmas": list,
-    "schedule": dict,
-}
 
-
-class DyWeight(nn.Module):
+class DyWeight(Solver):
     """A few-step solver whose weights are free, so their sum moves the time of the next state.
 
     With base schedule b, weights w, time scale s (paper, equations 8 and 9, algorithm 2):
@@ -37,16 +27,19 @@ class DyWeight(nn.Module):
     Untrained, with the default initial weights, it is iPNDM.
     """
 
-    family: ClassVar[str] = "dyweight"
-    reads_samples: ClassVar[bool] = False
-    """Whether `plan` reads noise and condition."""
+    family = "dyweight"
+    kinds: ClassVar[Mapping[str, type]] = {
+        "order": int,
+        "slope": str,
+        "analytic_first_step": bool,
+        "time_shifting": bool,
+        "time_scaling": bool,
+    }
 
     weights: nn.Parameter
     """[steps, order] float64, newest slope first; entries without history are unused and 0."""
     time_scale: nn.Parameter
     """[steps] float64; with an analytic first step the first entry is unused and 1."""
-    sigmas: Tensor
-    """[steps + 1] float64, the base schedule the weights belong to."""
 
     def __init__(
         self,
@@ -68,42 +61,18 @@ class DyWeight(nn.Module):
         schedule: the recipe that made sigmas, kept in the file for the reader.
         Raises ValueError for settings that make no solver.
         """
-        super().__init__()
-        self.register_buffer("sigmas", checked_schedule(sigmas).detach().clone())
+        super().__init__(sigmas, schedule)
         if isinstance(order, bool) or not isinstance(order, int) or order < 1:
             raise ValueError(f"order is {order!r}: give a whole number of 1 or more (the paper uses 3)")
         check_choice("slope", slope, get_args(Slope))
         check_choice("initial", initial, get_args(Initial))
-        self.slope, self.analytic_first_step = slope, bool(analytic_first_step)
+        self.order, self.slope, self.analytic_first_step = order, slope, bool(analytic_first_step)
         self.time_shifting, self.time_scaling = bool(time_shifting), bool(time_scaling)
-        self.schedule = dict(schedule or {})
-        self.provenance: dict[str, Any] = {}
-        self.source = ""  # the file it was read from
         self.weights = nn.Parameter(_initial_weights(self.sigmas, order, initial))
         self.time_scale = nn.Parameter(torch.ones(self.steps, dtype=torch.float64), requires_grad=self.time_scaling)
 
-    @property
-    def steps(self) -> int:
-        return len(self.sigmas) - 1
-
-    @property
-    def order(self) -> int:
-        return self.weights.shape[1]
-
-    @property
-    def network_calls(self) -> int:
-        """Number of function evaluations (NFE) of one sample."""
-        return self.steps - int(self.analytic_first_step)
-
-    def plan(self, sigmas: Tensor | None = None, noise: Tensor | None = None, condition: Tensor | None = None) -> Plan:
-        """The table of this solver on its own schedule, or on another of as many steps; one for all samples.
-
-        sigmas: [steps + 1] or None. noise, condition: what families with a table for each sample read; not used here.
-        Gradients flow to weights, time scale and sigmas.
-        Raises ValueError for another number of steps, or where the weights carry a time to 0 or below too early.
-        """
-        base = self.sigmas if sigmas is None else checked_schedule(sigmas)
-        check_same_steps(base, self.steps)
+    def _table(self, base: Tensor) -> Plan:
+        """Raises ValueError where the weights carry a time to 0 or below too early."""
         weights, time_scale = self.weights.to("cpu"), self.time_scale.to("cpu")
         time, times, queries, divisors, rows = base[0], [base[0]], [], [], []
         for n in range(self.steps):
@@ -126,7 +95,7 @@ class DyWeight(nn.Module):
             query_sigmas=torch.stack(queries),
             gains=torch.stack(rows),
             analytic_first_step=self.analytic_first_step,
-            history=self.order,
+            keep=self.order,
         )
 
     @torch.no_grad()
@@ -137,7 +106,8 @@ class DyWeight(nn.Module):
         Raises ValueError where the settings rule it out, or no finite weights make it (a shifted time that meets a
         point of the base schedule).
         """
-        if plan.batch is not None or plan.rows != self.steps or (plan.history or 0) > self.order:
+        plan = plan.detach()
+        if plan.batch is not None or plan.rows != self.steps or plan.history > self.order:
             raise ValueError(
                 f"the plan has {plan.rows} rows of history {plan.history}, batch {plan.batch}: "
                 f"this solver takes {self.steps} rows of history {self.order} at most, and no batch"
@@ -163,40 +133,36 @@ class DyWeight(nn.Module):
         self.time_scale.copy_(time_scale)
         return self
 
-    def settings(self) -> dict[str, Any]:
-        """What the file keeps beside the tensors; JSON values only."""
-        return {
-            "order": self.order,
-            "slope": self.slope,
-            "analytic_first_step": self.analytic_first_step,
-            "time_shifting": self.time_shifting,
-            "time_scaling": self.time_scaling,
-            "sigmas": self.sigmas.tolist(),
-            "schedule": self.schedule,
-        }
+    def numbers(self) -> list[nn.Parameter]:
+        return [self.weights, self.time_scale] if self.time_scaling else [self.weights]
 
-    def tensors(self) -> dict[str, Tensor]:
-        """What the file keeps as tensors."""
-        return {"weights": self.weights.detach(), "time_scale": self.time_scale.detach()}
+    @torch.no_grad()
+    def lower_time(self, factor: float) -> None:
+        if self.time_scaling:
+            self.time_scale[int(self.analytic_first_step) :] *= factor
 
-    @staticmethod
-    def shapes(settings: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-        """The shapes that a file with these settings must have, by tensor name; ValueError for wrong settings."""
-        check_settings(settings, _SETTINGS)
-        steps = len(settings["sigmas"]) - 1
+    @classmethod
+    def _shapes(cls, settings: dict[str, Any], steps: int) -> dict[str, tuple[int, ...]]:
         return {"weights": (steps, settings["order"]), "time_scale": (steps,)}
 
     @classmethod
-    def from_file(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> "DyWeight":
-        """The solver of a file, without gradients; ValueError where settings and tensors make none."""
-        settings = dict(settings)
-        solver = cls(torch.tensor(settings.pop("sigmas"), dtype=torch.float64), **settings, initial="euler")
-        with torch.no_grad():
-            solver.weights.copy_(tensors["weights"])
-            solver.time_scale.copy_(tensors["time_scale"])
-        solver.requires_grad_(False)
-        solver.plan()
-        return solver
+    def _made(cls, settings: dict[str, Any]) -> "DyWeight":
+        return super()._made({**settings, "initial": "euler"})
+
+    def panels(self, plan: Plan) -> list[Panel]:
+        untrained, ones = DyWeight(self.sigmas, self.order).weights, torch.ones(self.steps)
+        sums = f"sum of weights ({'1: time not shifted' if self.time_shifting else 'time shifting is off'})"
+        scales = "time scale" if self.time_scaling else "time scale (off)"
+        return [
+            (f"weights: {TINTS}", weight_rows(self.weights, untrained)),
+            (
+                f"{sums}, {scales}",
+                [
+                    Row("sum", self.weights.detach().sum(1), ones, [True] * self.steps),
+                    Row("time scale", self.time_scale.detach(), ones, self.asked()),
+                ],
+            ),
+        ]
 
 
 def _initial_weights(sigmas: Tensor, order: int, initial: Initial) -> Tensor:

@@ -1,18 +1,17 @@
 """Bespoke non-stationary solvers (Shaul et al. 2024, arXiv 2403.01329): every number of the table is learned."""
 
-from typing import Any, ClassVar
+import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .. import baselines
 from ..plan import Plan
-from .settings import check_same_steps, check_settings, checked_schedule
-
-_SETTINGS: dict[str, type] = {"sigmas": list, "schedule": dict}
+from .base import TINTS, Panel, Row, Solver, weight_rows
 
 
-class FreeTable(nn.Module):
+class FreeTable(Solver):
     """A table without structure: each step combines the residuals of all steps so far with gains of its own.
 
         x[i+1] = x[i] + sum over j <= i of gains[i, j] (x[j] - denoise(x[j], s[j] b[j]))
@@ -22,18 +21,12 @@ class FreeTable(nn.Module):
     update does not need it. Untrained it is a handcrafted solver.
     """
 
-    family: ClassVar[str] = "free-table"
-    reads_samples: ClassVar[bool] = False
-    """Whether `plan` reads noise and condition."""
-    analytic_first_step: ClassVar[bool] = False
-    slope: ClassVar[str] = "state"
+    family = "free-table"
 
     gains: nn.Parameter
     """[steps, steps] float64, lower triangular."""
     log_time_scale: nn.Parameter
     """[steps] float64: log of s, by which the network is asked at another noise level than the state's."""
-    sigmas: Tensor
-    """[steps + 1] float64, the base schedule."""
 
     def __init__(
         self,
@@ -48,30 +41,13 @@ class FreeTable(nn.Module):
         network call a step. schedule: the recipe that made sigmas, kept in the file.
         Raises ValueError for settings that make no solver.
         """
-        super().__init__()
-        self.register_buffer("sigmas", checked_schedule(sigmas).detach().clone())
+        super().__init__(sigmas, schedule)
         table = baselines.plan(base, self.sigmas, order)
         if table.rows != self.steps:
             raise ValueError(f"{base} makes {table.rows} network calls in {self.steps} steps: give a solver with one")
-        self.schedule = dict(schedule or {})
-        self.provenance: dict[str, Any] = {}
-        self.source = ""  # the file it was read from
+        self.order = self.steps
         self.gains = nn.Parameter(table.gains.clone())
         self.log_time_scale = nn.Parameter(torch.zeros(self.steps, dtype=torch.float64))
-
-    @property
-    def steps(self) -> int:
-        return len(self.sigmas) - 1
-
-    @property
-    def order(self) -> int:
-        """The most residuals that a step uses: all."""
-        return self.steps
-
-    @property
-    def network_calls(self) -> int:
-        """Number of function evaluations (NFE) of one sample."""
-        return self.steps
 
     @property
     def weights(self) -> Tensor:
@@ -87,45 +63,34 @@ class FreeTable(nn.Module):
         """[steps] float64, as `DyWeight.time_scale`."""
         return self.log_time_scale.detach().exp()
 
-    def plan(self, sigmas: Tensor | None = None, noise: Tensor | None = None, condition: Tensor | None = None) -> Plan:
-        """The table of this solver on its own schedule, or on another of as many steps; one for all samples.
+    def _table(self, base: Tensor) -> Plan:
+        """Another schedule than its own keeps `weights` and `time_scale`."""
+        gains = torch.tril(self.gains.to("cpu")) * (_slopes_in_gains(self.sigmas) / _slopes_in_gains(base))
+        return Plan(base, base[:-1] * self.log_time_scale.to("cpu").exp(), gains, keep=self.steps)
 
-        sigmas: [steps + 1] or None; another schedule keeps `weights` and `time_scale`. noise, condition: what families
-        with a table for each sample read; not used here. Gradients flow to all numbers.
-        """
-        base = self.sigmas if sigmas is None else checked_schedule(sigmas)
-        check_same_steps(base, self.steps)
-        gains = torch.tril(self.gains.to("cpu"))
-        if sigmas is not None:
-            gains = gains * _slopes_in_gains(self.sigmas) / _slopes_in_gains(base)
-        return Plan(base, base[:-1] * self.log_time_scale.to("cpu").exp(), gains, history=self.steps)
+    @torch.no_grad()
+    def lower_time(self, factor: float) -> None:
+        self.log_time_scale.add_(math.log(factor))
 
-    def settings(self) -> dict[str, Any]:
-        """What the file keeps beside the tensors; JSON values only."""
-        return {"sigmas": self.sigmas.tolist(), "schedule": self.schedule}
-
-    def tensors(self) -> dict[str, Tensor]:
-        """What the file keeps as tensors."""
-        return {"gains": self.gains.detach().tril(), "log_time_scale": self.log_time_scale.detach()}
-
-    @staticmethod
-    def shapes(settings: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-        """The shapes that a file with these settings must have, by tensor name; ValueError for wrong settings."""
-        check_settings(settings, _SETTINGS)
-        steps = len(settings["sigmas"]) - 1
+    @classmethod
+    def _shapes(cls, settings: dict[str, Any], steps: int) -> dict[str, tuple[int, ...]]:
         return {"gains": (steps, steps), "log_time_scale": (steps,)}
 
     @classmethod
+    def _made(cls, settings: dict[str, Any]) -> "FreeTable":
+        return super()._made({**settings, "base": "euler"})
+
+    @classmethod
     def from_file(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> "FreeTable":
-        """The solver of a file, without gradients; ValueError where settings and tensors make none."""
         if bool(torch.triu(tensors["gains"], 1).any()):
             raise ValueError("gains has a value above the diagonal: row i may use the residuals 0 to i only")
-        solver = cls(torch.tensor(settings["sigmas"], dtype=torch.float64), "euler", schedule=settings["schedule"])
-        solver.requires_grad_(False)
-        solver.gains.copy_(tensors["gains"])
-        solver.log_time_scale.copy_(tensors["log_time_scale"])
-        solver.plan()
-        return solver
+        return super().from_file(settings, tensors)
+
+    def panels(self, plan: Plan) -> list[Panel]:
+        ones, all_rows = torch.ones(self.steps), [True] * self.steps
+        sums = [Row("sum", self.weights.sum(1), ones, all_rows), Row("time scale", self.time_scale, ones, all_rows)]
+        untrained = FreeTable(self.sigmas).weights
+        return [(f"weights: {TINTS}", weight_rows(self.weights, untrained)), ("sum of weights, time scale", sums)]
 
 
 def _slopes_in_gains(sigmas: Tensor) -> Tensor:

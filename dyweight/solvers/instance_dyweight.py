@@ -1,21 +1,23 @@
 """DyWeight and INDIS together: phi corrects the weights and time scales of a distilled DyWeight for each sample."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from ..plan import Plan
+from .base import TINTS, Panel, Row, Solver, weight_rows
 from .dyweight import DyWeight
-from .phi import LARGEST_SIZE, SETTINGS, Phi
-from .settings import check_settings, check_sizes
+from .per_sample import PerSample
 
 LARGEST_WEIGHT, LARGEST_SCALE = 0.5, 0.3
 """Bounds of phi's corrections: of a weight as a part of the row's sum, of a time scale as a part of itself."""
 
 
-class InstanceDyWeight(nn.Module):
+class InstanceDyWeight(PerSample):
     """A DyWeight whose rows phi corrects for each sample; ours, no paper has it.
 
         w[n, i] + c (sum of w[n]) tanh(o_w[n, i] / 2);   s[n] (1 + d tanh(o_s[n] / 2))
@@ -24,13 +26,12 @@ class InstanceDyWeight(nn.Module):
     so no sample can be carried beyond the schedule. Untrained it is the DyWeight.
     """
 
-    family: ClassVar[str] = "instance-dyweight"
-    reads_samples: ClassVar[bool] = True
-    """Whether `plan` reads noise and condition."""
+    family = "instance-dyweight"
+    kinds: ClassVar[Mapping[str, type]] = {**DyWeight.kinds, "shift_factors": bool, **PerSample.phi_kinds}
 
     def __init__(
         self,
-        dyweight: DyWeight,
+        dyweight: Solver,
         shape: tuple[int, ...] = (),
         condition_width: int = 0,
         *,
@@ -44,82 +45,34 @@ class InstanceDyWeight(nn.Module):
         numbers of the condition, 0 for none. instance, shift_factors: False for the ablations without noise, and
         without corrections of the time scale. phi: settings of the network, by default from shape.
         """
-        super().__init__()
+        if not isinstance(dyweight, DyWeight):
+            raise ValueError(f"the family {dyweight.family} can't be corrected: give a solver of the family dyweight")
+        super().__init__(dyweight.sigmas, dyweight.schedule)
         self.dyweight = dyweight.requires_grad_(False)
+        self.order, self.slope, self.analytic_first_step = dyweight.order, dyweight.slope, dyweight.analytic_first_step
         self.shift_factors = bool(shift_factors)
-        self.provenance: dict[str, Any] = {}
-        self.source = ""  # the file it was read from
-        self.phi_settings = phi or Phi.settings_for(shape, condition_width, instance)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.phi = Phi(self.steps * (self.order + int(self.shift_factors)), **self.phi_settings)
+        outputs = self.steps * (self.order + int(self.shift_factors))
+        self._add_phi(outputs, shape, condition_width, instance, seed, phi)
 
-    @property
-    def sigmas(self) -> Tensor:
-        """[steps + 1] float64, the base schedule."""
-        return self.dyweight.sigmas
-
-    @property
-    def steps(self) -> int:
-        return self.dyweight.steps
-
-    @property
-    def order(self) -> int:
-        return self.dyweight.order
-
-    @property
-    def slope(self) -> str:
-        return self.dyweight.slope
-
-    @property
-    def analytic_first_step(self) -> bool:
-        return self.dyweight.analytic_first_step
-
-    @property
-    def schedule(self) -> dict[str, Any]:
-        return self.dyweight.schedule
-
-    @property
-    def network_calls(self) -> int:
-        """Number of function evaluations (NFE) of one sample."""
-        return self.dyweight.network_calls
-
-    def plan(self, sigmas: Tensor | None = None, noise: Tensor | None = None, condition: Tensor | None = None) -> Plan:
-        """A table with a row for each sample; without noise and condition one table for all.
-
-        sigmas, noise, condition: as in `Indis.plan`. Gradients flow to phi.
-        """
-        shared = self.dyweight.plan(sigmas).detach()
-        unit = None if noise is None else noise.detach().cpu().float() / float(shared.sigmas[0])
-        said = self.phi(unit, None if condition is None else condition.detach().cpu().float()).double()
-        said = said[0] if len(said) == 1 else said
-        by_weight, by_scale = torch.split(said, [self.steps * self.order, said.shape[-1] - self.steps * self.order], -1)
+    def _tables(self, base: Tensor, said: Tensor) -> Plan:
+        shared = self.dyweight.plan(base).detach()
+        by_weight, by_scale = said[..., : self.steps * self.order], said[..., self.steps * self.order :]
         ratio = torch.ones(self.steps, dtype=torch.float64)
         if self.shift_factors:
-            ratio = 1 + LARGEST_SCALE * torch.tanh(by_scale / 2) * self._scaled()
-        query = shared.query_sigmas * ratio
-        moves = shared.gains * self._divisors(shared, shared.query_sigmas)
-        corrected = moves + self._corrections(shared, by_weight)
-        batch = said.shape[:-1]
-        return replace(
+            ratio = 1 + LARGEST_SCALE * torch.tanh(by_scale / 2) * torch.tensor(self.asked()).double()
+        batch, query = said.shape[:-1], (shared.query_sigmas * ratio).expand(*said.shape[:-1], -1)
+        corrected = replace(
             shared,
             sigmas=shared.sigmas.expand(*batch, -1),
-            query_sigmas=query.expand(*batch, -1),
-            gains=corrected / self._divisors(shared, query).unsqueeze(-2),
-            history=self.order,
+            query_sigmas=query,
+            gains=(shared.gains * self.divisors(shared) + self._corrections(shared, by_weight)).expand(*batch, -1, -1),
         )
-
-    def _divisors(self, shared: Plan, query: Tensor) -> Tensor:
-        return shared.sigmas[:-1] if self.slope == "state" else query
-
-    def _scaled(self) -> Tensor:
-        """[steps] 1 where a time scale may be corrected."""
-        return (torch.arange(self.steps) >= int(self.analytic_first_step)).double()
+        return replace(corrected, gains=corrected.gains / self.divisors(corrected).unsqueeze(-2))
 
     def _corrections(self, shared: Plan, said: Tensor) -> Tensor:
         """[*batch, steps, steps]: what phi adds to each row's moves, newest slope last."""
         steps, order = self.steps, self.order
-        by_row = torch.tanh(said.reshape(*said.shape[:-1], steps, order) / 2)
+        by_row = torch.tanh(rearrange(said, "... (n k) -> ... n k", k=order) / 2)
         lengths = LARGEST_WEIGHT * (shared.sigmas[1:] - shared.sigmas[:-1])
         rows = []
         for n in range(steps):
@@ -129,42 +82,41 @@ class InstanceDyWeight(nn.Module):
         return torch.stack(rows, -2)
 
     def settings(self) -> dict[str, Any]:
-        """What the file keeps beside the tensors; JSON values only."""
-        return {**self.dyweight.settings(), "shift_factors": self.shift_factors, **self.phi_settings}
+        own = {name: getattr(self, name) for name in ("shift_factors", *self.phi_kinds)}
+        return {**self.dyweight.settings(), **own}
 
     def tensors(self) -> dict[str, Tensor]:
-        """What the file keeps as tensors."""
-        own = {f"phi.{name}": value.detach() for name, value in self.phi.state_dict().items()}
+        own = {f"phi.{name}": value.detach() for name, value in self.phi.named_parameters()}
         return {**self.dyweight.tensors(), **own}
 
+    @classmethod
+    def _shapes(cls, settings: dict[str, Any], steps: int) -> dict[str, tuple[int, ...]]:
+        phi = {f"phi.{name}": shape for name, shape in super()._shapes(settings, steps).items()}
+        return {**DyWeight._shapes(settings, steps), **phi}
+
     @staticmethod
-    def shapes(settings: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-        """The shapes that a file with these settings must have, by tensor name; ValueError for wrong settings."""
-        kinds: dict[str, type] = {name: list if name == "grid" else int for name in SETTINGS}
-        own = {**_own(settings), "sigmas": settings.get("sigmas")}
-        check_settings(own, {**kinds, "shift_factors": bool, "sigmas": list})
-        check_sizes(settings, SETTINGS, LARGEST_SIZE)
-        shapes = DyWeight.shapes(_of_dyweight(settings))
-        outputs = shapes["time_scale"][0] * (settings["order"] + int(settings["shift_factors"]))
-        phi = Phi.shapes(outputs, {name: settings[name] for name in SETTINGS})
-        return {**shapes, **{f"phi.{name}": shape for name, shape in phi.items()}}
+    def _outputs(settings: dict[str, Any], steps: int) -> int:
+        return steps * int(settings["order"] + settings["shift_factors"])
 
     @classmethod
-    def from_file(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> "InstanceDyWeight":
-        """The solver of a file, without gradients; ValueError where settings and tensors make none."""
-        base = DyWeight.from_file(_of_dyweight(settings), tensors)
-        phi = {name: settings[name] for name in SETTINGS}
-        solver = cls(base, shift_factors=settings["shift_factors"], phi=phi)
-        own = {name.removeprefix("phi."): value for name, value in tensors.items() if name.startswith("phi.")}
-        solver.phi.load_state_dict(own)
-        solver.requires_grad_(False)
-        solver.plan()
-        return solver
+    def _made(cls, settings: dict[str, Any]) -> "InstanceDyWeight":
+        own = {name: value for name, value in settings.items() if name in (*DyWeight.kinds, "sigmas", "schedule")}
+        phi = {name: settings[name] for name in cls.phi_kinds}
+        return cls(DyWeight._made(own), shift_factors=settings["shift_factors"], phi=phi)
 
+    def panels(self, plan: Plan) -> list[Panel]:
+        weights = self._weights(plan)
+        rows = weight_rows(weights.mean(0), DyWeight(self.sigmas, self.order).weights)
+        if len(weights) > 1:
+            spread = weights.std(0).amax(1)
+            rows.append(Row("largest spread", spread, spread, [True] * self.steps))
+        calls = self._calls(plan, "network calls", self.dyweight.plan().query_sigmas)
+        return [(f"weights: {TINTS}", rows), calls]
 
-def _own(settings: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if name in (*SETTINGS, "shift_factors")}
-
-
-def _of_dyweight(settings: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if name not in _own(settings)}
+    def _weights(self, plan: Plan) -> Tensor:
+        """[samples, steps, order] newest first: the inverse of how a DyWeight makes its table."""
+        lengths = self.sigmas[1:] - plan.sigmas[..., :-1]
+        moves = plan.gains * self.divisors(plan).unsqueeze(-2) / lengths.unsqueeze(-1)
+        rows = [moves[..., n, : n + 1].flip(-1)[..., : self.order] for n in range(self.steps)]
+        padded = [nn.functional.pad(row, (0, self.order - row.shape[-1])) for row in rows]
+        return torch.stack(padded, -2).reshape(-1, self.steps, self.order)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from einops import reduce
 from torch import Tensor, nn
 
 GRIDS: dict[int, tuple[int, ...]] = {1: (1024,), 2: (8, 8), 3: (4, 8, 8)}
@@ -16,7 +17,6 @@ MODULATION = 10.0
 """Variance of the weights by which the condition scales the noise, times its width; small ones take long to learn."""
 LARGEST_SIZE = 1 << 16
 """Of any setting from a file."""
-SETTINGS = ("channels", "grid", "detail", "condition_width", "hidden")
 
 
 class Phi(nn.Module):
@@ -100,7 +100,7 @@ class Phi(nn.Module):
             )
         hidden: Tensor = self.enter(self._cells(x).flatten(1))
         if self.detail is not None and self.enter_detail is not None:
-            hidden = hidden + self.enter_detail(self.detail(x).flatten(2).mean(2))
+            hidden = hidden + self.enter_detail(reduce(self.detail(x), "b c ... -> b c", "mean"))
         return hidden
 
     def _modulated(self, hidden: Tensor, modulation: Tensor) -> Tensor:

@@ -1,22 +1,12 @@
-"""Checks that the solver families share: schedules, choices, and the settings that a file brings."""
+"""Checks that the solver families share: choices, and the settings that a file brings."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 MAXIMUM_STEPS = 1000
-"""Of a solver from a file: a table has steps^2 numbers, and a small file must not ask for them."""
-
-
-def checked_schedule(sigmas: Tensor) -> Tensor:
-    """[steps + 1] float64 on the CPU; ValueError unless it decreases and stays at 0 or above."""
-    sigmas = torch.as_tensor(sigmas, dtype=torch.float64, device="cpu")
-    if sigmas.ndim != 1 or len(sigmas) < 2:
-        raise ValueError(f"sigmas has shape {list(sigmas.shape)}: give [steps + 1] noise levels, one step or more")
-    if not bool(torch.isfinite(sigmas).all() and (sigmas[1:] < sigmas[:-1]).all() and sigmas[-1] >= 0):
-        raise ValueError(f"sigmas must decrease and stay at 0 or above, got {sigmas.tolist()}")
-    return sigmas
+"""Of a solver: a table has steps^2 numbers, and a small file must not ask for them."""
 
 
 def check_same_steps(sigmas: Tensor, steps: int) -> None:
@@ -34,7 +24,7 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name} is {value!r}: give one of {', '.join(choices)}")
 
 
-def check_settings(settings: dict[str, Any], kinds: dict[str, type]) -> None:
+def check_settings(settings: dict[str, Any], kinds: Mapping[str, type], most_steps: int) -> None:
     """ValueError unless the settings are just these, of these types, with a schedule of sound length."""
     for name, kind in kinds.items():
         if name not in settings:
@@ -45,13 +35,13 @@ def check_settings(settings: dict[str, Any], kinds: dict[str, type]) -> None:
     if unknown:
         raise ValueError(f"setting {unknown[0]!r} is unknown")
     sigmas = settings["sigmas"]
-    if not 2 <= len(sigmas) <= MAXIMUM_STEPS + 1:
-        raise ValueError(f"setting 'sigmas' has {len(sigmas)} values, allowed are 2 to {MAXIMUM_STEPS + 1}")
+    if not 2 <= len(sigmas) <= most_steps + 1:
+        raise ValueError(f"setting 'sigmas' has {len(sigmas)} values, allowed are 2 to {most_steps + 1}")
     if any(type(sigma) not in (int, float) or abs(sigma) > 1e300 for sigma in sigmas):
-        raise ValueError("setting 'sigmas' has a value that is no number of float64")
+        raise ValueError("setting 'sigmas' has a value that is not a float64 number")
 
 
-def check_sizes(settings: dict[str, Any], names: tuple[str, ...], largest: int) -> None:
+def check_sizes(settings: dict[str, Any], names: Iterable[str], largest: int) -> None:
     """ValueError for a whole number, or a list of them, that is not between 0 and the largest."""
     for name in names:
         values = settings[name] if isinstance(settings[name], list) else [settings[name]]

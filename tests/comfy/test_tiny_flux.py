@@ -44,7 +44,7 @@ def test_the_time_is_told_before_it_starts(distilled):
 
 
 def test_the_file_says_for_what_it_was_made(distilled):
-    made_for = dyweight.load_solver(distilled[0]).provenance
+    made_for = dyweight.SolverFile.read(distilled[0]).provenance
     expected = {"model_family": "Flux", "prediction_type": "flow", "guidance": 3.5, "cfg": 1.0, "shift": 1.15}
     expected |= {"shape": [16, 8, 8], "width": 64, "height": 64, "dtype": "default", "lora": []}
     assert {name: made_for[name] for name in expected} == expected

@@ -70,7 +70,7 @@ def test_a_solver_is_distilled_for_a_model_by_name(comfyui, family, tmp_path):
     ends = ["--initial", "euler", "--cache", tmp_path / "cache", "--out", out]
     printed = run(sys.executable, "-m", "trainer.distill", "--ckpt", f"tiny-{family}", *place, *FEW, *options, *ends)
     assert f"tiny-{family}: 2 steps, 2 network calls a sample" in printed
-    made_for = dyweight.load_solver(out).provenance
+    made_for = dyweight.SolverFile.read(out).provenance
     expected = expected | {"model": f"tiny-{family}", "cfg": options[1], "width": 32, "height": 32, "prompts": 2}
     assert {name: made_for[name] for name in expected} == expected
     assert made_for["endpoint_error_after"] < made_for["endpoint_error_before"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dyweight import DyWeight, load_solver
+from dyweight import SolverFile
 from tests.comfy.checkouts import ROOT
 from tests.comfy.server import Server
 
@@ -63,13 +63,13 @@ def widgets(node: Node) -> dict[str, Any]:
     return named
 
 
-def solver_of(workflow: Workflow) -> DyWeight:
+def solver_file(workflow: Workflow) -> SolverFile:
     (loader,) = of_type(workflow, "DyWeightLoadSolver")
     name = widgets(loader)["solver_name"]
     assert name.startswith("preset: ")
-    solver = load_solver(ROOT / "dyweight" / "presets" / f"{name.removeprefix('preset: ')}.safetensors")
-    assert isinstance(solver, DyWeight)
-    return solver
+    file = SolverFile.read(ROOT / "dyweight" / "presets" / f"{name.removeprefix('preset: ')}.safetensors")
+    assert file.solver.family == "dyweight"
+    return file
 
 
 def test_the_five_workflows_are_there() -> None:
@@ -88,8 +88,8 @@ def test_a_picture_of_the_same_name_lies_beside_it(name: str) -> None:
 @every_workflow
 def test_the_values_are_those_that_the_preset_was_made_for(name: str) -> None:
     workflow = read(name)
-    solver = solver_of(workflow)
-    made_for = solver.provenance
+    file = solver_file(workflow)
+    solver, made_for = file.solver, file.provenance
     checked = 0
     for node in workflow["nodes"]:
         if node["type"] == "MarkdownNote":

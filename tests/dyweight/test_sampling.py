@@ -194,7 +194,7 @@ def test_a_state_keeps_only_what_later_rows_use(denoise):
     plan, noise = table(width=2), torch.randn(3, 5)
     state = start(noise, plan)
     for i in range(plan.rows):
-        state = advance(denoise, state, plan, noise.dtype)
+        state = advance(denoise, state, plan)
         assert list(state.residuals) == [i] and state.step == i + 1
 
 
@@ -203,11 +203,11 @@ def test_a_kept_state_goes_on_as_the_whole_run(step, denoise):
     plan, noise = table(width=3, analytic_first_step=True), torch.randn(3, 5)
     state = start(noise, plan)
     for _ in range(step):
-        state = advance(denoise, state, plan, noise.dtype)
+        state = advance(denoise, state, plan)
     for _ in range(2):
         end = state
         while end.step < plan.rows:
-            end = advance(denoise, end, plan, noise.dtype)
+            end = advance(denoise, end, plan)
         assert torch.equal(end.x, sample(denoise, noise, plan))
 
 

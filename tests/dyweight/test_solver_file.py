@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import dyweight
-from dyweight import DyWeight, SolverFileError, load_solver, save_solver
+from dyweight import DyWeight, SolverFile, SolverFileError, load_solver, save_solver
 
 SIGMAS = torch.tensor([1.0, 2 / 3, 1 / 3, 0.0], dtype=torch.float64)
 PROVENANCE = {"model": "golden", "seed": 0}
@@ -35,10 +35,11 @@ def assert_equal(found: DyWeight, expected: DyWeight) -> None:
 
 
 def test_the_golden_file_is_read(golden):
-    solver = load_solver(golden)
+    file = SolverFile.read(golden)
+    solver = file.solver
     assert_equal(solver, golden_solver())
     torch.testing.assert_close(solver.sigmas, dyweight.schedules.flow(3), rtol=1e-15, atol=1e-15)
-    assert solver.provenance == PROVENANCE
+    assert (file.provenance, file.path, file.name) == (PROVENANCE, golden, "golden")
     assert not any(parameter.requires_grad for parameter in solver.parameters())
 
 
@@ -49,7 +50,7 @@ def test_saving_gives_the_golden_bytes(golden, tmp_path):
 
 
 def test_the_bytes_are_the_same_in_every_process(golden, tmp_path):
-    code = "import sys, dyweight as d; s = d.load_solver(sys.argv[1]); d.save_solver(s, sys.argv[2], s.provenance)"
+    code = "import sys, dyweight; dyweight.SolverFile.read(sys.argv[1]).write(sys.argv[2])"
     runs = []
     for seed in ("1", "2"):
         command = [sys.executable, "-c", code, str(golden), str(tmp_path / seed)]
@@ -78,8 +79,8 @@ def test_round_trip_is_exact(options, order, tmp_path):
         solver.time_scale += 1e-3 * torch.randn(4)
     provenance = {"guidance": 3.5, "pairs": 64, "note": 'é " \\ \n', "errors": [0.1, {"after": 1e-300}], "none": None}
     save_solver(solver, str(tmp_path / "a"), provenance)
-    found = load_solver(str(tmp_path / "a"))
-    assert_equal(found, solver)
+    found = SolverFile.read(str(tmp_path / "a"))
+    assert_equal(found.solver, solver)
     assert found.provenance == provenance
 
 

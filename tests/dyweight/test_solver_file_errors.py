@@ -79,6 +79,8 @@ def test_a_pickle_is_not_run(tmp_path):
         ("provenance", "", "provenance"),
         ("provenance", "[]", "provenance"),
         ("provenance", '{"error": NaN}', "provenance"),
+        ("provenance", '{"error": 1e999}', "1e999 is not a finite number"),
+        ("provenance", '{"error": [-1e400]}', "-1e400 is not a finite number"),
         ("provenance", '{"a":' * 100_000, "provenance"),
         ("settings", None, "settings"),
         ("note", 1, ""),
@@ -153,7 +155,7 @@ def test_settings_with_a_number_that_json_has_not(number, parts, tmp_path):
 def test_an_infinity_spelled_as_a_number(parts, tmp_path):
     content = parts.content().replace(b"[1.0, 0.666", b"[1e999, 0.6")
     assert content != parts.content()
-    refused(tmp_path / "a", content, "sigmas")
+    refused(tmp_path / "a", content, "settings", "1e999 is not a finite number")
 
 
 @pytest.mark.parametrize(

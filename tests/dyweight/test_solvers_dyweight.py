@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from dyweight import DyWeight, Plan, baselines, sample
+from dyweight.sampling import run, start, update
 
 ADAMS = {1: [1.0], 2: [1.5, -0.5], 3: [23 / 12, -16 / 12, 5 / 12], 4: [55 / 24, -59 / 24, 37 / 24, -9 / 24]}
 
@@ -271,3 +272,13 @@ def test_weights_that_carry_the_time_below_0_are_refused(scale):
 def test_settings_that_make_no_solver(settings, complaint):
     with pytest.raises(ValueError, match=complaint):
         DyWeight(**{"sigmas": torch.tensor([1.0, 0.5, 0.0]), **settings})
+
+
+def test_another_table_goes_on_from_a_state_although_its_own_gains_reach_back_further(sigmas, noise, denoise):
+    """As a fit moves one weight at a time; the weights of a slope that nothing uses yet are 0."""
+    begun, moved = (DyWeight(sigmas, 3, initial="euler").requires_grad_(False) for _ in range(2))
+    moved.weights[3, 2] = -0.05
+    asked = []
+    run(denoise, start(noise, begun.plan()), begun.plan(), asked=asked)
+    end = run(denoise, update(asked[3], moved.plan()), moved.plan())
+    torch.testing.assert_close(end.x, sample(denoise, noise, moved.plan()))

@@ -7,7 +7,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dyweight import DyWeight, Indis, InstanceDyWeight, SolverFileError, baselines, load_solver, sample, save_solver
+from dyweight import (
+    DyWeight,
+    Indis,
+    InstanceDyWeight,
+    SolverFile,
+    SolverFileError,
+    baselines,
+    load_solver,
+    sample,
+    save_solver,
+)
 from dyweight import schedules as known_schedules
 
 SHAPE, WIDTH = (2, 3, 3), 4
@@ -197,11 +207,12 @@ def test_without_the_instance_and_a_condition_all_samples_share_one_table(family
 def test_a_file_gives_the_same_solver(family, schedule, tmp_path):
     solver = speaking(family, schedule)
     save_solver(solver, tmp_path / "one", {"model": "test"})
-    loaded = load_solver(tmp_path / "one")
-    assert type(loaded) is type(solver) and loaded.provenance == {"model": "test"}
+    file = SolverFile.read(tmp_path / "one")
+    loaded = file.solver
+    assert type(loaded) is type(solver) and file.provenance == {"model": "test"}
     noise, condition = inputs(solver)
     same_plan(loaded.plan(noise=noise, condition=condition), solver.plan(noise=noise, condition=condition))
-    save_solver(loaded, tmp_path / "two", loaded.provenance)
+    file.write(tmp_path / "two")
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dyweight import DyWeight, FreeTable, LearnedSchedule, baselines, load_solver, sample, save_solver
+from dyweight import DyWeight, FreeTable, LearnedSchedule, SolverFile, baselines, sample, save_solver
 from dyweight import schedules as known_schedules
 from dyweight.placement import place, untrained_plan
 
@@ -176,10 +176,11 @@ def test_a_schedule_that_it_knows_nothing_of_runs_untrained(family):
 def test_a_file_gives_the_same_solver(family, schedule, tmp_path):
     solver = shaken(family, schedule, "dpmpp_2m")
     save_solver(solver, tmp_path / "one", {"model": "test"})
-    loaded = load_solver(tmp_path / "one")
-    assert type(loaded) is type(solver) and loaded.provenance == {"model": "test"}
+    file = SolverFile.read(tmp_path / "one")
+    loaded = file.solver
+    assert type(loaded) is type(solver) and file.provenance == {"model": "test"}
     assert_same_plan(loaded.plan(), solver.plan(), 0)
-    save_solver(loaded, tmp_path / "two", loaded.provenance)
+    file.write(tmp_path / "two")
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
 

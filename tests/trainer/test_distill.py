@@ -81,7 +81,8 @@ def test_an_old_file_is_replaced(commands: Any, peaks: Any, tmp_path: Path) -> N
 def test_the_file_says_for_what_and_how_it_was_made(commands: Any) -> None:
     arguments = ("--steps", 3, "--pairs", 24, "--validation-pairs", 8, "--teacher", "ipndm:12", "--seed", 7)
     outcome = commands.distill("gmm:5", *arguments, "--loss", "huber", "--iterations", 1)
-    solver = dyweight.load_solver(outcome.out)
+    file = dyweight.SolverFile.read(outcome.out)
+    solver = file.solver
     expected = {
         "model": "gmm:5",
         "model_family": "gaussian mixture",
@@ -96,11 +97,11 @@ def test_the_file_says_for_what_and_how_it_was_made(commands: Any) -> None:
         "loss": "huber",
         "seed": 7,
     }
-    assert {name: solver.provenance[name] for name in expected} == expected
-    assert solver.provenance["fingerprint"].startswith("gmm-5")
-    assert solver.provenance["endpoint_error_after"] < solver.provenance["endpoint_error_before"]
-    assert solver.provenance["versions"].keys() >= {"dyweight", "torch"}
-    assert len(solver.provenance["date"]) == len("2026-01-31")
+    assert {name: file.provenance[name] for name in expected} == expected
+    assert file.provenance["fingerprint"].startswith("gmm-5")
+    assert file.provenance["endpoint_error_after"] < file.provenance["endpoint_error_before"]
+    assert file.provenance["versions"].keys() >= {"dyweight", "torch"}
+    assert len(file.provenance["date"]) == len("2026-01-31")
     assert solver.settings()["schedule"]["kind"] == "polynomial"
 
 
@@ -108,7 +109,7 @@ def test_pairs_are_whole_network_calls_and_the_file_tells_how_many(commands: Any
     arguments = ("--steps", 2, "--teacher", "ipndm:10", "--iterations", 1, "--batch", 4)
     for given, made in (((8, 4), (8, 4)), ((9, 1), (12, 4))):
         outcome = commands.distill(peaks(), *arguments, "--pairs", given[0], "--validation-pairs", given[1])
-        provenance = dyweight.load_solver(outcome.out).provenance
+        provenance = dyweight.SolverFile.read(outcome.out).provenance
         assert (provenance["pairs"], provenance["validation_pairs"]) == made
 
 

@@ -45,7 +45,7 @@ CONDITIONS: dict[str, tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]] =
 
 def improved(outcome: Any) -> bool:
     assert outcome.status == 0, outcome.errors
-    provenance = dyweight.load_solver(outcome.out).provenance
+    provenance = dyweight.SolverFile.read(outcome.out).provenance
     return bool(provenance["endpoint_error_after"] < provenance["endpoint_error_before"])
 
 
@@ -75,7 +75,7 @@ def test_a_condition_is_opaque(kind: str, method: str, commands: Any, peaks: Any
 def test_any_shape_of_latent(shape: tuple[int, ...], method: str, commands: Any, peaks: Any) -> None:
     outcome = commands.distill(peaks(shape), *QUICK, "--method", method)
     assert improved(outcome)
-    assert dyweight.load_solver(outcome.out).provenance["shape"] == list(shape)
+    assert dyweight.SolverFile.read(outcome.out).provenance["shape"] == list(shape)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -115,15 +115,17 @@ def test_optional_attributes_reach_the_file(commands: Any, peaks: Any) -> None:
     vars(model).update(optional, schedule_recipe={"kind": "mine", "rho": 7})
     outcome = commands.distill(model, *QUICK)
     assert outcome.status == 0, outcome.errors
-    solver = dyweight.load_solver(outcome.out)
-    assert {name: solver.provenance[name] for name in optional} == optional
+    file = dyweight.SolverFile.read(outcome.out)
+    solver = file.solver
+    assert {name: file.provenance[name] for name in optional} == optional
     assert solver.settings()["schedule"] == {"kind": "mine", "rho": 7}
 
 
 def test_without_them_the_file_says_so(commands: Any, peaks: Any) -> None:
-    solver = dyweight.load_solver(commands.distill(peaks(), *QUICK).out)
-    assert [solver.provenance[name] for name in ("model_family", "prediction_type", "shift", "guidance")] == [None] * 4
-    assert solver.provenance["fingerprint"] and solver.settings()["schedule"] == {}
+    file = dyweight.SolverFile.read(commands.distill(peaks(), *QUICK).out)
+    solver = file.solver
+    assert [file.provenance[name] for name in ("model_family", "prediction_type", "shift", "guidance")] == [None] * 4
+    assert file.provenance["fingerprint"] and solver.settings()["schedule"] == {}
 
 
 def test_images_of_a_model_are_in_the_report(commands: Any, peaks: Any, tmp_path: Any) -> None:

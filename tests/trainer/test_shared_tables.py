@@ -9,7 +9,6 @@ import dyweight
 from dyweight import FreeTable, LearnedSchedule
 
 FAMILIES = {"learned-schedule": LearnedSchedule, "free-table": FreeTable}
-PICTURES = {"learned-schedule": "schedules.png", "free-table": "coefficients.png"}
 FEW = ("--steps", 3, "--pairs", 16, "--validation-pairs", 16, "--teacher", "ipndm:15", "--report-pairs", 32)
 each_family = pytest.mark.parametrize("family", FAMILIES)
 
@@ -19,12 +18,13 @@ def test_gauss_newton_lowers_the_error_and_the_file_is_evaluated(family: str, co
     report = tmp_path / "report"
     outcome = commands.distill("digits", *FEW, "--family", family, "--iterations", 1, "--report", report)
     assert outcome.status == 0, outcome.errors
-    solver = dyweight.load_solver(outcome.out)
-    assert type(solver) is FAMILIES[family] and solver.provenance["method"] == "gauss-newton"
+    file = dyweight.SolverFile.read(outcome.out)
+    solver = file.solver
+    assert type(solver) is FAMILIES[family] and file.provenance["method"] == "gauss-newton"
     found = outcome.report(report)
     assert found["network_calls"]["backward"] == 0
     assert found["endpoint_error"][family] < 0.7 * found["endpoint_error"]["ipndm"]
-    assert (report / PICTURES[family]).stat().st_size > 10_000
+    assert (report / "coefficients.png").stat().st_size > 5_000 and not (report / "schedules.png").exists()
     evaluated = commands.evaluate("digits", outcome.out, "--samples", 50, "--teacher", "ipndm:40", "--max-calls", 3)
     assert evaluated.status == 0, evaluated.errors
     assert evaluated.report()["endpoint_error"][family] < 0.8 * evaluated.report()["endpoint_error"]["ipndm"]
@@ -35,7 +35,7 @@ def test_adam_lowers_the_error(family: str, commands: Any) -> None:
     adam = ("--method", "adam", "--pairs", 160, "--iterations", 30, "--no-recompute")
     outcome = commands.distill("digits", *FEW, *adam, "--family", family)
     assert outcome.status == 0, outcome.errors
-    provenance = dyweight.load_solver(outcome.out).provenance
+    provenance = dyweight.SolverFile.read(outcome.out).provenance
     assert provenance["method"] == "adam"
     assert provenance["endpoint_error_after"] < 0.8 * provenance["endpoint_error_before"]
 

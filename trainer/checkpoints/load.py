@@ -12,7 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from dyweight.names import did_you_mean
+from dyweight.suggest import did_you_mean
 
 from ..options.comfy import ComfyOptions
 from ..run.errors import CheckpointError

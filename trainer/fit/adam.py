@@ -18,7 +18,7 @@ from ..run.errors import NonFiniteError, TrainerError
 from ..run.network import Network
 from . import Progress, history_from, history_tensor
 from .parts import can_be_split, part
-from .starts import lower_time
+from .starts import LOWER_TIME_SCALE
 
 WARM_UP = 0.1
 """Fraction of the iterations in which the learning rate rises linearly, from WARM_UP_START of its value."""
@@ -65,7 +65,7 @@ class Adam:
     ) -> None:
         self.solver, self.network, self.pairs, self.loss, self.settings = solver, network, pairs, loss, settings
         self.history: list[Progress] = []
-        self._parameters = [p for p in solver.parameters() if p.requires_grad]
+        self._parameters = solver.numbers()
         self._optimiser = torch.optim.Adam(self._parameters, lr=settings.learning_rate)
         self._iteration = 0
         self._ahead: dict[int, Block] = {}
@@ -89,8 +89,8 @@ class Adam:
 
     def run(self) -> Iterator[Progress]:
         total, losses = self.settings.iterations, []
-        if self._iteration == 0 and self.settings.lowered:
-            lower_time(self.solver)
+        if self._iteration == 0 and self.settings.lowered and self.solver.reads_samples:
+            self.solver.lower_time(LOWER_TIME_SCALE)
         for i in range(self._iteration, total):
             losses.append(self._step(i))
             self._iteration = i + 1

@@ -27,7 +27,7 @@ def budget_of(options: DistillOptions, solver: Solver, pairs: Pairs) -> Budget:
     calls = options.calls or calls_of(options.effort, solver.network_calls) * (3 if small else 1)
     calls -= judging_calls(solver, pairs)
     blocks = None if options.pairs is None else pairs.targets.block_count(options.pairs)
-    numbers = sum(p.numel() for p in solver.parameters() if p.requires_grad)
+    numbers = sum(number.numel() for number in solver.numbers())
     fewest = pairs.targets.block_count(math.ceil(RESIDUALS * numbers / elements)) if small else 1
     return Budget(calls, PROBED[options.effort], blocks, fewest)
 
@@ -42,5 +42,6 @@ def make_fit(options: DistillOptions, solver: Solver, network: Network, pairs: P
         return Adam(
             solver, network, pairs, loss, AdamSettings(iterations, rate, options.recompute, options.initial == "auto")
         )
-    settings = GaussNewtonSettings(budget_of(options, solver, pairs), options.iterations, options.initial == "auto", options.difference_step)
+    budget, lowered = budget_of(options, solver, pairs), options.initial == "auto"
+    settings = GaussNewtonSettings(budget, options.iterations, lowered, options.difference_step)
     return GaussNewton(solver, network, pairs, loss, settings)

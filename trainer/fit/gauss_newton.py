@@ -86,7 +86,7 @@ class GaussNewton:
 
     def current(self) -> Solver:
         """The best solver so far."""
-        return self._numbers.solver_of(self._vector)
+        return self._numbers.solver_of(self._vector).requires_grad_(False)
 
     def expected_calls(self) -> tuple[int, int]:
         left = 0 if self._over else max(0, self.settings.budget.calls - self._spent)

@@ -1,5 +1,7 @@
 """`--family` and the options that go with it -> the solver to fit, as it is before the fit."""
 
+from collections.abc import Callable
+
 import torch
 
 import dyweight
@@ -13,13 +15,9 @@ from ..run.network import Network
 def new_solver(options: DistillOptions, network: Network) -> Solver:
     """The untrained solver that the options describe. Raises TrainerError with what to do."""
     try:
-        if options.family == "indis":
-            return _indis(options, network)
-        if options.family == "learned-schedule":
-            return _learned_schedule(options, network)
-        if options.family == "free-table":
-            return _free_table(options, network)
-        return _instance_dyweight(options, network) if options.instance_aware else _dyweight(options, network)
+        return (
+            _instance_dyweight(options, network) if options.instance_aware else _MAKE[options.family](options, network)
+        )
     except ValueError as error:
         raise TrainerError(f"--ckpt {options.ckpt}, --steps {options.steps}: {error}") from error
 
@@ -77,7 +75,7 @@ def _instance_dyweight(options: DistillOptions, network: Network) -> InstanceDyW
             "its file with --start"
         )
     start = dyweight.load_solver(options.start)
-    if not isinstance(start, DyWeight):
+    if start.family != DyWeight.family:
         raise TrainerError(
             f"--start {options.start} is of the family {start.family}: give a file of the family dyweight"
         )
@@ -101,3 +99,11 @@ def _condition_width(options: DistillOptions, network: Network) -> int:
     _, cond = network.checkpoint.draw(torch.Generator().manual_seed(0), 1)
     condition = network.condition(cond) if options.condition else None
     return 0 if condition is None else condition.shape[-1]
+
+
+_MAKE: dict[str, Callable[[DistillOptions, Network], Solver]] = {
+    DyWeight.family: _dyweight,
+    Indis.family: _indis,
+    LearnedSchedule.family: _learned_schedule,
+    FreeTable.family: _free_table,
+}

@@ -42,18 +42,16 @@ class Numbers:
 
     def __init__(self, solver: Solver) -> None:
         self._twin = copy.deepcopy(solver)
-        for own, twin in zip(solver.parameters(), self._twin.parameters(), strict=True):
-            twin.requires_grad_(own.requires_grad)
 
     def read(self, solver: Solver) -> Tensor:
         """The numbers of a solver of this kind."""
-        return torch.cat([p.detach().flatten() for p in self._moved(solver)])
+        return torch.cat([p.detach().flatten() for p in solver.numbers()])
 
     def solver_of(self, vector: Tensor) -> Solver:
         """A new solver with these numbers."""
         solver = copy.deepcopy(self._twin)
         with torch.no_grad():
-            for parameter in self._moved(solver):
+            for parameter in solver.numbers():
                 parameter.copy_(vector[: parameter.numel()].reshape(parameter.shape))
                 vector = vector[parameter.numel() :]
         return solver
@@ -66,18 +64,13 @@ class Numbers:
         """The table and its Jacobian, by one backward pass through `plan()`; ValueError where there is none."""
         solver = self.solver_of(vector)
         with torch.enable_grad():
-            plan = solver.plan()
+            plan = solver.requires_grad_(True).plan()
             rows = plan.rows
             entries = torch.cat([plan.gains.flatten(), plan.query_sigmas.log(), plan.sigmas])
         each = torch.eye(len(entries), dtype=torch.float64)
-        moved = self._moved(solver)
-        columns = torch.autograd.grad(entries, moved, each, is_grads_batched=True, materialize_grads=True)
+        columns = torch.autograd.grad(entries, solver.numbers(), each, is_grads_batched=True, materialize_grads=True)
         jacobian = torch.cat([column.flatten(1) for column in columns], 1)
         gains, log_queries, sigmas = torch.split(jacobian, [rows * rows, rows, rows + 1])
         if plan.analytic_first_step:
             log_queries = torch.cat([torch.zeros_like(log_queries[:1]), log_queries[1:]])
         return Table(plan.detach(), gains.reshape(rows, rows, -1), log_queries, sigmas)
-
-    @staticmethod
-    def _moved(solver: Solver) -> list[nn.Parameter]:
-        return [p for p in solver.parameters() if p.requires_grad]

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 import dyweight
-from dyweight.names import did_you_mean
 from dyweight.solvers.settings import MAXIMUM_STEPS
+from dyweight.suggest import did_you_mean
 
 from ..fit.budget import JUDGING_PAIRS, teacher_steps
 from ..losses.endpoint import LossName

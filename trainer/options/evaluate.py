@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from dyweight.names import did_you_mean
+from dyweight.suggest import did_you_mean
 
 from ..pairs.teacher import Teacher
 from ..run.errors import TrainerError

@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 import dyweight
-from dyweight.solver_file import write_whole
+from dyweight.files import write_whole
 
 from ..run.cluster import ALONE, Cluster
 from ..run.network import Network

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import dyweight
-from dyweight.names import did_you_mean
+from dyweight.suggest import did_you_mean
 
 from ..checkpoints.protocol import Checkpoint
 from ..run.errors import TrainerError

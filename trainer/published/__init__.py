@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dyweight.names import did_you_mean
+from dyweight.suggest import did_you_mean
 
 from ..run.errors import TrainerError
 from .files import flux_entry, training_entry

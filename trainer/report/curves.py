@@ -7,7 +7,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
@@ -18,8 +17,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator
 from torch import Tensor
 from torch.nn import functional
 
-from dyweight import DyWeight, FreeTable
-from dyweight.solver_file import write_whole
+from dyweight.files import write_whole
 
 INK, MUTED, PALE, FAINT = "#24292f", "#6e7781", "#b8bfc7", "#e8ebee"
 WARM, COOL = "#d55e00", "#0072b2"
@@ -32,8 +30,8 @@ EAST_ASIAN = ("Noto Sans CJK JP", "Noto Sans CJK SC", "Microsoft YaHei", "Yu Got
 """Fonts for what the first one lacks, if they are installed."""
 WIDTH, DPI = 7.2, 150
 """Inches and dots per inch: 1080 pixels, a little above the width of a README."""
-LOG_RATIO, MOST_NUMBERS = 50, 15
-"""Above this largest to smallest noise level the axis is logarithmic; above so many steps no values are written."""
+LOG_RATIO = 50
+"""Above this largest to smallest noise level the axis is logarithmic."""
 
 _NOTE: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": SMALL}
 _PANEL: dict[str, Any] = {"loc": "left", "fontsize": TEXT, "color": INK}
@@ -72,84 +70,6 @@ def convergence(history: Sequence[Progress], path: PathLike, title: str = "") ->
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 0.98), **LEGEND)
     write(figure, path)
-
-
-def coefficients_figure(solver: DyWeight | FreeTable) -> Figure:
-    """A column per step: the weights, their sum, the time scale, and the noise levels they lead through."""
-    steps, first = solver.steps, int(solver.analytic_first_step)
-    title = f"{solver.family}: {steps} step{'s' * (steps > 1)}, order {solver.order}, {solver.slope} slope"
-    heights = [0.32 * min(max(solver.order, 2), MOST_NUMBERS), 0.85, 0.85, 1.7]
-    figure, axes = new_figure(sum(heights) + 1.9, title + ", analytic first step" * first, heights)
-    weights, time_scale = (value.detach().cpu().double() for value in (solver.weights, solver.time_scale))
-    sums, scales = "sum of weights", "time scale (below 1: asked at a lower noise level)"
-    if isinstance(solver, DyWeight):
-        sums += f" ({'above 1: further than scheduled' if solver.time_shifting else 'time shifting is off'})"
-        scales = scales if solver.time_scaling else "time scale (switched off)"
-    _draw_weights(axes[0], weights)
-    _draw_against_one(axes[1], weights.sum(1), sums)
-    _draw_against_one(axes[2], time_scale, scales, unused=first)
-    _draw_schedule(axes[3], solver)
-    ticks = range(0, steps, math.ceil(steps / MOST_NUMBERS))
-    axes[3].set_xticks([*ticks, steps], [*map(str, ticks), "end"])
-    axes[3].set(xlim=(-0.5, steps + 0.5), xlabel="step")
-    return figure
-
-
-def _draw_weights(axes: Any, weights: Tensor) -> None:
-    """weights [steps, order] as a heat map; an entry without history stays blank."""
-    steps, order = weights.shape
-    unused = torch.arange(order)[:, None] > torch.arange(steps)
-    cells = np.ma.masked_array(weights.T.numpy(), unused.numpy())
-    largest = float(abs(cells).max()) or 1.0
-    edges = np.arange(steps + 1) - 0.5, np.arange(order + 1) - 0.5
-    mesh = axes.pcolormesh(*edges, cells, cmap=DIVERGING, vmin=-largest, vmax=largest, edgecolors="white", lw=1)
-    if steps <= MOST_NUMBERS:
-        for back, step in (~unused).nonzero().tolist():
-            axes.text(step, back, f"{cells[back, step]:.2f}", color=INK, **_NOTE)
-    else:
-        bar = axes.figure.colorbar(mesh, cax=axes.inset_axes((1.01, 0, 0.012, 1)))
-        bar.outline.set_visible(False)
-        bar.ax.tick_params(labelsize=SMALL, length=0, labelcolor=MUTED)
-    axes.set_yticks(range(order), ["newest", *(f"{back} back" for back in range(1, order))])
-    axes.invert_yaxis()
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0, gridOn=False)
-    axes.set_title("weights of the slopes", **_PANEL)
-
-
-def _draw_against_one(axes: Any, values: Tensor, title: str, unused: int = 0) -> None:
-    """values [steps] as bars that stand on the line 1; the first `unused` are marked instead."""
-    shown = values[unused:].tolist()
-    heights, colors = [value - 1 for value in shown], [WARM if value >= 1 else COOL for value in shown]
-    bars = axes.bar(range(unused, len(values)), heights, bottom=1, width=0.7, color=colors)
-    axes.axhline(1, color=INK, lw=1)
-    if len(values) <= MOST_NUMBERS:
-        axes.bar_label(bars, [f"{value:.2f}" for value in shown], padding=2, fontsize=SMALL, color=INK)
-    if unused:
-        axes.axvspan(-0.5, unused - 0.5, color=FAINT, lw=0)
-        place, turn = axes.get_xaxis_transform(), 90 * (len(values) > 10)
-        axes.text((unused - 1) / 2, 0.5, "unused", transform=place, color=MUTED, rotation=turn, **_NOTE)
-    low, high = min([1, *shown]), max([1, *shown])
-    margin = max(0.5 * (high - low), 0.05)
-    axes.set_ylim(low - margin, high + margin)
-    axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-    axes.set_title(title, **_PANEL)
-
-
-def _draw_schedule(axes: Any, solver: DyWeight | FreeTable) -> None:
-    """The noise level of each state as scheduled and as shifted, and the level each network call is asked at."""
-    plan, base, states = solver.plan().detach(), solver.sigmas.cpu(), range(solver.steps + 1)
-    asked = states[int(solver.analytic_first_step) : -1]
-    smallest = float(base[base > 0].min())
-    if float(base[0]) / smallest > LOG_RATIO:
-        # The last level may be 0, and a shifted one below it: linear from there to the smallest one above 0.
-        axes.set_yscale("symlog", linthresh=smallest)
-        axes.yaxis.set_major_formatter("{x:g}")
-    axes.plot(states, base, "-o", color=COOL, lw=1.2, ms=3.5, label="base schedule")
-    axes.plot(states, plan.sigmas, "-o", color=WARM, lw=1.8, ms=4.5, label="shifted")
-    axes.plot(asked, plan.query_sigmas[asked.start :], "x", color=INK, ms=7, label="asked at")
-    axes.set_title("noise level", **_PANEL)
-    axes.legend(ncols=3, loc="lower right", bbox_to_anchor=(1, 0.98), **LEGEND)
 
 
 def error_over_steps(

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
-from dyweight import DyWeight, FreeTable, Solver
-from dyweight.solver_file import write_whole
+from dyweight import Solver, SolverFile
+from dyweight.files import write_whole
+from dyweight.picture import png
 
 from ..compare.endpoint_error import Sampler, endpoint, errors_at_equal_calls, errors_over_calls, handcrafted, plan_for
 from ..fit import Progress
@@ -33,12 +34,16 @@ CURVE_CALLS = 3
 class Distillation:
     """A fitted solver and what it took."""
 
-    solver: Solver
+    file: SolverFile
     history: list[Progress]
     network_calls: dict[str, int]
     """forward, backward, and the total in forward-equivalents."""
     seconds: float
     peak_memory_bytes: int | None
+
+    @property
+    def solver(self) -> Solver:
+        return self.file.solver
 
 
 def distillation_report(options: DistillOptions, done: Distillation, network: Network, pairs: Pairs) -> None:
@@ -66,28 +71,28 @@ def distillation_report(options: DistillOptions, done: Distillation, network: Ne
     }
     write_json(folder, content)
     curves.convergence(done.history, folder / "convergence.png", f"{options.ckpt}, {options.steps} steps")
-    draw(folder, network, solver, blocks, errors, by_calls, options.ckpt)
+    draw(folder, network, done.file, blocks, errors, by_calls, options.ckpt)
 
 
 def draw(
     folder: Path,
     network: Network,
-    solver: Solver,
+    file: SolverFile,
     blocks: list[Block],
     errors: Mapping[str, float],
     by_calls: Mapping[str, Mapping[int, float]],
     title: str,
     others: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
-    """coefficients.png or schedules.png, error_over_steps.png and samples.png (or scatter.png for latents that are
-    vectors).
+    """coefficients.png, schedules.png of a solver with a table for each sample, error_over_steps.png, and samples.png
+    (or scatter.png for latents that are vectors).
 
     others: endpoints of the first block by samplers that are no plans.
     """
-    calls = solver.network_calls
+    solver, calls = file.solver, file.solver.network_calls
     for name in ("samples.png", "scatter.png"):
         (folder / name).unlink(missing_ok=True)
-    draw_solver(folder, network, solver, blocks)
+    draw_solver(folder, network, file, blocks)
     curves.error_over_steps(
         by_calls, folder / "error_over_steps.png", {calls: errors[solver.family]}, solver.family, title
     )
@@ -115,14 +120,13 @@ def shown_prompts(network: Network, block: Block) -> list[str] | None:
     return None if captions is None else captions[:SHOWN]
 
 
-def draw_solver(folder: Path, network: Network, solver: Solver, blocks: list[Block]) -> None:
-    """coefficients.png of a solver whose weights are the same for all samples, else schedules.png of these samples."""
-    if isinstance(solver, DyWeight | FreeTable):
-        curves.write(curves.coefficients_figure(solver), folder / "coefficients.png")
-    else:
+def draw_solver(folder: Path, network: Network, file: SolverFile, blocks: list[Block]) -> None:
+    """coefficients.png, the picture that the node Plot shows, and schedules.png where these samples have their own."""
+    write_whole(folder / "coefficients.png", png(file))
+    if file.solver.reads_samples:
         with torch.no_grad():
-            plans = [plan_for(solver, network, block) for block in blocks] if solver.reads_samples else [solver.plan()]
-        schedules.schedules(solver, plans, folder / "schedules.png")
+            plans = [plan_for(file.solver, network, block) for block in blocks]
+        schedules.schedules(file.solver, plans, folder / "schedules.png")
 
 
 def table(errors: Mapping[str, float], learned: str) -> str:

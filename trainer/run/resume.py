@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from dyweight.solver_file import write_whole
+from dyweight.files import write_whole
 
 from .errors import TrainerError
 

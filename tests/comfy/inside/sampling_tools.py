@@ -230,6 +230,11 @@ def difference(one: Tensor, other: Tensor) -> float:
     return float((one - other).abs().max() / other.abs().max().clamp(min=1e-9))
 
 
+def in_file(pack: Any, solver: Any, name: str, provenance: dict[str, Any] | None = None) -> Any:
+    """The solver as if it came from a file of this name that says this of it."""
+    return pack.dyweight.SolverFile(solver, provenance or {}, Path("/models/dyweight") / f"{name}.safetensors")
+
+
 def save(pack: Any, path: Path, solver: Any, **provenance: Any) -> None:
     """Write a coefficient file that says this of its solver."""
     pack.dyweight.save_solver(solver, path, provenance)

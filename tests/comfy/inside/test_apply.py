@@ -8,6 +8,7 @@ from sampling_tools import (
     call,
     custom,
     difference,
+    in_file,
     latent,
     model,
     random_solver,
@@ -101,7 +102,7 @@ def test_what_the_solver_was_not_made_for_is_named_with_both_values_once(pack, c
     solver = random_solver(pack, sigmas_of(tiny, 4))
     said, value = WHAT[name]
     as_here = {"model_family": "SD3", "prediction_type": "flow", "cfg": 2.0, "shape": [16, 8, 8], "shift": 9.0}
-    solver.provenance, solver.source = {**as_here, name: value}, f"{name}-differs.safetensors"
+    solver = in_file(pack, solver, f"{name}-differs", {**as_here, name: value})
     applied = call("DyWeightApply", model=tiny, solver=solver)
     for _ in range(2):
         advanced(applied, "sd3", 4, cfg=2.0)
@@ -112,7 +113,7 @@ def test_what_the_solver_was_not_made_for_is_named_with_both_values_once(pack, c
 def test_the_shift_is_named_where_the_sigmas_are_not_the_solvers_own(pack, caplog):
     tiny = model("sd3")
     solver = random_solver(pack, sigmas_of(tiny, 4), spread=0.01)
-    solver.provenance, solver.source = {"shift": 3.0}, "shift-differs.safetensors"
+    solver = in_file(pack, solver, "shift-differs", {"shift": 3.0})
     shifted = call("ModelSamplingSD3", model=tiny, shift=6.0)
     custom(shifted, "sd3", call("DyWeightSampler", solver=solver), sigmas_of(shifted, 4))
     assert "shift is 6, not 3" in caplog.text
@@ -121,7 +122,7 @@ def test_the_shift_is_named_where_the_sigmas_are_not_the_solvers_own(pack, caplo
 def test_the_guidance_that_the_network_is_told_is_named(pack, caplog):
     tiny = model("flux")
     solver = random_solver(pack, sigmas_of(tiny, 4))
-    solver.provenance, solver.source = {"guidance": 3.5}, "guidance-differs.safetensors"
+    solver = in_file(pack, solver, "guidance-differs", {"guidance": 3.5})
     applied = call("DyWeightApply", model=tiny, solver=solver)
     for guidance in (3.5, 2.0):
         positive = [[text, {**extra, "guidance": guidance}] for text, extra in tiny_models.conditioning("flux")]
@@ -131,8 +132,7 @@ def test_the_guidance_that_the_network_is_told_is_named(pack, caplog):
 
 def test_the_scheduler_node_names_a_model_that_the_solver_is_not_for(pack, caplog):
     solver = random_solver(pack, sigmas_of(model("sd15"), 4))
-    solver.provenance = {"model_family": "SD15", "prediction_type": "eps"}
-    solver.source = "for-sd15.safetensors"
+    solver = in_file(pack, solver, "for-sd15", {"model_family": "SD15", "prediction_type": "eps"})
     call("DyWeightScheduler", model=model("sd3"), solver=solver, denoise=1.0)
     assert "model family is SD3, not SD15" in caplog.text
     assert "prediction type is flow, not eps" in caplog.text

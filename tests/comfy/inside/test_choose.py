@@ -122,14 +122,14 @@ def test_a_preset_is_chosen_where_the_user_has_no_file(pack, user_files, log, fa
     end = advanced(tiny, family, steps)
     name = f"{'flux1-dev' if family == 'flux' else family}-{steps}-steps"
     assert any(f"sampling with the solver preset: {name}" in line for line in messages(log, logging.INFO))
-    preset = call("DyWeightLoadSolver", solver_name=f"preset: {name}")
+    preset = call("DyWeightLoadSolver", solver_name=f"preset: {name}").solver
     assert torch.equal(sigmas_of(tiny, steps, "dyweight"), preset.sigmas.float())
     assert difference(end, custom(tiny, family, textbook(preset), preset.sigmas.float())) < 5 * ROUNDING
 
 
 def test_a_users_file_goes_before_a_preset(pack, user_files, log):
     tiny = model("sd15")
-    sigmas = call("DyWeightLoadSolver", solver_name="preset: sd15-4-steps").sigmas
+    sigmas = call("DyWeightLoadSolver", solver_name="preset: sd15-4-steps").solver.sigmas
     solver = random_solver(pack, sigmas)
     save(pack, user_files / "mine.safetensors", solver, model_family="SD15")
     end = custom(tiny, "sd15", select("dyweight"), sigmas.float())

@@ -43,7 +43,7 @@ def test_files_subfolders_other_model_paths_and_presets_are_listed(pack, loader,
         for name in own:
             assert loader.validate_inputs(solver_name=name) is True
         loaded = call("DyWeightLoadSolver", solver_name="three.safetensors")
-        assert torch.equal(loaded.weights, solver_of(pack, seed=3).weights)
+        assert torch.equal(loaded.solver.weights, solver_of(pack, seed=3).weights)
     finally:
         folder_paths.folder_names_and_paths["dyweight"][0].remove(str(elsewhere))
 
@@ -66,9 +66,9 @@ def test_a_folder_that_went_away_leaves_the_presets(pack, loader, user_files):
 def test_every_preset_loads_and_names_its_model(loader, name):
     assert name in listed(loader)
     assert loader.validate_inputs(solver_name=name) is True
-    solver = call("DyWeightLoadSolver", solver_name=name)
-    assert name.endswith(f"-{solver.steps}-steps")
-    assert solver.provenance["model_family"] == ("Flux" if "flux" in name else "SD15")
+    file = call("DyWeightLoadSolver", solver_name=name)
+    assert name.endswith(f"-{file.solver.steps}-steps")
+    assert file.provenance["model_family"] == ("Flux" if "flux" in name else "SD15")
 
 
 def test_a_changed_file_is_read_again_and_has_another_fingerprint(pack, loader, user_files):
@@ -79,8 +79,8 @@ def test_a_changed_file_is_read_again_and_has_another_fingerprint(pack, loader, 
     assert call("DyWeightLoadSolver", solver_name=file.name) is first
     save(pack, file, solver_of(pack, seed=2))
     second = call("DyWeightLoadSolver", solver_name=file.name)
-    assert torch.equal(second.weights, solver_of(pack, seed=2).weights)
-    assert torch.equal(first.weights, solver_of(pack, seed=1).weights)
+    assert torch.equal(second.solver.weights, solver_of(pack, seed=2).weights)
+    assert torch.equal(first.solver.weights, solver_of(pack, seed=1).weights)
     assert loader.fingerprint_inputs(file.name) != print_of_first
 
 

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from sampling_tools import call, random_solver
+from sampling_tools import call, in_file, random_solver
 
 SHAPES = [*itertools.product((1, 2, 5, 13), (1, 3, 4)), (30, 4), (300, 3)]
 
@@ -62,8 +62,7 @@ def test_different_solvers_have_different_pictures_and_one_solver_has_one(pack):
 def test_whatever_the_file_says_of_it_is_shown_inside_the_picture(pack, provenance):
     solver = random_solver(pack, schedule(pack, "flow", 4))
     plain = call("DyWeightPlot", solver=solver)
-    solver.provenance, solver.source = provenance, "/models/dyweight/" + "a-long-name_" * 9 + ".safetensors"
-    image = call("DyWeightPlot", solver=solver)
+    image = call("DyWeightPlot", solver=in_file(pack, solver, "a-long-name_" * 9, provenance))
     assert is_picture(image)
     assert image.shape[2] == plain.shape[2]
     assert image.shape[1] > plain.shape[1]

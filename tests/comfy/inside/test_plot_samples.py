@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 from sample_solvers import KINDS, speaking
-from sampling_tools import call, random_solver
+from sampling_tools import call, in_file, random_solver
 
 SHAPES = {"vector": (6,), "long vector": (3000,), "one channel": (1, 4), "image": (4, 8, 8), "video": (16, 3, 8, 8)}
 
@@ -63,10 +63,10 @@ def test_without_a_spread_there_is_a_row_less_than_with_one(pack, kind):
 def test_untrained_corrections_show_the_weights_of_the_dyweight(pack):
     """The upper part is that of the DyWeight's own picture, below its first lines."""
     solver = speaking(pack, "instance-dyweight", "sd3", schedule(pack, 4), loud=0.0)
-    solver.source = solver.dyweight.source = "/models/dyweight/same.safetensors"
-    own, base = plotted(solver), plotted(solver.dyweight)
+    other = random_solver(pack, solver.sigmas, seed=9)
+    own, base, foreign = (plotted(in_file(pack, one, "same")) for one in (solver, solver.dyweight, other))
     weights = slice(160, 280)
-    assert not torch.equal(own[0, weights], plotted(random_solver(pack, solver.sigmas, seed=9))[0, weights])
+    assert not torch.equal(own[0, weights], foreign[0, weights])
     assert torch.equal(own[0, weights], base[0, weights])
 
 

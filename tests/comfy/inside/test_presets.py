@@ -28,12 +28,12 @@ def conditions(family, **changes):
 def test_a_preset_gives_the_authors_loop_in_both_samplers(pack, name, family, cfg):
     tiny, solver = model(family), call("DyWeightLoadSolver", solver_name=name)
     sigmas = call("DyWeightScheduler", model=tiny, solver=solver, denoise=1.0)
-    expected = custom(tiny, family, textbook(solver), sigmas, cfg=cfg)
+    expected = custom(tiny, family, textbook(solver.solver), sigmas, cfg=cfg)
     assert (
         difference(custom(tiny, family, call("DyWeightSampler", solver=solver), sigmas, cfg=cfg), expected) < ROUNDING
     )
     applied = call("DyWeightApply", model=tiny, solver=solver)
-    assert difference(advanced(applied, family, solver.steps, cfg=cfg), expected) < ROUNDING
+    assert difference(advanced(applied, family, solver.solver.steps, cfg=cfg), expected) < ROUNDING
 
 
 def test_used_as_made_nothing_but_the_size_is_warned_of(pack, caplog):

@@ -14,6 +14,7 @@ from sampling_tools import (
     custom,
     difference,
     guided,
+    in_file,
     latent,
     model,
     random_solver,
@@ -223,7 +224,7 @@ def test_a_file_for_another_text_encoder_is_not_taken_by_itself(pack, user_files
 def test_a_wrong_text_encoder_or_latent_is_an_error_with_the_name_of_the_file(pack, kind, options, message):
     tiny = model("sd3")
     solver = for_model(pack, kind, "sd3", tiny, **options)
-    solver.source = "/models/dyweight/made-elsewhere.safetensors"
+    solver = in_file(pack, solver, "made-elsewhere")
     with pytest.raises(ValueError, match=f"DyWeight solver made-elsewhere: {message}"):
         advanced(call("DyWeightApply", model=tiny, solver=solver), "sd3", STEPS)
 

@@ -14,6 +14,7 @@ from sampling_tools import (
     custom,
     difference,
     guided,
+    in_file,
     latent,
     model,
     select,
@@ -59,7 +60,7 @@ def test_halves_are_nearer_to_the_whole_than_euler_and_it_is_said_once_that_the_
 ):
     tiny = model(family)
     solver = for_model(pack, kind, family, tiny, loud=0.3)
-    solver.source = f"/models/dyweight/said-of-{family}-{kind}.safetensors"
+    solver = in_file(pack, solver, f"said-of-{family}-{kind}")
     applied = call("DyWeightApply", model=tiny, solver=solver)
     whole = advanced(applied, family, STEPS, latent_image=latent(family, 2))
     assert not warnings(caplog)

@@ -106,7 +106,7 @@ def test_it_lowers_the_error(ckpt: str, more: str, commands: Any) -> None:
     arguments = ("--steps", 4, "--pairs", 320, "--validation-pairs", 32, *ADAM)
     outcome = commands.distill(ckpt, *arguments, *more.split())
     assert outcome.status == 0, outcome.errors
-    provenance = dyweight.load_solver(outcome.out).provenance
+    provenance = dyweight.SolverFile.read(outcome.out).provenance
     assert provenance["method"] == "adam" and provenance["pairs"] == 320
     assert provenance["endpoint_error_after"] < 0.95 * provenance["endpoint_error_before"]
 
@@ -170,7 +170,7 @@ def test_a_network_that_rounds_its_time_is_fitted_too(more: tuple[str, ...], com
     model.denoise = denoise
     outcome = commands.distill(model, "--steps", 3, "--pairs", 160, *ADAM, "--learning-rate", 0.01, *more)
     assert outcome.status == 0, outcome.errors
-    provenance = dyweight.load_solver(outcome.out).provenance
+    provenance = dyweight.SolverFile.read(outcome.out).provenance
     assert provenance["endpoint_error_after"] < 0.95 * provenance["endpoint_error_before"]
 
 

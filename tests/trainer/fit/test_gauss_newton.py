@@ -60,7 +60,7 @@ class NoWayBack(torch.autograd.Function):
 
 def errors_of(path: Path) -> tuple[float, float]:
     """Validation error of the untrained and of the fitted solver, as the file tells."""
-    provenance = dyweight.load_solver(path).provenance
+    provenance = dyweight.SolverFile.read(path).provenance
     return provenance["endpoint_error_before"], provenance["endpoint_error_after"]
 
 

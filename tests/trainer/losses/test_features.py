@@ -92,8 +92,9 @@ def test_a_fit_lowers_its_own_loss(method: str, tmp_path: Path, capsys: pytest.C
     few = ["--pairs", "16", "--batch", "4", "--validation-pairs", "4", "--iterations", "4", "--teacher", "ipndm:15"]
     started = ["--no-keep-targets", "--initial", "euler", "--method", method, "--loss", "lpips"]
     assert main(["--ckpt", "digits", "--steps", "3", "--out", str(out), *few, *started]) == 0
-    solver = dyweight.load_solver(out)
-    assert solver.provenance["loss"] == "lpips"
+    file = dyweight.SolverFile.read(out)
+    solver = file.solver
+    assert file.provenance["loss"] == "lpips"
     model = digits.checkpoint()
     block = Targets(Network(model), Teacher("ipndm", 15), 5, 32, None).block("test", 0)
 

@@ -40,8 +40,9 @@ def test_a_fit_lowers_the_distance_of_own_features(method: str, tmp_path: Path) 
     few = ["--pairs", "16", "--batch", "8", "--validation-pairs", "8", "--iterations", "2", "--teacher", "ipndm:15"]
     started = ["--no-keep-targets", "--initial", "euler", "--method", method, "--loss", "features"]
     assert main(["--ckpt", "shapes", "--steps", "3", "--out", str(out), *few, *started]) == 0
-    solver = dyweight.load_solver(out)
-    assert solver.provenance["loss"] == "features"
+    file = dyweight.SolverFile.read(out)
+    solver = file.solver
+    assert file.provenance["loss"] == "features"
     model = shapes.checkpoint()
     block = Targets(Network(model), Teacher("ipndm", 15), 5, 64, None).block("test", 0)
 

@@ -85,7 +85,7 @@ def test_a_flux_file_says_for_what_it_is(tmp_path, out):
     assert main([str(flux_file(folder / "dyweight_nfe3.pt")), str(out)]) == 0
     solver = dyweight.load_solver(out)
     assert (solver.order, solver.slope, solver.analytic_first_step) == (2, "query", False)
-    assert solver.provenance == {
+    assert dyweight.SolverFile.read(out).provenance == {
         **{"model": "flux1-dev", "model_family": "Flux", "prediction_type": "flow", "shape": [16, 64, 64]},
         **{"cfg": 1.0, "shift": 0.63, "guidance": 3.5, "teacher": "28 steps", "loss": "latent mse", "method": "adam"},
         "made_by": "the authors of DyWeight (arXiv 2603.11607)",
@@ -99,7 +99,7 @@ def test_a_training_pickle_says_for_what_it_is(converted, out):
     assert (solver.order, solver.slope, solver.analytic_first_step) == (3, "state", False)
     assert torch.allclose(solver.sigmas, schedules.vp_discrete(4))
     assert solver.time_scale.tolist() == [1, 1, 1, 1], "they were not learned"
-    kept = dyweight.load_solver(out).provenance
+    kept = dyweight.SolverFile.read(out).provenance
     assert (kept["model_family"], kept["cfg"], kept["loss"]) == ("SD15", 7.5, "l2")
     assert kept["source"] == "exps/00040-mscoco-nfe8"
 

@@ -82,55 +82,6 @@ def test_convergence_joins_what_was_measured_and_marks_the_best(drawn: list[Figu
     assert drawn[0].axes[0].get_yscale() == "log"
 
 
-@pytest.mark.parametrize("steps, order", [(1, 1), (3, 3), (5, 2), (10, 4), (30, 8), (2, 8)])
-@pytest.mark.parametrize("analytic", [False, True])
-def test_coefficients_writes_a_picture(steps: int, order: int, analytic: bool, tmp_path: Path) -> None:
-    solver = trained(steps, order, analytic)
-    curves.write(curves.coefficients_figure(solver), tmp_path / "picture.png")
-    assert picture(tmp_path / "picture.png").shape[1] == curves.WIDTH * curves.DPI
-
-
-@pytest.mark.parametrize("steps, order, analytic", [(5, 3, False), (6, 4, True), (1, 1, False), (30, 8, True)])
-def test_the_coefficient_figure_shows_the_solvers_numbers(steps: int, order: int, analytic: bool) -> None:
-    solver = trained(steps, order, analytic)
-    heat, sums, scales, levels = curves.coefficients_figure(solver).axes[:4]
-    cells = heat.collections[0].get_array().reshape(order, steps)
-    for n in range(steps):
-        for i in range(order):
-            assert bool(np.ma.getmaskarray(cells)[i, n]) == (i > n)
-            assert i > n or float(cells[i, n]) == float(solver.weights[n, i])
-    low, high = heat.collections[0].get_clim()
-    assert low == -high
-
-    tops = {round(bar.get_x() + bar.get_width() / 2): bar.get_y() + bar.get_height() for bar in sums.containers[0]}
-    assert tops == pytest.approx(dict(enumerate(solver.weights.sum(1).tolist())))
-    tops = {round(bar.get_x() + bar.get_width() / 2): bar.get_y() + bar.get_height() for bar in scales.containers[0]}
-    assert tops == pytest.approx({n: float(solver.time_scale[n]) for n in range(int(analytic), steps)})
-    assert ("unused" in [text.get_text() for text in scales.texts]) == analytic
-
-    base, shifted, asked = (line.get_ydata() for line in levels.lines)
-    plan = solver.plan().detach()
-    assert list(base) == solver.sigmas.tolist() and list(shifted) == plan.sigmas.tolist()
-    assert list(asked) == plan.query_sigmas[int(analytic) :].tolist()
-
-
-def test_the_title_names_family_steps_order_and_slope() -> None:
-    solver = DyWeight(schedules.flow(4), 2, "query", analytic_first_step=True)
-    title = curves.coefficients_figure(solver).get_suptitle()
-    assert title == "dyweight: 4 steps, order 2, query slope, analytic first step"
-
-
-def test_noise_levels_are_logarithmic_only_where_they_span_a_wide_range(tmp_path: Path) -> None:
-    assert curves.coefficients_figure(DyWeight(schedules.flow(5))).axes[3].get_yscale() == "linear"
-    assert curves.coefficients_figure(DyWeight(schedules.polynomial(5))).axes[3].get_yscale() == "symlog"
-    solver = trained(6, 3, schedule=torch.cat([schedules.log_snr(5, 0.03, 14.6), torch.zeros(1)]))
-    with torch.no_grad():
-        solver.weights[-1, 0] += 0.5
-    assert float(solver.plan().sigmas[-1]) < 0
-    curves.write(curves.coefficients_figure(solver), tmp_path / "picture.png")
-    picture(tmp_path / "picture.png")
-
-
 ERRORS = {
     "euler": {n: 0.5 / n for n in range(3, 11)},
     "heun": {n: 2.0 / n for n in (3, 5, 7, 9)},
@@ -200,9 +151,9 @@ def test_scatter_panels_share_the_teachers_axes(drawn: list[Figure]) -> None:
 
 
 def test_pictures_from_threads_leave_no_global_figures(tmp_path: Path) -> None:
-    solver = trained(5, 3)
+    lines = history(10)
     paths = [tmp_path / f"{i}.png" for i in range(8)]
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda path: curves.write(curves.coefficients_figure(solver), path), paths))
+        list(pool.map(lambda path: curves.convergence(lines, path), paths))
     assert len({path.read_bytes() for path in paths}) == 1
     assert not _pylab_helpers.Gcf.figs

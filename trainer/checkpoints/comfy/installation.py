@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from dyweight.names import did_you_mean
+from dyweight.suggest import did_you_mean
 
 from ...run.errors import CheckpointError
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from dyweight.names import did_you_mean
+from dyweight.suggest import did_you_mean
 
 from ...options.comfy import ComfyOptions
 from ...run.errors import CheckpointError

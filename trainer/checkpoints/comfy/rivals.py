@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from dyweight.names import did_you_mean
+from dyweight.suggest import did_you_mean
 
 from ...pairs.targets import Block
 from ...run.errors import CheckpointError

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from dyweight.solver_file import write_whole
+from dyweight.files import write_whole
 
 from ...run.errors import CheckpointError
 

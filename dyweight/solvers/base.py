@@ -1,0 +1,191 @@
+"""What a learned solver is: numbers that make a plan, how a file holds them, and what a picture shows of them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ..plan import Plan
+from ..schedules import checked
+from .settings import MAXIMUM_STEPS, check_same_steps, check_settings
+
+S = TypeVar("S", bound="Solver")
+Slope = Literal["state", "query"]
+"""What x - denoised is divided by: the noise level of the state, or the one the network was asked at."""
+
+
+class Row(NamedTuple):
+    """Numbers in a picture, one for each row of the table."""
+
+    label: str
+    values: Tensor
+    """[rows]"""
+    usual: Tensor
+    """[rows] what they are untrained; a picture tints what differs."""
+    used: Sequence[bool]
+    """[rows] False where the solver has no such number."""
+    digits: int = 3
+
+
+Panel = tuple[str, list[Row]]
+"""A heading, and the rows below it."""
+
+
+class Solver(nn.Module, ABC):
+    """A solver whose numbers are learned for one schedule.
+
+    A family says its `family` and `kinds`, makes a table of a schedule in `_table`, and names the shapes of its tensors
+    in `_shapes`; what has another meaning than here it overrides.
+    """
+
+    family: ClassVar[str]
+    """Its name in a file."""
+    kinds: ClassVar[Mapping[str, type]] = {}
+    """Its settings in a file, attributes of the same name, and their types; sigmas and schedule come beside them."""
+    most_steps: ClassVar[int] = MAXIMUM_STEPS
+    reads_samples: ClassVar[bool] = False
+    """Whether `plan` reads noise and condition, to give each sample a table of its own."""
+
+    order: int
+    """The order of the method, as its constructor takes it."""
+    slope: Slope = "state"
+    analytic_first_step: bool = False
+    sigmas: Tensor
+    """[steps + 1] float64, the schedule that the numbers belong to."""
+    schedule: dict[str, Any]
+    """The recipe that made sigmas, kept in the file for the reader."""
+
+    def __init__(self, sigmas: Tensor, schedule: dict[str, Any] | None = None) -> None:
+        """Raises ValueError for sigmas that are no schedule, or of too many steps for a file."""
+        super().__init__()
+        self.register_buffer("sigmas", checked(sigmas).detach().clone())
+        self.schedule = dict(schedule or {})
+        if self.steps > self.most_steps:
+            raise ValueError(
+                f"sigmas has {self.steps} steps: a solver of the family {self.family} has {self.most_steps} at most"
+            )
+
+    @property
+    def steps(self) -> int:
+        return len(self.sigmas) - 1
+
+    @property
+    def rows(self) -> int:
+        """Rows of its table: slopes of one sample, with the analytic one."""
+        return self.steps
+
+    @property
+    def network_calls(self) -> int:
+        """Number of function evaluations (NFE) of one sample."""
+        return self.rows - int(self.analytic_first_step)
+
+    def plan(self, sigmas: Tensor | None = None, noise: Tensor | None = None, condition: Tensor | None = None) -> Plan:
+        """The table of this solver on its own schedule, or on another of as many steps.
+
+        sigmas: [steps + 1] or None. noise: [B, *shape] at the first sigma, condition: [B, width] as
+        `dyweight.conditions` makes it: what solvers with a table for each sample read; all other solvers have one for
+        all. Gradients flow to the numbers. Raises ValueError for sigmas or numbers that make no table.
+        """
+        return self._table(self._base(sigmas))
+
+    @abstractmethod
+    def _table(self, base: Tensor) -> Plan:
+        """The table on a schedule [steps + 1]."""
+
+    def _base(self, sigmas: Tensor | None) -> Tensor:
+        base = self.sigmas.cpu() if sigmas is None else checked(sigmas)
+        check_same_steps(base, self.steps)
+        return base
+
+    @property
+    def reads_noise(self) -> bool:
+        """Whether the noise of a sample changes its table."""
+        return False
+
+    def divisors(self, plan: Plan) -> Tensor:
+        """[*batch, rows] what the residuals of one of its tables are divided by to be slopes."""
+        return plan.sigmas[..., :-1] if self.slope == "state" else plan.query_sigmas
+
+    def numbers(self) -> list[nn.Parameter]:
+        """What a fit moves; `plan` is differentiable in each."""
+        return list(self.parameters())
+
+    def lower_time(self, factor: float) -> None:
+        """Ask the network at `factor` times the noise level of before; a solver that has no such number stays."""
+
+    def settings(self) -> dict[str, Any]:
+        """What the file keeps beside the tensors; JSON values only."""
+        own = {name: getattr(self, name) for name in self.kinds}
+        return {**own, "sigmas": self.sigmas.tolist(), "schedule": self.schedule}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What the file keeps as tensors: the numbers themselves, without gradients."""
+        return {name: value.detach() for name, value in self.named_parameters()}
+
+    @classmethod
+    def shapes(cls, settings: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+        """The shapes that a file with these settings must have, by tensor name; ValueError for wrong settings."""
+        check_settings(settings, {**cls.kinds, "sigmas": list, "schedule": dict}, cls.most_steps)
+        return cls._shapes(settings, len(settings["sigmas"]) - 1)
+
+    @classmethod
+    @abstractmethod
+    def _shapes(cls, settings: dict[str, Any], steps: int) -> dict[str, tuple[int, ...]]:
+        """`shapes`, of settings whose types are right."""
+
+    @classmethod
+    def from_file(cls: type[S], settings: dict[str, Any], tensors: dict[str, Tensor]) -> S:
+        """The solver of a file, without gradients; ValueError where settings and tensors make none."""
+        solver = cls._made(settings).requires_grad_(False)
+        for name, value in solver.tensors().items():
+            value.copy_(tensors[name])
+        solver.plan()
+        return solver
+
+    @classmethod
+    def _made(cls: type[S], settings: dict[str, Any]) -> S:
+        """A solver with these settings and any numbers."""
+        return cls(**{**settings, "sigmas": torch.tensor(settings["sigmas"], dtype=torch.float64)})
+
+    def pictured(self) -> Plan:
+        """The table that a picture of the solver shows."""
+        with torch.no_grad():
+            return self.plan()
+
+    def panels(self, plan: Plan) -> list[Panel]:
+        """What a picture shows of one of its tables beside the curves of its noise levels; by default the calls."""
+        return [self._calls(plan, "network calls", self.sigmas[:-1])]
+
+    def asked(self) -> list[bool]:
+        """[rows] whether a row asks the network."""
+        return [row >= int(self.analytic_first_step) for row in range(self.rows)]
+
+    def _calls(self, plan: Plan, heading: str, usual: Tensor) -> Panel:
+        """Where the network is asked, and by how much that differs between the samples."""
+        queries = plan.query_sigmas.reshape(-1, self.rows)
+        mean, asked = queries.mean(0), self.asked()
+        rows = [Row("sigma" if len(queries) == 1 else "mean sigma", mean, usual, asked)]
+        if len(queries) > 1:
+            spread = 100 * queries.std(0) / mean
+            rows.append(Row("spread in %", spread, spread, asked, digits=1))
+        return f"{heading}: {TINTS}", rows
+
+
+TINTS = "red above, blue below the untrained"
+MOST_WEIGHT_ROWS = 10
+
+
+def weight_rows(weights: Tensor, usual: Tensor) -> list[Row]:
+    """Rows of weights [steps, order], newest slope first, beside the untrained ones; the newest MOST_WEIGHT_ROWS."""
+    steps, order = weights.shape
+    return [
+        Row(
+            "newest slope" if i == 0 else f"{i} before",
+            weights[:, i].detach(),
+            usual[:, i].detach(),
+            [step >= i for step in range(steps)],
+        )
+        for i in range(min(steps, order, MOST_WEIGHT_ROWS))
+    ]
