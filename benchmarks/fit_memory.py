@@ -24,6 +24,7 @@ from trainer.checkpoints.comfy.checkpoint import ComfyCheckpoint
 from trainer.checkpoints.comfy.installation import find_comfyui, start
 from trainer.checkpoints.load import load_checkpoint
 from trainer.distill import distill
+from trainer.fit.budget import calls_of, teacher_steps
 from trainer.options.distill import DistillOptions
 from trainer.run.memory import peak_bytes, reset_peak
 
@@ -103,8 +104,7 @@ def endpoints_left_out(given: argparse.Namespace, latent: int) -> int:
     if torch.cuda.is_available():
         return 0
     elements = 16 * latent**2
-    options = DistillOptions(ckpt="any", steps=STEPS, out=Path("unused.safetensors"))
-    pairs = sum(options.pair_counts(STEPS * STEPS, elements))
+    pairs = calls_of("normal", STEPS) // (teacher_steps("normal", STEPS) + 4 * STEPS)
     return 4 * elements * (pairs - 2 * int(given.batch))
 
 

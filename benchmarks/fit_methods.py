@@ -10,6 +10,7 @@ import io
 import statistics
 import tempfile
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -17,6 +18,8 @@ from dyweight import baselines
 from trainer.checkpoints.load import load_checkpoint
 from trainer.compare.endpoint_error import endpoint_error, error_or_infinity, errors_over_calls, handcrafted
 from trainer.distill import distill
+from trainer.fit.budget import Effort
+from trainer.fit.judge import rivals
 from trainer.losses.features import Latent
 from trainer.options.distill import DistillOptions
 from trainer.pairs.pairs import deviation
@@ -88,7 +91,7 @@ def fit(
             steps=steps,
             out=Path(folder) / "solver.safetensors",
             method="adam" if method == "adam" else "gauss-newton",
-            effort="normal" if method == "adam" else method,
+            effort=cast(Effort, "normal" if method == "adam" else method),
             pairs=pairs,
             seed=seed,
             recompute=False,

@@ -1,6 +1,5 @@
 """`python -m trainer.distill`: fit a few-step solver to a teacher's endpoints and write its coefficient file."""
 
-import copy
 import datetime
 import math
 import os
@@ -15,26 +14,21 @@ from typing import Any, cast
 import torch
 
 import dyweight
-from dyweight import Provenance, Solver, SolverFile
+from dyweight import Provenance, SolverFile
 
 from .checkpoints.load import load_checkpoint
-from .compare.endpoint_error import endpoint_error
 from .fit import Fit
-from .fit.choose import make_fit
-from .fit.judge import as_table, best_handcrafted, judging_calls
-from .fit.new_solver import new_solver
-from .losses.features import Latent
+from .fitting import Fitting
 from .options.distill import DistillOptions
 from .options.parse import parse
 from .pairs.pairs import Pairs
-from .pairs.targets import Targets, default_cache
-from .pairs.teacher import Teacher
+from .pairs.targets import default_cache
 from .report.report import Distillation, distillation_report
 from .run.cluster import Cluster
 from .run.command import CallBar, run, writable_folder
 from .run.memory import peak_bytes, reset_peak
 from .run.network import Network
-from .run.resume import ResumeFile, comparable
+from .run.resume import ResumeFile
 from .run.timing import call_count, expected_time
 
 
@@ -55,51 +49,42 @@ def distill(options: DistillOptions) -> Distillation:
 
 def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
     started = time.monotonic()
-    solver, pairs = _prepared(options, cluster)
-    network = pairs.targets.network
-    fit = make_fit(options, solver, network, pairs)
-    untrained = copy.deepcopy(solver.state_dict())
+    fitting = _prepared(options, cluster)
+    network, pairs, fit = fitting.network, fitting.pairs, fitting.fit
     file = ResumeFile(options.out, {**asdict(options), "fingerprint of the model": pairs.targets.fingerprint})
     earlier = _resume(file, fit, network, cluster) if options.resume else {}
-
-    judging = judging_calls(solver, pairs)
-    fewest, most = (calls + judging for calls in fit.expected_calls())
+    fitting.before = earlier.get("before", math.nan)
+    most = fitting.expected_calls()
     if cluster.first:
         print(
-            f"{options.ckpt}: {options.steps} steps, {solver.network_calls} network calls a sample; "
-            f"{_manner(options, pairs)}; {pairs.validation_pairs} pairs judge; {call_count(fewest, most)}"
+            f"{options.ckpt}: {options.steps} steps, {fitting.solver.network_calls} network calls a sample; "
+            f"{_manner(options, pairs)}; {call_count(most)}"
             + (" left" if earlier else "")
             + (f" by {cluster.size} processes" if cluster.size > 1 else "")
-            + expected_time(network, (fewest // cluster.size, most // cluster.size), options.batch_size)
+            + expected_time(network, most // cluster.size, options.batch_size)
         )
     with CallBar(network, most // cluster.size, cluster) as bar:
         device = pairs.targets.draw("validation", 0).noise.device
         reset_peak(device)
-
-        def error() -> float:
-            return endpoint_error(network, pairs.validation, solver, Latent(pairs.deviation), cluster)
-
-        before = earlier["before"] if "before" in earlier else error()
         date = earlier.get("date", _today())
-        for line in fit.run():
-            _, left = fit.expected_calls()
-            bar.expect((left + judging) // cluster.size)
+        for line in fitting.run():
+            left = fitting.expected_calls()
+            bar.expect(left // cluster.size)
             bar.line(
                 f"iteration {line.iteration:4d}  training error {line.training_error:.5f}"
                 + ("" if math.isnan(line.validation_error) else f"  validation error {line.validation_error:.5f}")
-                + f"  network calls {line.network_calls:,} of about {line.network_calls + left + judging:,}"
+                + f"  network calls {line.network_calls:,} of at most {line.network_calls + left:,}"
             )
             seconds = earlier.get("seconds", 0.0) + time.monotonic() - started
-            calls = _calls(network, cluster)
-            state = fit.state()
+            state, calls = fit.state(), _calls(network, cluster)
             if cluster.first:
-                file.save(state, {"before": before, "date": date, "seconds": seconds, **calls})
-        after = error()
-        solver, after, told = _better(options, solver, untrained, pairs, before, after)
+                file.save(state, {"before": fitting.before, "date": date, "seconds": seconds, **calls})
+        told = fitting.judge()
         if told:
             bar.line(told)
+    made = provenance(options, network, pairs, fitting.before, fitting.after, date)
     done = Distillation(
-        SolverFile(solver, provenance(options, network, pairs, before, after, date), options.out),
+        SolverFile(fitting.solver, made, options.out),
         fit.history,
         _calls(network, cluster),
         earlier.get("seconds", 0.0) + time.monotonic() - started,
@@ -112,25 +97,9 @@ def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
 
 def _manner(options: DistillOptions, pairs: Pairs) -> str:
     if options.method == "adam":
-        return f"adam on {pairs.training_pairs} pairs"
-    return f"gauss-newton, {options.effort if options.calls is None else 'a budget of its own'}"
-
-
-def _better(
-    options: DistillOptions, solver: Solver, untrained: dict[str, Any], pairs: Pairs, before: float, after: float
-) -> tuple[Solver, float, str]:
-    """The fitted solver or what is better on the held-out pairs, its error, and what to tell of it."""
-    if options.loss != "l2":
-        return solver, after, ""
-    name, order, best = best_handcrafted(pairs.targets.network, pairs, solver.network_calls)
-    if min(before, best) >= after:
-        return solver, after, ""
-    if before <= best:
-        solver.load_state_dict(untrained)
-        return solver, before, "warning: the fit found nothing better than the untrained solver, which is kept"
-    rival = name if order is None else f"{name} of order {order}"
-    told = f"warning: {rival} ends at {best:.5f}, the fit at {after:.5f}: the file holds the table of {rival}"
-    return as_table(solver, name, order), best, told + "; give more --effort or --calls"
+        return f"adam on {pairs.training_pairs} pairs, {pairs.validation_pairs} to validate"
+    budget = options.effort if options.calls is None else "a budget of its own"
+    return f"gauss-newton, {budget}, {pairs.validation_pairs} pairs to judge"
 
 
 def _write(options: DistillOptions, done: Distillation, network: Network, pairs: Pairs, file: ResumeFile) -> None:
@@ -143,23 +112,15 @@ def _write(options: DistillOptions, done: Distillation, network: Network, pairs:
         print(f"report and pictures are in {options.report}")
 
 
-def _prepared(options: DistillOptions, cluster: Cluster) -> tuple[Solver, Pairs]:
-    """The untrained solver and the pairs to come, after a look at the folders and at whether all processes agree."""
+def _prepared(options: DistillOptions, cluster: Cluster) -> Fitting:
+    """The fit to come, after a look at the folders and at whether all processes agree."""
     network = Network(load_checkpoint(options.ckpt, options, options.cache or default_cache()))
     if cluster.first:
         writable_folder(f"--out {options.out}", options.out.parent)
         if options.report is not None:
             writable_folder("--report", options.report)
     cache = writable_folder("--cache", options.cache or default_cache()) if options.keep_targets else None
-    teacher = Teacher.parse(options.teacher_name)
-    targets = Targets(network, teacher, options.seed, options.batch_size, cache, cluster)
-    judges = targets if options.method == "adam" else Targets(network, teacher, options.seed, 1, cache, cluster)
-    own = {"resume": options.resume, "fingerprint": getattr(network.checkpoint, "fingerprint", None)}
-    told = comparable(asdict(options)) | own
-    cluster.agree({name: str(value) for name, value in told.items()})
-    solver = new_solver(options, network)
-    training = (options.pairs or 10_000) if options.method == "adam" else 0
-    return solver, Pairs(targets, training, options.judging_pairs, judges)
+    return Fitting(options, network, cluster, cache)
 
 
 def _calls(network: Network, cluster: Cluster) -> dict[str, int]:

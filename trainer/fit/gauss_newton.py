@@ -88,9 +88,8 @@ class GaussNewton:
         """The best solver so far."""
         return self._numbers.solver_of(self._vector).requires_grad_(False)
 
-    def expected_calls(self) -> tuple[int, int]:
-        left = 0 if self._over else max(0, self.settings.budget.calls - self._spent)
-        return left, left
+    def expected_calls(self) -> int:
+        return 0 if self._over else max(0, self.settings.budget.calls - self._spent)
 
     def run(self) -> Iterator[Progress]:
         if not self.history:

@@ -10,7 +10,13 @@ from ..losses.features import Latent
 from ..pairs.pairs import Pairs
 from ..run.network import Network
 
-RIVALS = (("ipndm", (1, 2, 3, 4)), ("ipndm_v", (2, 3, 4)), ("dpmpp_2m", (None,)), ("dpmpp_3m", (None,)), ("unipc", (2, 3)))
+RIVALS = (
+    ("ipndm", (1, 2, 3, 4)),
+    ("ipndm_v", (2, 3, 4)),
+    ("dpmpp_2m", (None,)),
+    ("dpmpp_3m", (None,)),
+    ("unipc", (2, 3)),
+)
 """Handcrafted solvers with one network call a step, and their orders."""
 FINALISTS = 2
 """All run on the first pair, so many on the others."""

@@ -1,5 +1,6 @@
 """The problem around a table: least squares, with the network's inputs moved a little only, and within its range."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -58,7 +59,7 @@ class LeastSquares:
 
     def _movement(self, step: Tensor) -> float:
         squares = self.moved**2 + 2 * self.moving @ step + step @ self.movement @ step
-        return float(squares.clamp_min(0)) ** 0.5
+        return math.sqrt(max(0.0, float(squares)))
 
     def _damped(self, damping: float, limits: Limits) -> Tensor:
         """The step of the damped problem; within the limits by Hildreth's method on the dual (1957)."""

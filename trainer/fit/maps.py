@@ -9,6 +9,7 @@ network instead of on the endpoint). `tangents` and `imagined` go through the ta
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -125,7 +126,9 @@ def probe(network: Network, block: Block, table: Table, made: Rollout, probing: 
     plan = table.plan
     pairs, elements = made.x.shape[1:]
     none = made.x.new_zeros(pairs, 0, elements)
-    maps = Maps([none] * plan.rows, [none] * plan.rows, torch.zeros_like(made.answers), made.x.new_zeros(plan.rows, pairs))
+    maps = Maps(
+        [none] * plan.rows, [none] * plan.rows, torch.zeros_like(made.answers), made.x.new_zeros(plan.rows, pairs)
+    )
     for row in range(table.first, plan.rows):
         query, here = float(plan.query_sigmas[row]), made.answers[row]
         ask = _asker(network, block, plan, row, made.x[row])
@@ -193,10 +196,11 @@ def _directions(moved: Tensor, most: int) -> Tensor:
     values, vectors = values.flip(1), vectors.flip(2)
     k = min(most, int((values > LEAST * values[:, :1]).sum(1).max()))
     directions = vectors[..., :k].mT @ used
-    return torch.linalg.qr(directions.mT)[0].mT.to(moved)
+    orthonormal: Tensor = torch.linalg.qr(directions.mT)[0]
+    return orthonormal.mT.to(moved)
 
 
-def _asker(network: Network, block: Block, plan: Plan, row: int, x: Tensor):  # type: ignore[no-untyped-def]
+def _asker(network: Network, block: Block, plan: Plan, row: int, x: Tensor) -> Callable[..., Tensor]:
     """ask(sigma, offset) -> the network's answer at a row's state, flat."""
 
     def ask(sigma: float, offset: Tensor | float = 0.0) -> Tensor:
@@ -233,8 +237,7 @@ def steps_of(network: Network, block: Block, made: Rollout, plan: Plan, smallest
 
 def _least_wrong(here: Tensor, ends: list[Tensor]) -> float:
     wrong = [
-        float((here - 2 * near + far).norm()) / step
-        for step, near, far in zip(TRIED, ends, ends[1:], strict=False)
+        float((here - 2 * near + far).norm()) / step for step, near, far in zip(TRIED, ends, ends[1:], strict=False)
     ]
     best = TRIED[min(range(len(wrong)), key=wrong.__getitem__)]
     return best if best < TRIED[-2] else TREMBLES

@@ -110,7 +110,9 @@ class DistillOptions(ComfyOptions):
     @property
     def teacher_name(self) -> str:
         """`teacher`, or the default of the method."""
-        return self.teacher or ("ipndm:35" if self.method == "adam" else f"ipndm:{teacher_steps(self.effort, self.steps)}")
+        return self.teacher or (
+            "ipndm:35" if self.method == "adam" else f"ipndm:{teacher_steps(self.effort, self.steps)}"
+        )
 
     @property
     def judging_pairs(self) -> int:

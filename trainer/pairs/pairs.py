@@ -82,11 +82,6 @@ class Pairs:
         """This process's of the training blocks, each with its number among all, one after the other."""
         return ((index, self.training[i]) for i, index in enumerate(self.targets.own(self.training_blocks)))
 
-    def expected_validation_calls(self) -> int:
-        """Network calls that the teacher still has to make for the held-out pairs, in all processes."""
-        missing = 0 if "validation" in vars(self) else self.judges.missing("validation", self.validation_blocks)
-        return self.judges.teacher_calls * missing
-
 
 def deviation(blocks: Sequence[Block], cluster: Cluster = ALONE) -> float:
     """Standard deviation of the targets over all elements of all processes; 1 where they do not vary."""
