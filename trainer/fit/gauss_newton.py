@@ -75,7 +75,7 @@ class GaussNewton:
         self._smallest, self._largest = sigma_range(network)
         self._known: dict[int, _Known] = {}
         self._steps = (settings.probe_step or 0.0, settings.probe_step or 0.0)
-        self._loss, self._radius = math.inf, RADIUS
+        self._loss, self._loss_when_probed, self._radius = math.inf, math.inf, RADIUS
         self._spent = self._trials = self._stalled = self._missed = 0
         self._over = False
 
@@ -152,6 +152,7 @@ class GaussNewton:
             target = block.target.flatten(1).to("cpu", torch.float32)
             self._known[index] = _Known(made.sketched(self._sketch), maps, self._sketch(target))
         self._loss = self.pairs.cluster.total(total) / blocks
+        self._loss_when_probed = self._loss
         self._stalled = self._missed = 0
         self._radius = max(self._radius, RADIUS)
 
@@ -165,7 +166,7 @@ class GaussNewton:
         if promised > 0:
             self._try(vector, promised, moved)
         else:
-            self._stalled = PATIENCE
+            self._stalled = 2 * PATIENCE
         if max(self._stalled, self._missed) >= PATIENCE:
             self._renew()
         enough = self.settings.iterations is not None and self._trials >= self.settings.iterations
@@ -211,7 +212,7 @@ class GaussNewton:
         doubled = blocks * batch * (self.pairs.targets.teacher_calls + 2 * (probes + trials))
         if left >= doubled and self._stalled >= PATIENCE:
             self._gather(2 * blocks)
-        elif left >= blocks * batch * (probes + trials) and (self._sides == 2 or self._stalled >= PATIENCE):
+        elif left >= blocks * batch * (probes + trials) and self._loss < (1 - GAIN) * self._loss_when_probed:
             self._gather(blocks)
         elif self._stalled >= 2 * PATIENCE:
             self._over = True
@@ -280,7 +281,9 @@ class GaussNewton:
     def state(self) -> dict[str, Tensor]:
         state = {
             "vector": self._vector,
-            "numbers": torch.tensor([self._loss, self._radius, *self._steps], dtype=torch.float64),
+            "numbers": torch.tensor(
+                [self._loss, self._loss_when_probed, self._radius, *self._steps], dtype=torch.float64
+            ),
             "counts": torch.tensor(
                 [self._spent, self._trials, self._stalled, self._missed, self.pairs.training_blocks, int(self._over)]
             ),
@@ -293,7 +296,7 @@ class GaussNewton:
 
     def restore(self, state: dict[str, Tensor]) -> None:
         self._vector = state["vector"]
-        self._loss, self._radius, *steps = state["numbers"].tolist()
+        self._loss, self._loss_when_probed, self._radius, *steps = state["numbers"].tolist()
         self._steps = (steps[0], steps[1])
         self._spent, self._trials, self._stalled, self._missed, blocks, over = state["counts"].tolist()
         self._over = bool(over)
