@@ -16,7 +16,7 @@ from ..run.errors import NonFiniteError, TrainerError
 from ..run.network import Network
 from . import Progress, history_from, history_tensor
 from .budget import Budget
-from .least_squares import LeastSquares, Limits, problem, sums
+from .least_squares import LeastSquares, Limits, ends, problem, sums
 from .maps import DIRECTIONS, TREMBLES, TRIED, Maps, Probing, Rollout, imagined, probe, rollout, steps_of
 from .sketch import Sketch
 from .starts import start_of
@@ -24,9 +24,10 @@ from .table import Numbers, Table
 
 RADIUS = 0.3
 """How far the network's inputs may move in the first step, in noise levels."""
-ON_THE_MAPS = 4
+ON_THE_MAPS = 6
 """Steps taken on the maps before the network is asked again."""
-HALVINGS = 12
+SHORTEST, FARTHEST = 1e-3, 1.2
+"""Of the radius: the shortest step tried on the maps, and how far all of them may lead."""
 PATIENCE = 2
 """Trials without GAIN, or short of what was promised, before the maps are asked anew."""
 GAIN = 0.01
@@ -220,49 +221,46 @@ class GaussNewton:
     def _proposed(self) -> tuple[Tensor, float, float]:
         """Where the maps lead from here: the vector, the gain that they promise, and how far inputs move."""
         vector, table = self._vector, self._numbers.table(self._vector)
-        here = self._problem(table)
+        here, radius, steps = self._problem(table), self._radius, 0
         begun = here.loss
-        for _ in range(ON_THE_MAPS):
-            step = here.step(self._radius, self._limits(table))
-            better = self._halved(vector, step, here)
-            if better is None:
-                break
-            gain = here.loss - better[2].loss
-            vector, table, here = better
+        while steps < ON_THE_MAPS and radius > self._radius * SHORTEST:
+            there = vector + here.step(radius, self._limits(table))
+            gain = here.loss - self._imagined_loss(there)
+            if gain <= 0:
+                radius /= 3
+                continue
+            vector, table, steps, radius = there, self._numbers.table(there), steps + 1, min(2 * radius, self._radius)
+            here = self._problem(table)
             if gain < GAIN * begun:
                 break
         return vector, begun - here.loss, here.moved
 
-    def _halved(self, vector: Tensor, step: Tensor, here: LeastSquares) -> tuple[Tensor, Table, LeastSquares] | None:
-        """The first of a step, its half and so on that is in range and better on the maps."""
-        for _ in range(HALVINGS):
-            try:
-                plan = self._numbers.plan(vector + step)
-                if self._in_range(plan):
-                    table = self._numbers.table(vector + step)
-                    there = self._problem(table)
-                    if there.loss < here.loss and there.moved <= 1.5 * self._radius:
-                        return vector + step, table, there
-            except ValueError:
-                pass
-            step = step / 2
-        return None
+    def _imagined_loss(self, vector: Tensor) -> float:
+        """As the maps have it; infinite out of range, or farther from the current table than they are trusted."""
+        try:
+            plan = self._numbers.plan(vector)
+        except ValueError:
+            return math.inf
+        if not self._in_range(plan):
+            return math.inf
+        own = torch.zeros(3, dtype=torch.float64)
+        for known in self._known.values():
+            own += ends(self.loss, self._shape, imagined(plan, known.made, known.maps), known.made, known.target)
+        loss, far, count = self.pairs.cluster.sum(own).tolist()
+        off = plan.query_sigmas.log() - self._numbers.plan(self._vector).query_sigmas.log()
+        asked = self.solver.network_calls
+        moved = math.sqrt((far / (count * self._elements) + float(off.square().sum())) / asked)
+        return loss / count if moved <= FARTHEST * self._radius else math.inf
 
     def _problem(self, table: Table) -> LeastSquares:
         """The least-squares problem of a table on the maps, over the pairs of all processes."""
-        total: Tensor | None = None
-        residuals = self._elements
-        centre = self._numbers.plan(self._vector).query_sigmas.log()
+        count = table.gains.shape[-1]
+        own = torch.zeros(2 * count**2 + count + 3, dtype=torch.float64)
         for known in self._known.values():
             made = imagined(table.plan, known.made, known.maps)
-            own = sums(self.loss, self._shape, table, known.made, made, known.maps, known.target)
-            total = own if total is None else total + own
-        count = table.gains.shape[-1]
-        own = torch.zeros(2 * (count**2 + count) + 3, dtype=torch.float64) if total is None else total
-        if not isinstance(self.loss.features, Latent):
-            probe_x = torch.zeros(1, *self._shape)
-            residuals = self.loss.features(probe_x).shape[1]
-        return problem(self.pairs.cluster.sum(own), table, centre, self._elements, residuals)
+            own += sums(self.loss, self._shape, table, known.made, made, known.maps, known.target)
+        centre = self._numbers.plan(self._vector).query_sigmas.log()
+        return problem(self.pairs.cluster.sum(own), table, centre, self._elements)
 
     def _limits(self, table: Table) -> Limits:
         queries, levels = table.plan.query_sigmas.log()[table.first :], table.plan.sigmas

@@ -28,7 +28,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class LeastSquares:
-    """The quadratic model of the loss around a vector, and of how far the network's inputs move from a centre."""
+    """The quadratic model of the loss around a vector, and of how far a step moves the network's inputs."""
 
     curvature: Tensor
     """[count, count] float64, J^T W J, mean over all residuals"""
@@ -37,13 +37,11 @@ class LeastSquares:
     loss: float
     movement: Tensor
     """[count, count] of the squared movement, in noise levels, mean over pairs and rows"""
-    moving: Tensor
-    """[count] half its gradient"""
     moved: float
-    """what it is here"""
+    """how far they are from where the network was last asked"""
 
     def step(self, radius: float, limits: Limits) -> Tensor:
-        """The least loss among steps within the limits after which the movement is `radius` at most."""
+        """The least loss among steps within the limits that move the inputs by `radius` at most."""
         scale = float(torch.diagonal(self.curvature).sum() / torch.diagonal(self.movement).sum().clamp_min(1e-300))
         low, high = 1e-12, 1e12
         step = self._damped(low * scale, limits)
@@ -58,8 +56,7 @@ class LeastSquares:
         return self._damped(high * scale, limits)
 
     def _movement(self, step: Tensor) -> float:
-        squares = self.moved**2 + 2 * self.moving @ step + step @ self.movement @ step
-        return math.sqrt(max(0.0, float(squares)))
+        return math.sqrt(max(0.0, float(step @ self.movement @ step)))
 
     def _damped(self, damping: float, limits: Limits) -> Tensor:
         """The step of the damped problem; within the limits by Hildreth's method on the dual (1957)."""
@@ -67,8 +64,7 @@ class LeastSquares:
         system = self.curvature + damping * self.movement
         ridge = 1e-9 * own + 1e-10 * torch.diagonal(system) + (own == 0)
         factor = torch.linalg.cholesky(system + torch.diag(ridge))
-        downhill = -(self.gradient + damping * self.moving)
-        free: Tensor = torch.cholesky_solve(downhill[:, None], factor)[:, 0]
+        free: Tensor = torch.cholesky_solve(-self.gradient[:, None], factor)[:, 0]
         over = limits.constraints @ free - limits.bounds
         if bool((over <= 0).all()):
             return free
@@ -100,44 +96,49 @@ def sums(
     weights = loss.weights(residual)
     count = jacobian.shape[1]
     weighted = (jacobian * weights[:, None]).double()
-    curvature = torch.einsum("pne,pme->nm", weighted, jacobian.double())
-    gradient = torch.einsum("pne,pe->n", weighted, residual.double())
-    movement, moving, far = torch.zeros(count, count).double(), torch.zeros(count).double(), 0.0
+    curvature = torch.einsum("pne,pme->nm", weighted, jacobian.double()) / residual.shape[1]
+    gradient = torch.einsum("pne,pe->n", weighted, residual.double()) / residual.shape[1]
+    movement = torch.zeros(count, count, dtype=torch.float64)
     for row in range(table.first, table.plan.rows):
-        level = float(centre.log_queries[row].exp())
-        d, off = moved[row].double() / level, (made.x[row] - centre.x[row]).double() / level
+        d = moved[row].double() / float(centre.log_queries[row].exp())
         movement += torch.einsum("pne,pme->nm", d, d)
-        moving += torch.einsum("pne,pe->n", d, off)
-        far += float(off.square().sum())
-    total = float(loss.value(residual)) * residual.numel()
-    ends = torch.tensor([total, far, residual.shape[0]], dtype=torch.float64)
-    return torch.cat([curvature.flatten(), gradient, movement.flatten(), moving, ends])
+    told = ends(loss, shape, made, centre, target)
+    return torch.cat([curvature.flatten(), gradient, movement.flatten(), told])
 
 
-def problem(summed: Tensor, table: Table, centre: Tensor, elements: int, residuals: int) -> LeastSquares:
+def ends(loss: EndpointLoss, shape: tuple[int, ...], made: Rollout, centre: Rollout, target: Tensor) -> Tensor:
+    """[3] of some pairs: their summed loss, their summed squared movement from the centre, and how many they are."""
+    residual = _residuals(loss, shape, made.x[-1], target, None)[0]
+    levels = centre.log_queries.exp().to(made.x)[:, None, None]
+    far = ((made.x[:-1] - centre.x[:-1]) / levels).double().square().sum()
+    return torch.stack(
+        [loss.value(residual).double() * len(residual), far, torch.tensor(float(len(residual))).double()]
+    )
+
+
+def problem(summed: Tensor, table: Table, centre: Tensor, elements: int) -> LeastSquares:
     """The problem of the sums of all pairs. centre: [rows] log queries from which movement counts. elements: of a
-    latent; residuals: of a pair."""
+    latent."""
     count = table.gains.shape[-1]
-    parts = torch.split(summed, [count**2, count, count**2, count, 3])
-    total, far, pairs = parts[4].tolist()
-    each, asked = pairs * residuals, table.plan.rows - table.first
-    by, off = table.log_queries[table.first :], (table.plan.query_sigmas.log() - centre)[table.first :]
-    squares = far / (pairs * elements) + float(off.square().sum())
+    curvature, gradient, movement, told = torch.split(summed, [count**2, count, count**2, 3])
+    loss, far, pairs = told.tolist()
+    asked = table.plan.rows - table.first
+    by, off = table.log_queries, table.plan.query_sigmas.log() - centre
     return LeastSquares(
-        parts[0].reshape(count, count) / each,
-        parts[1] / each,
-        total / each,
-        (parts[2].reshape(count, count) / (pairs * elements) + by.T @ by) / asked,
-        (parts[3] / (pairs * elements) + by.T @ off) / asked,
-        (squares / asked) ** 0.5,
+        curvature.reshape(count, count) / pairs,
+        gradient / pairs,
+        loss / pairs,
+        (movement.reshape(count, count) / (pairs * elements) + by.T @ by) / asked,
+        math.sqrt((far / (pairs * elements) + float(off.square().sum())) / asked),
     )
 
 
 def _residuals(
-    loss: EndpointLoss, shape: tuple[int, ...], end: Tensor, target: Tensor, moved: Tensor
+    loss: EndpointLoss, shape: tuple[int, ...], end: Tensor, target: Tensor, moved: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """[pairs, n] residuals and their derivatives [pairs, count, n]; those of features by differences."""
     features = loss.features
+    moved = end.new_zeros(len(end), 0, end.shape[1]) if moved is None else moved
     if isinstance(features, Latent):
         return (end - target) / features.unit, moved / features.unit
     here = features(end.reshape(-1, *shape))
@@ -147,4 +148,4 @@ def _residuals(
         step = FEATURE_STEP * float(end.norm()) / max(float(direction.norm()), 1e-30)
         there = features((end + step * direction).reshape(-1, *shape))
         columns.append((there - here) / (step * features.unit))
-    return residual, torch.stack(columns, 1)
+    return residual, torch.stack(columns, 1) if columns else here[:, None][:, :0]
