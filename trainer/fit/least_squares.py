@@ -96,8 +96,9 @@ def sums(
     weights = loss.weights(residual)
     count = jacobian.shape[1]
     weighted = (jacobian * weights[:, None]).double()
-    curvature = torch.einsum("pne,pme->nm", weighted, jacobian.double()) / residual.shape[1]
-    gradient = torch.einsum("pne,pe->n", weighted, residual.double()) / residual.shape[1]
+    size = _residual_count(loss, shape, residual)
+    curvature = torch.einsum("pne,pme->nm", weighted, jacobian.double()) / size
+    gradient = torch.einsum("pne,pe->n", weighted, residual.double()) / size
     movement = torch.zeros(count, count, dtype=torch.float64)
     for row in range(table.first, table.plan.rows):
         d = moved[row].double() / float(centre.log_queries[row].exp())
@@ -111,9 +112,14 @@ def ends(loss: EndpointLoss, shape: tuple[int, ...], made: Rollout, centre: Roll
     residual = _residuals(loss, shape, made.x[-1], target, None)[0]
     levels = centre.log_queries.exp().to(made.x)[:, None, None]
     far = ((made.x[:-1] - centre.x[:-1]) / levels).double().square().sum()
-    return torch.stack(
-        [loss.value(residual).double() * len(residual), far, torch.tensor(float(len(residual))).double()]
-    )
+    pairs, size = len(residual), _residual_count(loss, shape, residual)
+    total = float(loss.value(residual)) * pairs * residual.shape[1] / size
+    return torch.tensor([total, float(far), pairs], dtype=torch.float64)
+
+
+def _residual_count(loss: EndpointLoss, shape: tuple[int, ...], residual: Tensor) -> int:
+    """Of a pair: a sketch has fewer numbers than what it stands for, with the same sum of squares."""
+    return math.prod(shape) if isinstance(loss.features, Latent) else residual.shape[1]
 
 
 def problem(summed: Tensor, table: Table, centre: Tensor, elements: int) -> LeastSquares:
