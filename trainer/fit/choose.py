@@ -25,7 +25,7 @@ def budget_of(options: DistillOptions, solver: Solver, pairs: Pairs) -> Budget:
     elements = math.prod(pairs.targets.network.checkpoint.shape)
     small = elements < SMALL_LATENT
     calls = options.calls or calls_of(options.effort, solver.network_calls) * (3 if small else 1)
-    calls -= judging_calls(solver, pairs)
+    calls -= judging_calls(solver, pairs) + pairs.targets.network.total  # a look at the network may come before
     blocks = None if options.pairs is None else pairs.targets.block_count(options.pairs)
     numbers = sum(number.numel() for number in solver.numbers())
     fewest = pairs.targets.block_count(math.ceil(RESIDUALS * numbers / elements)) if small else 1

@@ -11,6 +11,7 @@ network instead of on the endpoint). `tangents` and `imagined` go through the ta
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -220,27 +221,28 @@ TREMBLES = 0.1
 
 
 def steps_of(network: Network, block: Block, made: Rollout, plan: Plan, smallest: float) -> tuple[float, float]:
-    """(state step, sigma step) at which differences of the network are least wrong, at the middle row of some pairs.
+    """(state step, sigma step) by which to move the network, from what it answers at the middle row of some pairs.
 
-    Rounding adds an error of noise / step, curvature one of step * second derivative; the second difference over the
-    step shows their sum. 2 len(TRIED) calls.
+    2 len(TRIED) calls.
     """
     row = plan.rows // 2
     query, here = float(plan.query_sigmas[row]), made.answers[row]
     ask = _asker(network, block, plan, row, made.x[row])
     residual = made.residuals[row]
     along = residual / residual.norm(dim=1, keepdim=True).clamp_min(1e-30) * (query * residual.shape[1] ** 0.5)
-    by_state = _least_wrong(here, [ask(query, step * along) for step in TRIED])
-    by_sigma = _least_wrong(here, [ask(max(query * math.exp(-step), smallest)) for step in TRIED])
+    by_state = _step_of(here, [ask(query, step * along) for step in TRIED])
+    by_sigma = _step_of(here, [ask(max(query * math.exp(-step), smallest)) for step in TRIED])
     return by_state, by_sigma
 
 
-def _least_wrong(here: Tensor, ends: list[Tensor]) -> float:
-    wrong = [
-        float((here - 2 * near + far).norm()) / step for step, near, far in zip(TRIED, ends, ends[1:], strict=False)
-    ]
-    best = TRIED[min(range(len(wrong)), key=wrong.__getitem__)]
-    return best if best < TRIED[-2] else TREMBLES
+def _step_of(here: Tensor, ends: list[Tensor]) -> float:
+    """The first tried step whose second difference is curvature's, which grows fourfold when the step doubles; one that
+    grows less is rounding or trembling."""
+    bends = [float((here - 2 * near + far).norm()) for near, far in pairwise(ends)]
+    for doublings, (step, bend) in enumerate(zip(TRIED, bends[:-1], strict=False)):
+        if bends[-1] >= 4 ** (len(bends) - 1 - doublings) / 3 * bend:
+            return step
+    return TREMBLES
 
 
 def _flat(x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from trainer.fit.budget import calls_of
 from trainer.run.errors import TrainerError
 
 
-class Stop(Exception):
+class StopError(Exception):
     pass
 
 
@@ -43,9 +43,9 @@ def test_progress_tells_and_can_stop(peaks: Any) -> None:
     def stop(progress: trainer.FitProgress) -> None:
         told.append(progress)
         if len(told) == 3:
-            raise Stop
+            raise StopError
 
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         trainer.fit_solver(peaks((16,)), 4, calls=3000, progress=stop)
     assert [line.network_calls for line in told] == sorted(line.network_calls for line in told)
     assert all(line.network_calls <= line.expected_calls <= 3000 and line.best <= line.error for line in told)

@@ -112,7 +112,20 @@ def test_it_never_goes_back_through_the_network(
 def test_a_fit_never_ends_above_the_solver_it_began_with(initial: str, commands: Any) -> None:
     """One training pair says little about the others; the held-out pairs must not get worse."""
     for seed in range(2):
-        arguments = ("--pairs", 1, "--batch", 1, "--validation-pairs", 40, "--calls", 2500, "--teacher", "ipndm:20", "--seed", seed)
+        arguments = (
+            "--pairs",
+            1,
+            "--batch",
+            1,
+            "--validation-pairs",
+            40,
+            "--calls",
+            2500,
+            "--teacher",
+            "ipndm:20",
+            "--seed",
+            seed,
+        )
         outcome = commands.distill("gmm:2", "--steps", 5, "--initial", initial, *arguments)
         assert outcome.status == 0, outcome.errors
         before, after = errors_of(outcome.out)
@@ -172,7 +185,9 @@ def test_every_setting_fits_and_reaches_the_file(more: str, commands: Any, peaks
 @pytest.mark.parametrize("seed", range(6))
 def test_no_step_of_the_search_stops_the_run(seed: int, commands: Any) -> None:
     """Small mixtures with few pairs, where trial steps are wild."""
-    outcome = commands.distill("gmm:4", "--steps", 3, "--pairs", 32, "--teacher", "ipndm:25", "--calls", 4000, "--seed", seed)
+    outcome = commands.distill(
+        "gmm:4", "--steps", 3, "--pairs", 32, "--teacher", "ipndm:25", "--calls", 4000, "--seed", seed
+    )
     assert outcome.status == 0, outcome.errors
     before, after = errors_of(outcome.out)
     assert after < before

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from trainer.fit.normal_equations import normal_equations
+from trainer.fit.parameters import DyWeightParameters
 
 import dyweight
 from trainer.checkpoints.builtin import digits
 from trainer.distill import main
-from trainer.fit.normal_equations import normal_equations
-from trainer.fit.parameters import DyWeightParameters
 from trainer.losses.endpoint import EndpointLoss
 from trainer.losses.features import picture_features
 from trainer.pairs.targets import Targets
