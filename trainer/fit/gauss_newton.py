@@ -16,8 +16,9 @@ from ..run.errors import NonFiniteError, TrainerError
 from ..run.network import Network
 from . import Progress, history_from, history_tensor
 from .budget import Budget
+from .known import Known
 from .least_squares import LeastSquares, Limits, ends, problem, sums
-from .maps import DIRECTIONS, TREMBLES, TRIED, Maps, Probing, Rollout, imagined, probe, rollout, steps_of
+from .maps import DIRECTIONS, TREMBLES, TRIED, Probing, Rollout, imagined, probe, rollout, steps_of
 from .sketch import Sketch
 from .starts import start_of
 from .table import Numbers, Table
@@ -46,15 +47,6 @@ class GaussNewtonSettings:
     """None to find it from what the network answers."""
 
 
-@dataclass(eq=False)
-class _Known:
-    """What is known of a block of pairs: where it is, and its maps; latents are sketches."""
-
-    made: Rollout
-    maps: Maps
-    target: Tensor
-
-
 class GaussNewton:
     """Gauss-Newton with secant maps of the network in a trust region of its inputs.
 
@@ -74,7 +66,7 @@ class GaussNewton:
         plain = loss.name == "l2" and isinstance(loss.features, Latent)
         self._sketch = Sketch(self._elements) if plain else Sketch(self._elements, self._elements)
         self._smallest, self._largest = sigma_range(network)
-        self._known: dict[int, _Known] = {}
+        self._known: dict[int, Known] = {}
         self._steps = (settings.probe_step or 0.0, settings.probe_step or 0.0)
         self._loss, self._loss_when_probed, self._radius = math.inf, math.inf, RADIUS
         self._spent = self._trials = self._stalled = self._missed = 0
@@ -151,7 +143,7 @@ class GaussNewton:
             total += self._value(made, block.target)
             maps = probe(self.network, block, table, made, probing).sketched(self._sketch)
             target = block.target.flatten(1).to("cpu", torch.float32)
-            self._known[index] = _Known(made.sketched(self._sketch), maps, self._sketch(target))
+            self._known[index] = Known(made.sketched(self._sketch), maps, self._sketch(target))
         self._loss = self.pairs.cluster.total(total) / blocks
         self._loss_when_probed = self._loss
         self._stalled = self._missed = 0
@@ -287,7 +279,7 @@ class GaussNewton:
             ),
             "history": history_tensor(self.history),
         }
-        for others in self.pairs.cluster.gather({index: _packed(known) for index, known in self._known.items()}):
+        for others in self.pairs.cluster.gather({index: known.packed() for index, known in self._known.items()}):
             for index, packed in others.items():
                 state |= {f"block.{index}.{name}": value for name, value in packed.items()}
         return state
@@ -304,7 +296,7 @@ class GaussNewton:
         for index, _ in self.pairs.training_blocks_here():
             begin = f"block.{index}."
             own = {name.removeprefix(begin): value for name, value in state.items() if name.startswith(begin)}
-            self._known[index] = _unpacked(own)
+            self._known[index] = Known.unpacked(own)
 
 
 def sigma_range(network: Network) -> tuple[float, float]:
@@ -317,18 +309,3 @@ def sigma_range(network: Network) -> tuple[float, float]:
         levels.append(checkpoint.schedule(100).double())
     known = torch.cat(levels)
     return float(known[known > 0].min()), float(levels[0][0])
-
-
-def _packed(known: _Known) -> dict[str, Tensor]:
-    made, maps = known.made, known.maps
-    packed = {"x": made.x, "answers": made.answers, "log_queries": made.log_queries, "target": known.target}
-    packed |= {"d": maps.d, "rho": maps.rho}
-    for row, (u, y) in enumerate(zip(maps.u, maps.y, strict=True)):
-        packed |= {f"u.{row}": u, f"y.{row}": y}
-    return packed
-
-
-def _unpacked(packed: dict[str, Tensor]) -> _Known:
-    made = Rollout(packed["x"], packed["answers"], packed["log_queries"])
-    u, y = ([packed[f"{name}.{row}"] for row in range(len(made.answers))] for name in ("u", "y"))
-    return _Known(made, Maps(u, y, packed["d"], packed["rho"]), packed["target"])

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from trainer.fit.least_squares import problem, sums
-from trainer.fit.maps import Probing, probe, rollout
-from trainer.fit.table import Numbers
 
 import dyweight
 from trainer.checkpoints.builtin import digits
 from trainer.distill import main
+from trainer.fit.least_squares import problem, sums
+from trainer.fit.maps import Probing, probe, rollout
+from trainer.fit.table import Numbers
 from trainer.losses.endpoint import EndpointLoss
 from trainer.losses.features import picture_features
 from trainer.pairs.targets import Targets

@@ -114,7 +114,8 @@ def interrupted(commands: Any, peaks: Any, tmp_path: Path) -> tuple[Any, ...]:
 
 
 OTHER_OPTIONS = """
-    --seed 1, --steps 3, --order 1, --method adam, --pairs 24, --validation-pairs 24, --teacher ipndm:11, --batch 8, --effort draft, --calls 3000,
+    --seed 1, --steps 3, --order 1, --method adam, --pairs 24, --validation-pairs 24, --teacher ipndm:11, --batch 8,
+    --effort draft, --calls 3000,
     --loss l1, --slope query, --initial euler, --iterations 4, --difference-step 0.01, --no-time-shifting,
     --no-time-scaling, --analytic-first-step
 """
