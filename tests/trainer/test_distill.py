@@ -26,7 +26,7 @@ QUICK = ("--steps", 2, "--pairs", 16, "--teacher", "ipndm:10", "--iterations", 2
 
 
 def test_the_contract_in_a_process_of_its_own(commands: Any, tmp_path: Path) -> None:
-    """The commands as design.md gives them; another process writes the same bytes."""
+    """The commands that scripts rely on; another process writes the same bytes."""
     arguments = ("--steps", 3, "--order", 2, "--method", "gauss-newton", "--pairs", 16)
     arguments += ("--teacher", "heun:10", "--seed", 4)
     out, report = tmp_path / "new" / "a.safetensors", tmp_path / "report"
