@@ -43,7 +43,7 @@ def graph_of_all_nodes() -> Graph:
 
 
 def take(page: ComfyPage, folder: Path) -> None:
-    """All four pictures."""
+    """All three pictures."""
     page.open()
     page.load(graph_of_all_nodes())
     page.finish(page.run())
@@ -59,9 +59,6 @@ def take(page: ComfyPage, folder: Path) -> None:
     page.open_template(PACK, EXAMPLE)
     page.show_all()
     page.screenshot(folder / "comfyui-template.jpg")
-
-    page.finish(page.run())
-    page.screenshot(folder / "comfyui-run.jpg")
 
 
 def main() -> None:
