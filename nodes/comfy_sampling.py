@@ -15,7 +15,7 @@ from ..dyweight import Plan, Solver, SolverFile
 from ..dyweight import sample as run_plan
 from . import handover
 from .choose import base_schedule, placed, placed_with_best_match, resampled, warn_of_differences
-from .masks import restore_unmasked
+from .masks import noise_left, restore_unmasked
 from .model_facts import ModelFacts, facts
 from .progress import progress
 from .samples import read_samples
@@ -95,7 +95,7 @@ def sample_dyweight(
     with progress(plan, x, denoise.sample_sigmas, callback, disable) as report:
         end = run_plan(denoise, x, plan, report)
     end = restore_unmasked(end, x, plan, around, extra_args, sigmas)
-    if float(sigmas[-1]) > 0:
+    if noise_left(around.guider, sigmas) > 0:
         handover.leave(end, plan.sigmas[..., -1])
     return end
 

@@ -35,8 +35,12 @@ def restore_unmasked(
     if changes_mask is not None:
         last = plan.sigmas[..., -2].to(start.dtype).to(start.device).expand(len(start))
         mask = changes_mask(last, mask, extra_options={"model": guider, "sigmas": sigmas})
-    sigma_min = float(guider.inner_model.model_sampling.sigma_min)
-    end_sigma = float(sigmas[-1]) if float(sigmas[-1]) > SAME_END * sigma_min else 0.0
-    wanted = torch.lerp(latent_image, start, end_sigma / float(sigmas[0]))
+    wanted = torch.lerp(latent_image, start, noise_left(guider, sigmas) / float(sigmas[0]))
     reached = run_plan(lambda x, sigma: latent_image, start, plan)
     return torch.where(mask == 0, wanted, end + (1.0 - mask) * (wanted - reached))
+
+
+def noise_left(guider: Any, sigmas: Tensor) -> float:
+    """The last sigma, 0 where it is the end of the model's own range: some schedules end there, and not at 0."""
+    sigma_min = float(guider.inner_model.model_sampling.sigma_min)
+    return float(sigmas[-1]) if float(sigmas[-1]) > SAME_END * sigma_min else 0.0

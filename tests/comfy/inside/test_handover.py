@@ -89,3 +89,13 @@ def test_what_was_left_is_told_from_what_was_changed(pack):
     handover.leave(x[:1], torch.tensor(0.3, dtype=torch.float64))
     assert handover.found(x[:1]) == 0.3
     assert handover.found(x) is None  # two levels are no level
+
+
+def test_a_run_to_the_smallest_sigma_of_the_model_leaves_nothing_to_continue(pack, caplog):
+    """As the SD 1.5 presets end: a finished picture that is sampled again without noise is not an unfinished one."""
+    tiny = model("sd15")
+    applied = call("DyWeightApply", model=tiny, solver=random_solver(pack, pack.dyweight.schedules.vp_discrete(4)))
+    done = advanced(applied, "sd15", 4, noise_seed=21)
+    with caplog.at_level(logging.INFO):
+        advanced(applied, "sd15", 4, add_noise="disable", start_at_step=2, latent_image={"samples": done})
+    assert "taken to be at sigma" in caplog.text
