@@ -17,7 +17,8 @@ LONGEST_FIRST = ("tests/comfy/", "tests/trainer/run/", "tests/trainer/test_", "t
 SERVED = ("test_server", "test_browser", "test_workflows")
 """Files whose tests take the fixture `server`."""
 
-shapes.install("dyweight")
+for package in ("dyweight", "trainer"):
+    shapes.install(package)
 CACHE = tempfile.TemporaryDirectory(prefix="dyweight-tests-")
 """Stands in for ~/.cache of whoever runs the tests, before anything is imported that looks there."""
 os.environ.update(XDG_CACHE_HOME=CACHE.name, MPLCONFIGDIR=CACHE.name)

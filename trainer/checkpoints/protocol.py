@@ -24,7 +24,7 @@ class Checkpoint(Protocol):
         """(noise [batch, *shape] already scaled to schedule(n)[0], cond); the same generator state, the same draw."""
 
     def denoise(self, x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
-        """x [batch, *shape], sigma [batch] -> the predicted clean x."""
+        """x [batch, *shape], sigma [batch] -> [batch, *shape], the predicted clean x."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class FullCheckpoint:
         return self.made.draw(generator, batch)
 
     def denoise(self, x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
-        """As `Checkpoint.denoise`. Raises CheckpointError where it changes its x."""
+        """x [B, *shape], sigma [B] -> the predicted clean x. Raises CheckpointError where `made` changes its x."""
         before = None if self._leaves_x else x.detach().clone()
         denoised = self.made.denoise(x, sigma, cond)
         if before is not None and not torch.equal(before, x):
@@ -112,7 +112,7 @@ class FullCheckpoint:
         return None if cond is None else self._told("condition", cond)  # type: ignore[no-any-return]
 
     def images(self, x: Tensor) -> Tensor | None:
-        """A latent batch -> [B, height, width] or [B, height, width, 3] in 0..1, for pictures and losses on them."""
+        """x [B, *shape] -> [B, height, width] or [B, height, width, 3] in 0..1, for pictures and losses on them."""
         return self._told("images", x)  # type: ignore[no-any-return]
 
     def captions(self, cond: Any) -> list[str] | None:

@@ -32,7 +32,7 @@ def plan_for(sampler: Plan | Solver, network: Network, block: Draw) -> Plan:
 
 
 def endpoint(network: Network, block: Block, sampler: Sampler) -> Tensor:
-    """The endpoints of a sampler from a block's noise, without gradients. Raises NonFiniteError."""
+    """The endpoints [B, *shape] of a sampler from a block's noise, without gradients. Raises NonFiniteError."""
     with torch.inference_mode():
         if isinstance(sampler, Rival):
             end = sampler.sample(block.noise, block.cond)

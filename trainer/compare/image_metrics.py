@@ -32,7 +32,7 @@ class Shown:
     pictures: Tensor
     """[B, 3, height, width] in 0..1, in steps of 1/255"""
     teacher: Tensor
-    """The fine teacher's pictures from the same noise."""
+    """[B, 3, height, width] the fine teacher's pictures from the same noise"""
     captions: Sequence[str] | None
     """Their prompts."""
 

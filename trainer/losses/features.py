@@ -18,7 +18,7 @@ INSTALL = "pip install lpips pytorch-fid"
 
 
 def in_colour(pictures: Tensor, device: torch.device) -> Tensor:
-    """[B, height, width] or [B, height, width, 3] -> [B, 3, height, width] in 0..1, as networks take them."""
+    """pictures [B, height, width] or [B, height, width, 3] -> [B, 3, height, width] in 0..1, as networks take them."""
     coloured = pictures if pictures.ndim == 4 else pictures[..., None].expand(*pictures.shape, 3)
     return coloured.movedim(-1, 1).to(device, torch.float32).clamp(0, 1)
 
@@ -87,7 +87,7 @@ class Lpips(torch.nn.Module):
         self.network = network
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """[B, 3, height, width] in 0..1 -> [B, n]."""
+        """pictures [B, 3, height, width] in 0..1 -> [B, n]."""
         shortest, longest = LPIPS_PIXELS
         height, width = pictures.shape[-2:]
         scale = max(min(1.0, longest / max(height, width)), shortest / min(height, width))
@@ -116,7 +116,7 @@ class Inception(torch.nn.Module):
         self.network = network
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """[B, 3, height, width] in 0..1 -> [B, 2048]."""
+        """pictures [B, 3, height, width] in 0..1 -> [B, 2048]."""
         pooled: Tensor = self.network(pictures)[0]
         return pooled.flatten(1)
 

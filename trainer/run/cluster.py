@@ -79,7 +79,7 @@ class Cluster:
         return index % self.size == self.rank
 
     def sum(self, values: Tensor) -> Tensor:
-        """Sum over the processes, in float64."""
+        """The sum [*shape] of values [*shape] over the processes, in float64."""
         total: Tensor = sum(self.gather(values.detach().to("cpu", torch.float64)))  # type: ignore[assignment]
         return total
 

@@ -192,7 +192,7 @@ def test_a_whole_checkpoint_tells_what_it_has_and_else_nothing() -> None:
     assert found.features is found.rivals is found.fingerprint is None and found.made_for == {}
     told = checked(changed(shift=3.0, images=lambda x: x + 1, fingerprint="mine", made_for={"cfg": 2}), "mine")
     assert (told.shift, told.fingerprint, told.made_for) == (3.0, "mine", {"cfg": 2})
-    assert torch.equal(told.images(torch.zeros(2)), torch.ones(2))  # type: ignore[arg-type]
+    assert torch.equal(told.images(torch.zeros(2, 8, 8)), torch.ones(2, 8, 8))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,6 @@ machine) and tells how good they are: the nearest of 20,000 drawings lies at 0.1
 right; squares are the rough ones.
 """
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 
@@ -105,7 +103,7 @@ class ShapesNetwork(nn.Module):
 
 
 def preconditioned(network: nn.Module, x: Tensor, sigma: Tensor, label: Tensor) -> Tensor:
-    """D(x; sigma) of the EDM paper's equation 7: x [B, 3, 16, 16], sigma [B], label [B] -> the predicted clean x."""
+    """D(x; sigma), equation 7 of the EDM paper: x [B, 3, 16, 16], sigma [B], label [B] -> clean x [B, 3, 16, 16]."""
     wide = sigma.reshape(-1, 1, 1, 1)
     total = wide**2 + SIGMA_DATA**2
     skip, out, scaled = SIGMA_DATA**2 / total, wide * SIGMA_DATA / total.sqrt(), x / total.sqrt()
@@ -137,17 +135,17 @@ class Shapes:
         return noise, torch.randint(CLASSES, (batch,), generator=generator)
 
     def denoise(self, x: Tensor, sigma: Tensor, cond: Tensor) -> Tensor:
-        """x [B, 3, 16, 16], sigma [B], cond [B] -> the predicted clean x [B, 3, 16, 16]."""
+        """x [B, 3, 16, 16], sigma [B], cond [B] -> [B, 3, 16, 16], the predicted clean x."""
         # Half precision is combined in float32; float64 keeps its digits for solvers that divide by sigma.
         wide = torch.promote_types(x.dtype, torch.float32)
         return preconditioned(self.network, x.to(wide), sigma.to(wide), cond).to(x.dtype)
 
     def condition(self, cond: Tensor) -> Tensor:
-        """Class labels [B] -> what a solver may read of them, [B, 36]."""
+        """cond [B], class labels -> [B, 36], what a solver may read of them."""
         return conditions.of_class(cond, CLASSES)
 
     def captions(self, cond: Tensor) -> list[str]:
-        """Class labels [B] -> `red disc, dark`."""
+        """cond [B], class labels -> texts such as `red disc, dark`."""
         return [shapes_data.PROMPTS[label] for label in cond.tolist()]
 
     def images(self, x: Tensor) -> Tensor:
@@ -155,7 +153,7 @@ class Shapes:
         return ((x * SPREAD + CENTRE + 1) / 2).clamp(0, 1).movedim(1, -1)
 
     def features(self, x: Tensor) -> Tensor:
-        """x [B, 3, 16, 16] -> what a small classifier sees in the pictures, [B, 64] (see `shapes_judge.py`)."""
+        """x [B, 3, 16, 16] -> [B, 64], what a small classifier sees in the pictures (see `shapes_judge.py`)."""
         if self._judge is None:
             self._judge = judge()
         seen: Tensor = self._judge.to(x.device)(self.images(x).movedim(-1, 1).float())

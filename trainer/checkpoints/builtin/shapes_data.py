@@ -24,7 +24,7 @@ PIXELS = 16
 
 
 def draw(prompts: Tensor, generator: torch.Generator) -> Tensor:
-    """Pictures [B, 3, 16, 16] in -1..1 for prompt numbers [B]: place, size and turn are random."""
+    """prompts [B], their numbers -> pictures [B, 3, 16, 16] in -1..1, each with a random place, size and turn."""
     axis = (torch.arange(PIXELS) + 0.5) / PIXELS * 2 - 1
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     u = torch.rand(len(prompts), 4, generator=generator).T[..., None, None]
