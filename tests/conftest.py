@@ -3,6 +3,7 @@
 import os
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,13 @@ def one_thread() -> Iterator[None]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Folders with long tests go first, so that no process is left with one at the end."""
     items.sort(key=lambda item: [item.location[0].startswith(start) for start in LONGEST_FIRST], reverse=True)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What was not tested, and why, at the end, where it is read."""
+    skipped = Counter(str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", []))
+    for reason, count in skipped.items():
+        terminalreporter.write_line(f"{count} skipped: {reason.removeprefix('Skipped: ')}", yellow=True, bold=True)
 
 
 @pytest.hookimpl(optionalhook=True)
