@@ -10,7 +10,7 @@ from dyweight.solvers.settings import MAXIMUM_STEPS
 from ..losses.endpoint import LOSSES
 from ..pairs.teacher import Teacher
 from ..run.errors import TrainerError
-from .comfy import ComfyOptions
+from .checkpoint import CheckpointOptions
 from .parse import POSITIVE, OneOf, ReadBy, check, check_seed
 
 STEPS_TIMES_PAIRS, FEWEST_PAIRS, MOST_PAIRS = 448, 64, 512
@@ -123,7 +123,7 @@ class PairOptions:
 
 
 @dataclass(frozen=True)
-class DistillOptions(SolverOptions, FitOptions, PairOptions, ComfyOptions):
+class DistillOptions(SolverOptions, FitOptions, PairOptions, CheckpointOptions):
     """Distil a few-step solver for a frozen model into a coefficient file."""
 
     ckpt: str

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from trainer.checkpoints.builtin.gmm import checkpoint
+from trainer.checkpoints.comfy.options import ComfyOptions
 from trainer.checkpoints.load import checked, load_checkpoint
 from trainer.checkpoints.protocol import full
-from trainer.options.comfy import ComfyOptions
 from trainer.run.errors import CheckpointError, TrainerError
 
 

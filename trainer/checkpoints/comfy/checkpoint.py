@@ -16,13 +16,13 @@ from comfyui.asking import Denoiser
 from comfyui.facts import noise_scale, prediction_type
 from dyweight import conditions
 
-from ...options.comfy import ComfyOptions
 from ...run.errors import CheckpointError
 from ..protocol import Rival
 from .families import default_encoders, family_of
 from .gradients import differentiable
 from .installation import find_file
 from .loading import Loaded, file_digest, loaded
+from .options import ComfyOptions
 from .rivals import found
 from .text import OWN_PROMPTS, Conditions, encoded, read_conditions, read_prompts
 
