@@ -1,4 +1,4 @@
-"""What `--ckpt` names -> a checkpoint: the frozen model that a solver is distilled for."""
+"""The checkpoint that `--ckpt` names: the frozen model for which a solver is distilled."""
 
 import importlib
 import importlib.util
@@ -82,7 +82,7 @@ def load_checkpoint(name: str, options: CheckpointOptions | None = None, cache: 
 
 
 def checked(made: object, name: str) -> FullCheckpoint:
-    """The checkpoint, after one look at each of its parts; CheckpointError where one is missing or misshapen."""
+    """The checkpoint after a check of each part. Raises CheckpointError if one is missing or wrong."""
     missing = [part for part in ("denoise", "shape", "schedule", "draw") if not hasattr(made, part)]
     if missing:
         found = type(made).__name__

@@ -24,7 +24,7 @@ POINTWISE: dict[str, tuple[Elementwise, Elementwise]] = {
 }
 """name -> (loss of each element, weights w such that w e^2 has the gradient of the loss)"""
 LOSSES = (*POINTWISE, *OF_FEATURES)
-"""What `--loss` may be: a pointwise loss of the latent, or l2 of features."""
+"""The choices of `--loss`: a pointwise loss on the latent, or l2 on features."""
 
 
 @dataclass(frozen=True)

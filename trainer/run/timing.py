@@ -1,4 +1,4 @@
-"""What a run will take: network calls, and the time estimated from one timed call."""
+"""The cost of a run: network calls, and the time estimated from one timed call."""
 
 import time
 
@@ -8,13 +8,13 @@ from .network import Network
 
 
 def call_count(fewest: int, most: int) -> str:
-    """`about 20,700 to 31,000 network calls`, to three digits; one number where both are equal."""
+    """`about 20,700 to 31,000 network calls`, to three digits; a single number if both are equal."""
     low, high = (f"{float(format(calls, '.3g')):,.0f}" for calls in (fewest, most))
     return f"about {_range(low, high)} network calls"
 
 
 def expected_time(network: Network, calls: tuple[int, int], batch: int) -> str:
-    """`, about 3 to 5 minutes` for the fewest and the most calls after a timed one; empty for a checkpoint that is not
+    """`, about 3 to 5 minutes` for the fewest and the most calls, after timing one; empty unless the checkpoint is
     `worth_timing`."""
     if not network.checkpoint.worth_timing:
         return ""
@@ -23,7 +23,7 @@ def expected_time(network: Network, calls: tuple[int, int], batch: int) -> str:
 
 
 def seconds_per_call(network: Network, batch: int) -> float:
-    """Seconds of one network call of one sample, within a batch; the first call loads the model and is not counted."""
+    """Seconds of a network call per sample of a batch; the first call loads the model and is not counted."""
     checkpoint = network.checkpoint
     noise, cond = checkpoint.draw(torch.Generator().manual_seed(0), batch)
     sigma = checkpoint.schedule(2)[0].to(noise.device, noise.dtype).expand(batch)
@@ -35,7 +35,7 @@ def seconds_per_call(network: Network, batch: int) -> float:
 
 
 def duration(shortest: float, longest: float) -> str:
-    """Seconds -> `about 3 to 5 minutes` and the like."""
+    """Seconds -> a text such as `about 3 to 5 minutes`."""
     if longest < 90:
         unit, (low, high) = "s", (f"{max(1.0, seconds):.0f}" for seconds in (shortest, longest))
     elif longest < 5400:

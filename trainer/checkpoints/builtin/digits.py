@@ -1,4 +1,4 @@
-"""A small class-conditional flow-matching model of 8x8 handwritten digits, with its weights shipped beside this file.
+"""A small class-conditional flow-matching model of 8x8 handwritten digits; its weights are beside this file.
 
 Rectified flow (Liu et al. 2022, "Flow Straight and Fast", arXiv:2209.03003; Lipman et al. 2022, "Flow Matching for
 Generative Modeling", arXiv:2210.02747): x_sigma = (1 - sigma) * x0 + sigma * noise, and the network predicts the

@@ -1,4 +1,4 @@
-"""Pictures for small models to learn: a shape in one colour on a plain ground, 16 x 16 pixels, drawn when asked for.
+"""Training pictures for small models: a shape in one colour on a plain ground, 16 x 16 pixels, drawn on demand.
 
 `train_shapes.py` and `train_tiny_flux.py` in `tools/models/` train on them.
 """

@@ -1,4 +1,4 @@
-"""A model that ComfyUI loads, sampled through ComfyUI's own guider: what is trained is what is sampled."""
+"""A model that ComfyUI loads and samples through its own guider, so that training and sampling agree."""
 
 import hashlib
 import importlib
@@ -27,7 +27,7 @@ from .rivals import found
 from .text import OWN_PROMPTS, Conditions, encoded, read_conditions, read_prompts
 
 Inside = Callable[[Any, dict[str, Any]], Tensor]
-"""(denoise(x, sigma, **extra), extra arguments) -> result: what runs inside ComfyUI's sampling."""
+"""(denoise(x, sigma, **extra), extra arguments) -> result: a function that runs inside ComfyUI's sampling."""
 
 
 class ComfyCheckpoint:
@@ -59,12 +59,12 @@ class ComfyCheckpoint:
         told = [self._loaded.digest, self._conditions_digest, self.cfg, self.guidance, self.shift, self.shape]
         told += [options.dtype, options.scheduler]
         if getattr(self._loaded.patcher.model.diffusion_model, "time_r_in", None) is not None:
-            told.append("told the next level")  # mean flow, whose endpoints were different before it was told
+            told.append("told the next level")  # mean flow; earlier versions did not tell it, and got other endpoints
         self.fingerprint = "comfyui-" + hashlib.sha256(repr(told).encode()).hexdigest()[:24]
 
     @property
     def made_for(self) -> dict[str, Any]:
-        """What the coefficient file says besides the fields of every checkpoint."""
+        """Values for the coefficient file in addition to the fields of every checkpoint."""
         options = self.options
         return {
             "cfg": self.cfg,
@@ -83,7 +83,7 @@ class ComfyCheckpoint:
         }
 
     def schedule(self, steps: int) -> Tensor:
-        """[steps + 1] of ComfyUI's scheduler on the model's own sampling."""
+        """sigmas [steps + 1] of ComfyUI's scheduler with the model's own sampling."""
         samplers = importlib.import_module("comfy.samplers")
         sigmas: Tensor = samplers.calculate_sigmas(self._sampling, self.options.scheduler, steps)
         return sigmas.double().cpu()
@@ -184,7 +184,7 @@ class ComfyCheckpoint:
         vae = self._loaded.vae()
         if vae is None:
             return None
-        with torch.no_grad():  # which ComfyUI's VAE leaves to its caller
+        with torch.no_grad():  # ComfyUI's VAE leaves this to its caller
             decoded = _tensor(vae.decode(self._loaded.patcher.model.process_latent_out(x.detach().float().cpu())))
         return decoded.float().cpu().reshape(len(x), -1, *decoded.shape[-3:])[:, 0]  # the first frame of a video
 
@@ -196,7 +196,7 @@ class ComfyCheckpoint:
         return found(self.sample_with, first, network_calls, names, count)
 
     def _inside(self, positive: Any, x: Tensor, run: Inside, sigmas: Tensor | None = None) -> Tensor:
-        """Run something with the guider as ComfyUI sets it up: model loaded, conditions prepared, hooks in place."""
+        """Run a function inside the guider as ComfyUI sets it up: model loaded, conditions prepared, hooks in place."""
         self._guider.set_conds(positive, self._negative)
         call = _Call(run)
         zeros = torch.zeros(x.shape)
@@ -279,6 +279,6 @@ def _tensor(value: Any) -> Tensor:
 
 
 def _out_of_memory() -> type[BaseException]:
-    """ComfyUI's own, but not its stand-in on systems without one, which is every Exception."""
+    """ComfyUI's exception, but not its stand-in on systems without one, which is any Exception."""
     found: type[BaseException] = importlib.import_module("comfy.model_management").OOM_EXCEPTION
     return found if found is not Exception else torch.OutOfMemoryError
