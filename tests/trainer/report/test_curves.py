@@ -3,15 +3,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from matplotlib import _pylab_helpers
 from matplotlib.figure import Figure
-from PIL import Image
 from torch import Tensor
 
 from dyweight import DyWeight, schedules
+from tests.trainer.report.pictures import picture
 from trainer.report import curves
 
 
@@ -37,24 +36,6 @@ def trained(steps: int, order: int, analytic: bool = False, schedule: Tensor | N
         solver.weights += 0.01 * torch.randn(solver.weights.shape, generator=generator) * (solver.weights != 0)
         solver.time_scale[int(analytic) :] += 0.05 * torch.randn(steps - int(analytic), generator=generator)
     return solver.requires_grad_(False)
-
-
-def picture(path: Path) -> np.ndarray:
-    """The decoded PNG, after a look at what every picture must be: whole, alone in its folder, of sensible size."""
-    assert path.read_bytes().startswith(b"\x89PNG")
-    assert [file.name for file in path.parent.iterdir()] == [path.name]
-    pixels = np.asarray(Image.open(path).convert("RGB"))
-    assert 60 <= pixels.shape[0] <= 2400 and 150 <= pixels.shape[1] <= 2400
-    assert (pixels[0, 0] == 255).all() and pixels.std() > 1
-    return pixels
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that would have been written."""
-    figures: list[Figure] = []
-    monkeypatch.setattr(curves, "write", lambda figure, path: figures.append(figure))
-    return figures
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from PIL import Image
 
+from tests.trainer.report.pictures import picture
 from trainer.report import curves, samples
 from trainer.report.samples import shortened
 
@@ -21,23 +21,6 @@ LONG = (
     "A photograph of an elderly fisherman mending a green net on a stone quay, soft morning light, shallow depth of "
     "field, incomprehensibilitiesofaverylongword"
 )
-
-
-def picture(path: Path) -> np.ndarray:
-    """The decoded PNG, of sensible size."""
-    assert path.read_bytes().startswith(b"\x89PNG")
-    pixels = np.asarray(Image.open(path).convert("RGB"))
-    assert 60 <= pixels.shape[0] <= 2400 and 150 <= pixels.shape[1] <= 2400
-    assert (pixels[0, 0] == 255).all() and pixels.std() > 1
-    return pixels
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that would have been written."""
-    figures: list[Figure] = []
-    monkeypatch.setattr(curves, "write", lambda figure, path: figures.append(figure))
-    return figures
 
 
 @pytest.mark.parametrize(
