@@ -13,7 +13,7 @@ from trainer.report.curves import COOL, INK, LEGEND, SMALL, WARM, write
 
 from .bench import Bench
 from .panels import panels
-from .study import best, significant, table
+from .study import Numbers, best, significant, table
 
 Cases = Mapping[str, Mapping[str, Any]]
 """Name of a variant -> options of its fit."""
@@ -82,6 +82,11 @@ class Fits:
 def steps_of(model: str, calls: int) -> int:
     """The number of steps that make this many network calls."""
     return calls + int(model in ANALYTIC_FIRST_STEP)
+
+
+def of_models(numbers: Numbers, part: str = "errors") -> dict[str, Found]:
+    """One part of the errors of each model, with the handcrafted ones."""
+    return {model: (found[part], found["handcrafted"]) for model, found in numbers.items()}
 
 
 def errors_table(models: Mapping[str, Found]) -> str:

@@ -13,7 +13,7 @@ from dyweight import DyWeight, Solver
 
 from ..harness.bench import Bench
 from ..harness.study import Numbers, Options, Study, Tables, table
-from ..harness.variants import QUICK, Cases, Fits, Sizes, errors_table, figure
+from ..harness.variants import QUICK, Cases, Fits, Sizes, errors_table, figure, of_models
 
 DEFAULT = "order 3"
 MODELS = ("digits", "gmm", "shapes")
@@ -75,16 +75,15 @@ def tables(numbers: Numbers) -> Tables:
         for method, calls, error, before in found["rewritten"]
     ]
     return {
-        "errors": errors_table({model: (found["errors"], found["handcrafted"]) for model, found in numbers.items()}),
+        "errors": errors_table(of_models(numbers)),
         "without time shifting": table(["model", "method", "network calls", "error", "as it was"], again),
     }
 
 
 def draw(numbers: Numbers, folder: Path) -> None:
     """The figure: a column for each model, a row for each method."""
-    models = {model: (found["errors"], found["handcrafted"]) for model, found in numbers.items()}
     title = f"DyWeight with less; {DEFAULT} = 1"
-    figure(title, models, [DEFAULT] * len(models), folder / "study-ablations.png")
+    figure(title, of_models(numbers), [DEFAULT] * len(numbers), folder / "study-ablations.png")
 
 
 STUDY = Study("ablations", __doc__, measure, tables, draw, MODELS, quick_models=("digits",))

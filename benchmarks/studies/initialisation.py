@@ -12,7 +12,7 @@ from typing import Any
 
 from ..harness.bench import Bench
 from ..harness.study import Numbers, Options, Study, Tables
-from ..harness.variants import QUICK, Cases, Fits, Sizes, errors_table, figure
+from ..harness.variants import QUICK, Cases, Fits, Sizes, errors_table, figure, of_models
 
 MODELS = ("digits", "gmm", "shapes")
 SIZES = {"shapes": Sizes((3, 5), adam_pairs=1000)}
@@ -58,10 +58,7 @@ def schedule_cases(model: str, method: str, steps: int) -> Cases:
 
 def tables(numbers: Numbers) -> Tables:
     """A table for each part."""
-    return {
-        part: errors_table({model: (found[part], found["handcrafted"]) for model, found in numbers.items()})
-        for part in PARTS
-    }
+    return {part: errors_table(of_models(numbers, part)) for part in PARTS}
 
 
 def draw(numbers: Numbers, folder: Path) -> None:

@@ -118,7 +118,7 @@ def _refuse_options_of_others(name: str, kind: Kind | None, options: CheckpointO
 def _unknown(name: str) -> str:
     return (
         f"--ckpt {name}: no such checkpoint. {did_you_mean(name, tuple(BUILT_IN)).capitalize()}"
-        f"Built in are {', '.join(BUILT_IN)} (or gmm:DIMENSION); "
+        f"The built-in ones are {', '.join(BUILT_IN)} (or gmm:DIMENSION); "
         "for your own give module:callable or path/file.py:callable"
     )
 

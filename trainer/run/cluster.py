@@ -246,11 +246,12 @@ class _Watch:
         if silent:
             names = ", ".join(self._names[r] for r in silent)
             came = all(self._seen[r][0] for r in silent)
-            return f"{names} {'died' if came else 'did not join'}; fix that and start all again with --resume"
+            return f"{names} {'died' if came else 'did not join'}; fix that and start all processes again with --resume"
         if self._stopped_at is not None and now - self._stopped_at > SILENT_AT_THE_END + 2 * BEAT:
             return f"{self._names[self._rank]} was stopped by SIGTERM; continue with --resume"
         return ""
 
 
 def _store_is_gone(names: list[str]) -> str:
-    return f"{names[0]} or its torchrun, which keeps the messages, died; fix that and start all again with --resume"
+    what = f"{names[0]} or its torchrun, which keeps the messages, died"
+    return f"{what}; fix that and start all processes again with --resume"

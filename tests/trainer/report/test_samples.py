@@ -106,9 +106,10 @@ def test_captions_stand_above_their_own_column_and_below_the_title(
 
 def test_a_picture_with_captions_is_written(tmp_path: Path) -> None:
     images = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0))
-    samples.samples({"teacher": images}, tmp_path / "without.png", "a title")
-    samples.samples({"teacher": images}, tmp_path / "with.png", "a title", [LONG, "$x_1", JAPANESE])
-    assert len(picture(tmp_path / "with.png")) > len(picture(tmp_path / "without.png"))
+    without, with_captions = tmp_path / "without" / "picture.png", tmp_path / "with" / "picture.png"
+    samples.samples({"teacher": images}, without, "a title")
+    samples.samples({"teacher": images}, with_captions, "a title", [LONG, "$x_1", JAPANESE])
+    assert len(picture(with_captions)) > len(picture(without))
 
 
 @pytest.mark.parametrize("width", [20, 112, 1000])

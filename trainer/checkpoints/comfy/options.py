@@ -25,8 +25,8 @@ class ComfyOptions(Checked):
     """prompt file: .txt (one per line), .jsonl or .csv (with a field prompt, text or caption); by default the prompts
     that come with the trainer"""
     conditioning: Path | None = None
-    """.safetensors file of conditions instead of prompts: cross_attn [n, tokens, width] and, if the model has one,
-    pooled [n, width]; for guidance also both with one row and the prefix negative_"""
+    """.safetensors file of conditions instead of prompts: cross_attn [n, tokens, width] and, if the model uses one,
+    pooled [n, width]; for guidance also negative_cross_attn and negative_pooled, with one row each"""
     negative: str = ""
     """negative prompt, used where cfg is not 1"""
     cfg: float | None = None

@@ -137,7 +137,7 @@ def read_conditions(path: Path) -> tuple[Conditions, Conditions | None, str]:
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise CheckpointError(
             f"--conditioning {path}: not conditions ({type(error).__name__}: {error}); it needs cross_attn "
-            "[n, tokens, width] and may have pooled [n, width], and both again with the prefix negative_"
+            "[n, tokens, width] and may have pooled [n, width], negative_cross_attn and negative_pooled"
         ) from error
     return positive, negative, hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
