@@ -59,7 +59,7 @@ def load_checkpoint(name: str, options: CheckpointOptions | None = None, cache: 
     if name.endswith(".py"):
         raise CheckpointError(f"--ckpt {name}: name its callable too, as in {name}:checkpoint")
     unlike_built_in = name and not before and not did_you_mean(name, tuple(BUILT_IN))
-    of_a_kind = name not in BUILT_IN and (Path(name).is_file() or unlike_built_in)
+    of_a_kind = name not in BUILT_IN and (Path(name).exists() or unlike_built_in)
     kind = next((kind for kind in KINDS if kind.takes(name)), None) if of_a_kind else None
     _refuse_options_of_others(name, kind, options)
     if kind is not None:
