@@ -11,18 +11,17 @@ import torch
 from torch import Tensor
 
 from dyweight import DyWeight, Solver, load_solver, sample, save_solver, schedules
+from dyweight.adams import EQUAL_STEP_WEIGHTS
+from dyweight.sampling import Denoise
 
 from ..harness.bench import seconds_by_turns
 from ..harness.study import Numbers, Options, Study, Tables, table
 
 LATENT = (1, 16, 128, 128)
 ORDER = 3
-ADAMS_BASHFORTH = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12))
 HAND = "hand-written iPNDM"
 LIMIT = 1.1
 """Limit of a step's time relative to the hand-written loop's."""
-
-Denoise = Callable[[Tensor, Tensor], Tensor]
 
 
 def ipndm(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
@@ -36,10 +35,10 @@ def ipndm(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
         if len(history) == 1:
             x = x + step * slope
         elif len(history) == 2:
-            c0, c1 = ADAMS_BASHFORTH[1]
+            c0, c1 = EQUAL_STEP_WEIGHTS[2]
             x = x + step * (c0 * history[0] + c1 * history[1])
         else:
-            c0, c1, c2 = ADAMS_BASHFORTH[2]
+            c0, c1, c2 = EQUAL_STEP_WEIGHTS[3]
             x = x + step * (c0 * history[0] + c1 * history[1] + c2 * history[2])
     return x
 

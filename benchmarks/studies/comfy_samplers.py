@@ -10,9 +10,10 @@ from torch import Tensor
 from dyweight import Plan
 from dyweight.tracing import trace
 from trainer.checkpoints.comfy.installation import find_comfyui, start
+from trainer.checkpoints.comfy.rivals import SAMPLERS
 from trainer.run.errors import TrainerError
 
-NAMES = ("euler", "dpmpp_2m", "ipndm", "uni_pc", "deis", "res_multistep", "er_sde")
+NAMES = SAMPLERS
 """ComfyUI's deterministic multistep samplers, and er_sde, which adds noise there. With noise no sampler ends where the
 teacher does, so here it is the ODE of its family, whose noise scaler is the identity."""
 OWN = ("ipndm", "uni_pc", "deis", "res_multistep", "er_sde")

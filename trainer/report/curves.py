@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -18,6 +18,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from dyweight.files import write_whole
+
+from ..fit import Progress
 
 INK, MUTED, PALE, FAINT = "#24292f", "#6e7781", "#b8bfc7", "#e8ebee"
 WARM, COOL = "#d55e00", "#0072b2"
@@ -43,17 +45,6 @@ LEGEND: dict[str, Any] = {"frameon": False, "fontsize": SMALL, "labelcolor": INK
 
 PathLike = str | Path
 Curve = Mapping[int, float]
-
-
-class Progress(Protocol):
-    """What `convergence` reads of a line of the history."""
-
-    @property
-    def training_error(self) -> float: ...
-    @property
-    def validation_error(self) -> float: ...
-    @property
-    def network_calls(self) -> int: ...
 
 
 def convergence(history: Sequence[Progress], path: PathLike, title: str = "") -> None:

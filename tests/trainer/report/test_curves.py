@@ -1,6 +1,5 @@
 import math
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,19 +10,12 @@ from torch import Tensor
 
 from dyweight import DyWeight, schedules
 from tests.trainer.report.pictures import picture
+from trainer.fit import Progress
 from trainer.report import curves
 
 
-@dataclass(frozen=True)
-class Line:
-    iteration: int
-    training_error: float
-    validation_error: float
-    network_calls: int
-
-
-def history(lines: int) -> list[Line]:
-    return [Line(i, 0.05 * 0.9**i, 0.06 * 0.9**i if i % 3 == 0 else math.nan, 900 * (i + 1)) for i in range(lines)]
+def history(lines: int) -> list[Progress]:
+    return [Progress(i, 0.05 * 0.9**i, 0.06 * 0.9**i if i % 3 == 0 else math.nan, 900 * (i + 1)) for i in range(lines)]
 
 
 def trained(steps: int, order: int, analytic: bool = False, schedule: Tensor | None = None) -> DyWeight:
@@ -45,12 +37,12 @@ def trained(steps: int, order: int, analytic: bool = False, schedule: Tensor | N
         history(2),
         history(1),
         [],
-        [Line(0, math.nan, math.nan, 10), Line(1, 0.0, math.inf, 20)],
-        [Line(0, 1e12, math.nan, 10), Line(1, 1e-7, 2e-7, 20_000_000)],
+        [Progress(0, math.nan, math.nan, 10), Progress(1, 0.0, math.inf, 20)],
+        [Progress(0, 1e12, math.nan, 10), Progress(1, 1e-7, 2e-7, 20_000_000)],
     ],
     ids=["many", "two", "one", "none", "nothing to draw", "diverged first"],
 )
-def test_convergence_writes_a_picture(lines: list[Line], tmp_path: Path) -> None:
+def test_convergence_writes_a_picture(lines: list[Progress], tmp_path: Path) -> None:
     curves.convergence(lines, tmp_path / "picture.png", "digits, 5 steps")
     picture(tmp_path / "picture.png")
 
