@@ -24,7 +24,7 @@ TOKENS, WIDTH, POOLED = 4, 64, 32
 
 
 def conditioning(prompts: Tensor) -> tuple[Tensor, Tensor]:
-    """(context [B, 4, 64], pooled [B, 32]) of prompts [B]: seeded numbers in place of a text encoder's."""
+    """(context [B, 4, 64], pooled [B, 32]) of prompt numbers [B]: what a text encoder would say, fixed and seeded."""
     generator = torch.Generator().manual_seed(20)
     context = torch.randn(len(PROMPTS), TOKENS, WIDTH, generator=generator)
     pooled = torch.randn(len(PROMPTS), POOLED, generator=generator)
@@ -35,6 +35,11 @@ def to_latent(pictures: Tensor) -> Tensor:
     """[B, 3, 16, 16] -> [B, 16, 8, 8]: 2 x 2 blocks to channels, the last four channels 0."""
     blocks = torch.nn.functional.pixel_unshuffle(pictures, 2) * 1.5
     return torch.cat([blocks, torch.zeros(len(blocks), 4, *blocks.shape[2:])], 1)
+
+
+def to_pictures(latents: Tensor) -> Tensor:
+    """[B, 16, 8, 8] -> [B, 3, 16, 16]."""
+    return torch.nn.functional.pixel_shuffle(latents[:, :12] / 1.5, 2)
 
 
 def new_model() -> torch.nn.Module:
@@ -55,7 +60,7 @@ def new_model() -> torch.nn.Module:
 def flow_matching_loss(
     model: Callable[..., Tensor], clean: Tensor, prompts: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """A scalar, at times spread as the sampler's shift spreads them. clean: latents [B, 16, 8, 8] of prompts [B]."""
+    """A scalar, with times spread as the sampler's shift spreads them. clean: latents [B, 16, 8, 8] of prompts [B]."""
     noise = torch.randn(clean.shape, generator=generator)
     uniform = torch.sigmoid(torch.randn(len(clean), generator=generator))
     t = 2.0 * uniform / (1 + uniform)
@@ -67,7 +72,7 @@ def flow_matching_loss(
 
 
 def train(steps: int, batch: int, rate: float) -> torch.nn.Module:
-    """Train by flow matching; returns the averaged weights."""
+    """Flow matching; returns the averaged weights."""
     model, generator = new_model(), torch.Generator().manual_seed(1)
     average = {name: value.detach().clone() for name, value in model.named_parameters()}
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0, betas=(0.9, 0.98))
@@ -110,7 +115,7 @@ def main() -> None:
 
 
 def write_conditions(path: Path) -> None:
-    """The file for the trainer's `--conditioning`: all prompts, and zeros as the negative one."""
+    """What `--conditioning` of the trainer reads: all prompts, and zeros as the negative one."""
     context, pooled = conditioning(torch.arange(len(PROMPTS)))
     negative = {"negative_cross_attn": torch.zeros_like(context[:1]), "negative_pooled": torch.zeros_like(pooled[:1])}
     save_file({"cross_attn": context, "pooled": pooled, **negative}, path, {"prompts": "; ".join(PROMPTS)})

@@ -1,4 +1,4 @@
-"""A model that ComfyUI loads and samples through its own guider, so that training and sampling agree."""
+"""A model that ComfyUI loads, sampled through ComfyUI's own guider: what is trained is what is sampled."""
 
 import hashlib
 import importlib
@@ -27,7 +27,7 @@ from .rivals import found
 from .text import OWN_PROMPTS, Conditions, encoded, read_conditions, read_prompts
 
 Inside = Callable[[Any, dict[str, Any]], Tensor]
-"""(denoise(x, sigma, **extra), extra arguments) -> result: a function that runs inside ComfyUI's sampling."""
+"""(denoise(x, sigma, **extra), extra arguments) -> result: what runs inside ComfyUI's sampling."""
 
 
 class ComfyCheckpoint:
@@ -59,12 +59,12 @@ class ComfyCheckpoint:
         told = [self._loaded.digest, self._conditions_digest, self.cfg, self.guidance, self.shift, self.shape]
         told += [options.dtype, options.scheduler]
         if getattr(self._loaded.patcher.model.diffusion_model, "time_r_in", None) is not None:
-            told.append("told the next level")  # mean flow; earlier versions did not tell it, and got other endpoints
+            told.append("told the next level")  # mean flow, whose endpoints were different before it was told
         self.fingerprint = "comfyui-" + hashlib.sha256(repr(told).encode()).hexdigest()[:24]
 
     @property
     def made_for(self) -> dict[str, Any]:
-        """Values for the coefficient file in addition to the fields of every checkpoint."""
+        """What the coefficient file says besides the fields of every checkpoint."""
         options = self.options
         return {
             "cfg": self.cfg,
@@ -83,7 +83,7 @@ class ComfyCheckpoint:
         }
 
     def schedule(self, steps: int) -> Tensor:
-        """sigmas [steps + 1] of ComfyUI's scheduler with the model's own sampling."""
+        """[steps + 1] of ComfyUI's scheduler on the model's own sampling."""
         samplers = importlib.import_module("comfy.samplers")
         sigmas: Tensor = samplers.calculate_sigmas(self._sampling, self.options.scheduler, steps)
         return sigmas.double().cpu()
@@ -107,10 +107,7 @@ class ComfyCheckpoint:
         return None if prompts is None else [prompts[i] for i in cond.tolist()]
 
     def denoise(self, x: Tensor, sigma: Tensor, cond: Tensor) -> Tensor:
-        """x [B, *shape], sigma [B], cond [B], numbers of prompts -> [B, *shape], the predicted clean x.
-
-        Takes smaller batches where memory runs out.
-        """
+        """x [B, *shape], sigma [B], cond [B] -> [B, *shape], the clean x; in smaller batches where memory runs out."""
         return self.denoise_at(x, sigma, cond, sigma.detach().reshape(-1, 1), 0)
 
     def denoise_at(self, x: Tensor, sigma: Tensor, cond: Tensor, states: Tensor, row: int) -> Tensor:
@@ -150,7 +147,7 @@ class ComfyCheckpoint:
         return torch.cat(answers)
 
     def sample_with(self, sampler: str, scheduler: str, steps: int, noise: Tensor, cond: Tensor) -> tuple[Tensor, int]:
-        """(endpoint, network calls) of one of ComfyUI's own samplers by ComfyUI's code.
+        """(endpoint, network calls) of one of ComfyUI's own samplers by ComfyUI's code, from noise of `draw`.
 
         noise: [B, *shape] from `draw`, rescaled where the schedule starts elsewhere than the base schedule. cond: [B].
         """
@@ -184,7 +181,7 @@ class ComfyCheckpoint:
         vae = self._loaded.vae()
         if vae is None:
             return None
-        with torch.no_grad():  # ComfyUI's VAE leaves this to its caller
+        with torch.no_grad():  # which ComfyUI's VAE leaves to its caller
             decoded = _tensor(vae.decode(self._loaded.patcher.model.process_latent_out(x.detach().float().cpu())))
         return decoded.float().cpu().reshape(len(x), -1, *decoded.shape[-3:])[:, 0]  # the first frame of a video
 
@@ -196,7 +193,7 @@ class ComfyCheckpoint:
         return found(self.sample_with, first, network_calls, names, count)
 
     def _inside(self, positive: Any, x: Tensor, run: Inside, sigmas: Tensor | None = None) -> Tensor:
-        """Run a function inside the guider as ComfyUI sets it up: model loaded, conditions prepared, hooks in place."""
+        """Run something with the guider as ComfyUI sets it up: model loaded, conditions prepared, hooks in place."""
         self._guider.set_conds(positive, self._negative)
         call = _Call(run)
         zeros = torch.zeros(x.shape)
@@ -279,6 +276,6 @@ def _tensor(value: Any) -> Tensor:
 
 
 def _out_of_memory() -> type[BaseException]:
-    """ComfyUI's exception, but not its stand-in on systems without one, which is any Exception."""
+    """ComfyUI's own, but not its stand-in on systems without one, which is every Exception."""
     found: type[BaseException] = importlib.import_module("comfy.model_management").OOM_EXCEPTION
     return found if found is not Exception else torch.OutOfMemoryError

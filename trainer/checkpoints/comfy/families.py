@@ -1,4 +1,4 @@
-"""What ComfyUI's model families need in addition to the diffusion model: text encoders, VAE, size and guidance."""
+"""What ComfyUI's model families need besides the diffusion model: text encoders, VAE, size and guidance."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Family:
 
     clip_type: str
     encoders: tuple[tuple[str, ...], ...]
-    """For each encoder the beginnings of its file names, best first."""
+    """For each encoder the beginnings of its file names, the best first."""
     vae: tuple[str, ...] = ()
     size: int = 1024
     cfg: float = 1.0
@@ -40,9 +40,9 @@ FAMILIES = {
     ),
     "WAN21_T2V": Family("wan", (("umt5_xxl",),), ("wan_2.1_vae",), size=480, cfg=6.0),
 }
-"""ComfyUI's class of a family -> its defaults."""
+"""By ComfyUI's class of the family."""
 OTHER = Family("", ())
-"""A family that is not listed, whose encoders the user must give."""
+"""A family that is not listed: encoders must be given."""
 
 
 def family_of(name: str) -> Family:
@@ -51,7 +51,7 @@ def family_of(name: str) -> Family:
 
 
 def default_encoders(name: str) -> list[Path]:
-    """The text encoder files of a family. Raises CheckpointError, which names the missing ones."""
+    """Text encoder files of a family. Raises CheckpointError that names what is missing."""
     family = family_of(name)
     if not family.encoders:
         raise CheckpointError(f"the text encoders of the family {name} are not known: give --clip and --clip-type")
@@ -59,7 +59,7 @@ def default_encoders(name: str) -> list[Path]:
 
 
 def default_vae(name: str) -> Path | None:
-    """The VAE file of a family; None if there is none, and then there are no pictures."""
+    """The VAE file of a family, None where there is none; then there are no pictures."""
     try:
         return _first(family_of(name).vae, VAE_FOLDERS, f"VAE of {name}", "--vae")
     except CheckpointError:

@@ -8,7 +8,7 @@ import torch
 
 @contextmanager
 def differentiable() -> Iterator[None]:
-    """Use ComfyUI's differentiable kernels, and copy what the backward pass needs, since its blocks add in place."""
+    """ComfyUI's differentiable kernels, and copies of what the backward pass needs: its blocks add in place."""
     import comfy.model_management
 
     before = getattr(comfy.model_management, "in_training", False)

@@ -1,4 +1,4 @@
-"""Find ComfyUI, import it without its server, and find its files."""
+"""Finding ComfyUI, importing it without its server, and finding its files."""
 
 import importlib
 import os
@@ -12,18 +12,18 @@ from dyweight.suggest import did_you_mean
 from ...run.errors import CheckpointError
 
 FOLDERS = ("checkpoints", "diffusion_models")
-"""The folders of `--ckpt NAME`; ComfyUI counts its old folder unet among diffusion_models."""
+"""Where `--ckpt NAME` looks; ComfyUI counts its old folder unet as diffusion_models."""
 _LISTED = 12
 
 
 class AmbiguousError(CheckpointError):
-    """Several files have the name."""
+    """A name that several files have."""
 
 
 def find_comfyui(named: Path | None) -> Path:
     """The ComfyUI folder: `--comfyui`, COMFYUI_PATH, the one this pack is installed in, or comfy-cli's default place.
 
-    Raises CheckpointError, which lists the places.
+    Raises CheckpointError that lists the places.
     """
     pack = Path(__file__).resolve().parents[3]
     places = [
@@ -42,7 +42,7 @@ def find_comfyui(named: Path | None) -> Path:
 
 
 def start(comfyui: Path) -> None:
-    """Make ComfyUI importable and set it up as at its own start, without its server; it is safe to call again.
+    """Make ComfyUI importable and set it up as its own start does, without its server; safe to call again.
 
     ComfyUI goes first on sys.path: this repository's folder `nodes` would hide ComfyUI's nodes.py.
     """
@@ -60,14 +60,14 @@ def start(comfyui: Path) -> None:
 
 
 def find_model(name: str) -> Path:
-    """The model file with a name or path. Raises CheckpointError, which lists the matches or similar names."""
+    """The model file of a name or path. Raises CheckpointError that lists the matches or the nearest names."""
     if Path(name).is_file():
         return Path(name)
     return find_file(name, FOLDERS, "--ckpt")
 
 
 def find_file(name: str, folders: Iterable[str], option: str) -> Path:
-    """The only file with a name (with or without folder and extension) in ComfyUI's folders of these kinds."""
+    """The one file of a name (with or without folder and extension) in ComfyUI's folders of these kinds."""
     if Path(name).is_file():
         return Path(name)
     known = all_files(folders)

@@ -1,4 +1,4 @@
-"""A model file as ComfyUI loads it, with its LoRAs, shift and dtype, and its text encoder and VAE."""
+"""A model file as ComfyUI loads it, with its LoRAs, shift and dtype, and the text encoder and VAE that go with it."""
 
 import copy
 import hashlib
@@ -29,18 +29,18 @@ _SAMPLED_BYTES, _SAMPLES = 1 << 16, 64
 
 
 class Loaded:
-    """A diffusion model that is ready to sample; text encoder and VAE are loaded when they are needed."""
+    """A diffusion model ready to sample; text encoder and VAE are loaded when asked for."""
 
     def __init__(self, path: Path, patcher: Any, options: ComfyOptions) -> None:
         self.path, self.patcher, self._options = path, patcher, options
         self.family = type(patcher.model.model_config).__name__
         self.text_files: list[Path] = [path] if options.clip is None and _holds(path, _TEXT_KEYS) else []
-        """The model's own file, if it holds the text encoders."""
+        """The model's own file where it holds its text encoders."""
         self.downscale: int = getattr(patcher.model.latent_format, "spacial_downscale_ratio", 8)
         self._loras = [_lora(lora) for lora in options.lora]
         self.digest = " ".join([file_digest(path), *map(str, self._loras)])
         self.vae_file = self._find_vae()
-        """None if there is none; the pictures then show the latents."""
+        """None where there is none: pictures are those of the latents then."""
         self._vae: Any = None
 
     @property
@@ -65,7 +65,7 @@ class Loaded:
         return clip
 
     def vae(self) -> Any:
-        """ComfyUI's VAE; None if there is none. Raises CheckpointError if the file holds none for this model."""
+        """ComfyUI's VAE, None where there is none. Raises CheckpointError where the file holds none for this model."""
         if self._vae is None and self.vae_file is not None:
             self._vae = self._load_vae(self.vae_file)
         return self._vae
@@ -87,7 +87,7 @@ class Loaded:
 
 
 def loaded(path: Path, options: ComfyOptions) -> Loaded:
-    """Load a checkpoint or diffusion model. Raises CheckpointError if ComfyUI does not know it."""
+    """Load a checkpoint or diffusion model. Raises CheckpointError where ComfyUI does not know it."""
     sd = importlib.import_module("comfy.sd")
     model_options = {} if options.dtype == "default" else {"dtype": _DTYPES[options.dtype]}
     try:
@@ -110,7 +110,7 @@ def loaded(path: Path, options: ComfyOptions) -> Loaded:
 
 @dataclass(frozen=True)
 class _Lora:
-    """A LoRA file, identified by its content."""
+    """A LoRA file, told from others by its content."""
 
     path: Path
     strength: float
@@ -174,7 +174,7 @@ def _holds(path: Path, beginnings: Sequence[str]) -> bool:
 
 
 def file_digest(path: Path) -> str:
-    """Digest of the size and of 64 pieces spread over the file, since reading all of a large model takes minutes."""
+    """Digest of the size and 64 pieces spread over the file: reading all of a large model would take minutes."""
     size, found = path.stat().st_size, hashlib.sha256(str(path.stat().st_size).encode())
     with path.open("rb") as file:
         for i in range(_SAMPLES):

@@ -1,4 +1,4 @@
-"""ComfyUI's own samplers and schedulers, run by ComfyUI's code, to compare a solver with."""
+"""ComfyUI's own samplers and schedulers, run by ComfyUI's code, for a solver to be compared with."""
 
 import importlib
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ NAMES = tuple(f"{sampler}/{scheduler}" for sampler in SAMPLERS for scheduler in 
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Raise CheckpointError for a name that is not SAMPLER/SCHEDULER of this ComfyUI."""
+    """CheckpointError for a name that is not SAMPLER/SCHEDULER of the ComfyUI at hand."""
     samplers = importlib.import_module("comfy.samplers")
     for name in names:
         sampler, _, scheduler = name.partition("/")
@@ -42,8 +42,8 @@ def found(
 ) -> dict[str, Rival]:
     """The samplers that make exactly this many network calls with some number of steps, by name.
 
-    first: noise and condition of one sample, for the search of the number of steps. count: called with the number of
-    network calls that the search takes. Raises CheckpointError as `check_names` does.
+    first: noise and condition of one sample, on which the number of steps is searched. count: told of the calls that
+    the search takes. Raises CheckpointError as `check_names` does.
     """
     if names:
         check_names(names)

@@ -1,4 +1,4 @@
-"""Prompts and their encodings by the text encoders, which are computed once and cached on disk."""
+"""Prompts and their encodings by the text encoders, made once and kept on disk."""
 
 import csv
 import hashlib
@@ -29,28 +29,28 @@ POOLED = "pooled_output"
 
 @dataclass(frozen=True)
 class Conditions:
-    """Encoded prompts, kept separately since their lengths may differ."""
+    """Encoded prompts, each kept separately since their lengths may differ."""
 
     cross_attn: list[Tensor]
     """[1, tokens, width] each"""
     extra: list[dict[str, Tensor]]
-    """The encoders' other outputs by ComfyUI's names, such as pooled_output [1, width], attention_mask [1, tokens]."""
+    """What else the encoders give, by ComfyUI's names, such as pooled_output [1, width], attention_mask [1, tokens]."""
     prompts: list[str] | None = None
-    """The texts, if known."""
+    """The texts, where known."""
 
     @property
     def pooled(self) -> list[Tensor | None]:
-        """[1, width] each, if the encoders give one."""
+        """[1, width] each, where the encoders give one."""
         return [extra.get(POOLED) for extra in self.extra]
 
     def __len__(self) -> int:
         return len(self.cross_attn)
 
     def batches(self, chosen: Sequence[int]) -> list[Any] | None:
-        """ComfyUI's CONDITIONING of several prompts as one batch; None if they must be processed one by one.
+        """ComfyUI's CONDITIONING of several prompts as one batch; None where they must go one by one.
 
-        That is the case if their lengths differ, and if there is more than a pooled output, since ComfyUI counts the
-        tokens of a mask over the whole batch.
+        That is where their lengths differ, and where there is more than a pooled output: ComfyUI counts the tokens of
+        a mask over the whole batch.
         """
         more = any(self.extra[i].keys() - {POOLED} for i in chosen)
         if len(chosen) > 1 and (more or len({self.cross_attn[i].shape for i in chosen}) > 1):
@@ -59,7 +59,7 @@ class Conditions:
         return [[torch.cat([self.cross_attn[i] for i in chosen]), extra]]
 
     def tells_apart(self, prompts: Sequence[str]) -> bool:
-        """Whether all numbers are finite and two different prompts differ; with missing weights they are noise."""
+        """Whether all numbers are finite and two different prompts differ; missing weights give noise."""
         first = self.cross_attn[0]
         other = next((self.cross_attn[i] for i, prompt in enumerate(prompts) if prompt != prompts[0]), None)
         finite = all(bool(torch.isfinite(tensor).all()) for tensor in self.cross_attn)
@@ -85,7 +85,7 @@ def read_prompts(path: Path) -> list[str]:
 
 
 def _lines(text: str) -> Iterator[str]:
-    # str.splitlines would also split at characters that occur in captions, such as U+2028.
+    # str.splitlines would also split at characters that captions hold, such as U+2028.
     return iter(re.split("\r\n|\r|\n", text))
 
 
@@ -122,8 +122,8 @@ def _prompt_of(row: Mapping[str, Any]) -> Any:
 def read_conditions(path: Path) -> tuple[Conditions, Conditions | None, str]:
     """(conditions, the negative one if there is one, digest) of a file.
 
-    It has cross_attn [n, tokens, width] and may have pooled [n, width], negative_cross_attn [1, tokens, width] and
-    negative_pooled [1, width]; its metadata may have prompts, n texts separated by "; ". Raises CheckpointError.
+    It has cross_attn [n, tokens, width], perhaps pooled [n, width], negative_cross_attn [1, tokens, width] and
+    negative_pooled [1, width]; its metadata may have prompts, n texts with "; " between them. Raises CheckpointError.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -137,7 +137,7 @@ def read_conditions(path: Path) -> tuple[Conditions, Conditions | None, str]:
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise CheckpointError(
             f"--conditioning {path}: not conditions ({type(error).__name__}: {error}); it needs cross_attn "
-            "[n, tokens, width] and may have pooled [n, width], negative_cross_attn and negative_pooled"
+            "[n, tokens, width] and may have pooled [n, width], and both again with the prefix negative_"
         ) from error
     return positive, negative, hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
@@ -154,7 +154,7 @@ def _rows(tensors: dict[str, Tensor], prefix: str) -> Conditions:
 def encoded(prompts: Sequence[str], load: Callable[[], Any], key: Sequence[str], cache: Path | None) -> Conditions:
     """Conditions of the prompts from the cache, or by the text encoder, which is unloaded afterwards.
 
-    load: loads ComfyUI's CLIP, only if the cache lacks something. key: the other things that decide the result.
+    load: gives ComfyUI's CLIP; called only if something is not in the cache. key: what else the result depends on.
     """
     path = None
     if cache is not None:
@@ -164,7 +164,7 @@ def encoded(prompts: Sequence[str], load: Callable[[], Any], key: Sequence[str],
             try:
                 return _from_tensors(load_file(path), len(prompts))
             except (SafetensorError, OSError, KeyError, ValueError, IndexError):
-                pass  # damaged: computed again
+                pass  # damaged: made again
     conditions = _encode(prompts, load())
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
