@@ -19,6 +19,7 @@ from ..run.errors import CheckpointError
 from .builtin import digits, gmm, shapes
 from .comfy.checkpoint import ComfyCheckpoint
 from .comfy.installation import AmbiguousError, find_comfyui, find_model, start
+from .comfy.schedules import check_scheduler
 from .protocol import Checkpoint, FullCheckpoint, describe
 
 BUILT_IN: dict[str, Callable[..., Checkpoint]] = {
@@ -92,12 +93,8 @@ def _from_comfyui(name: str, options: ComfyOptions, cache: Path | None) -> objec
         raise
     except CheckpointError as error:
         raise CheckpointError(f"{_unknown(name)}. As the name of a ComfyUI checkpoint: {error}") from error
-    schedulers = tuple(importlib.import_module("comfy.samplers").SCHEDULER_NAMES)
-    if options.scheduler not in schedulers:
-        hint = did_you_mean(options.scheduler, schedulers)
-        raise CheckpointError(
-            f"--scheduler {options.scheduler}: {hint}ComfyUI without custom nodes has {', '.join(schedulers)}"
-        )
+    if options.scheduler is not None:
+        check_scheduler(options.scheduler)
     return ComfyCheckpoint(path, options, cache)
 
 

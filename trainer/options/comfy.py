@@ -33,17 +33,18 @@ class ComfyOptions:
     cfg: float | None = None
     """classifier-free guidance scale; by default that of the family"""
     guidance: float | None = None
-    """guidance value that the network takes as an input, as in FLUX.1-dev; by default 3.5 there"""
+    """guidance value that the network takes as an input, as in FLUX.1-dev; by default that of the family"""
     shift: float | None = None
-    """shift of the model's schedule; by default the model's own"""
-    scheduler: str = "simple"
-    """ComfyUI scheduler for the base schedule"""
+    """shift of the model's schedule; by default that of the family"""
+    scheduler: str | None = None
+    """ComfyUI scheduler for the base schedule, or flux2, ltxv or ideogram4 for its nodes Flux2Scheduler, LTXVScheduler
+    and Ideogram4Scheduler; by default that of the family"""
     width: Annotated[int | None, POSITIVE] = None
     """width of the picture in pixels; by default that of the family"""
     height: Annotated[int | None, POSITIVE] = None
-    """height of the picture in pixels; by default the width"""
-    frames: Annotated[int, POSITIVE] = 1
-    """number of frames, for video models"""
+    """height of the picture in pixels; by default the width, or that of the family"""
+    frames: Annotated[int | None, POSITIVE] = None
+    """number of frames, for video models; by default that of the family"""
     lora: tuple[str, ...] = ()
     """LoRA files, FILE:STRENGTH, several separated by commas"""
     dtype: Literal["default", "fp8_e4m3fn", "fp8_e5m2", "fp16", "bf16", "fp32"] = "default"

@@ -19,13 +19,16 @@ from dyweight import conditions
 from ...options.comfy import ComfyOptions
 from ...run.errors import CheckpointError
 from ..protocol import Rival
-from .families import default_encoders, family_of
+from .conditions import POOLED, Condition, Conditions, conditioning, opposite, read_conditions
+from .encoding import EncodedPrompts
 from .gradients import differentiable
-from .installation import find_file
 from .loading import Loaded, file_digest, loaded
+from .prompt_files import OWN_PROMPTS, read_prompts
 from .rivals import found
-from .text import OWN_PROMPTS, Conditions, encoded, read_conditions, read_prompts
+from .schedules import NODES, schedule
 
+Texts = tuple[list[Any], list[Any]]
+"""CONDITIONING of the prompts of a batch, and of the negative one."""
 Inside = Callable[[Any, dict[str, Any]], Tensor]
 """(denoise(x, sigma, **extra), extra arguments) -> result: what runs inside ComfyUI's sampling."""
 
@@ -41,23 +44,28 @@ class ComfyCheckpoint:
         self.options, self._cache = options, cache
         self._loaded: Loaded = loaded(self.path, options)
         self.model_family = self._loaded.family
-        defaults = family_of(self.model_family)
+        defaults = self._loaded.defaults
         self.cfg = defaults.cfg if options.cfg is None else options.cfg
         self.guidance = defaults.guidance if options.guidance is None else options.guidance
-        self.shape = self._latent_shape(defaults.size)
+        self.scheduler = options.scheduler or defaults.scheduler
+        if options.shift is not None and self.scheduler in NODES:
+            raise CheckpointError(f"--shift: the scheduler {self.scheduler} shifts by the size itself: leave it out")
+        self.shape = self._loaded.latent.shape
         self._encoders: list[Path] = []
+        self._conditions: Conditions
         self._conditions, self._negative, self._conditions_digest = self._encode()
         self.prompts = len(self._conditions)
         samplers = importlib.import_module("comfy.samplers")
         self._guider = samplers.CFGGuider(self._loaded.patcher)
         self._guider.set_cfg(self.cfg)
         self._sampling = self._loaded.patcher.get_model_object("model_sampling")
-        self._last_sigma = float(self.schedule(1)[-1])
+        # not of one step, where ComfyUI's node for LTX divides by 0
+        self._first_sigma, _, self._last_sigma = self.schedule(2).tolist()
         self.shift = getattr(self._sampling, "shift", None)
         self.prediction_type = prediction_type(self._sampling)
-        self.schedule_recipe = {"kind": "comfyui", "scheduler": options.scheduler, "shift": self.shift}
+        self.schedule_recipe = {"kind": "comfyui", "scheduler": self.scheduler, "shift": self.shift}
         told = [self._loaded.digest, self._conditions_digest, self.cfg, self.guidance, self.shift, self.shape]
-        told += [options.dtype, options.scheduler]
+        told += [options.dtype, self.scheduler]
         if getattr(self._loaded.patcher.model.diffusion_model, "time_r_in", None) is not None:
             told.append("told the next level")  # mean flow, whose endpoints were different before it was told
         self.fingerprint = "comfyui-" + hashlib.sha256(repr(told).encode()).hexdigest()[:24]
@@ -72,9 +80,9 @@ class ComfyCheckpoint:
             "negative": options.negative,
             "dtype": options.dtype,
             "lora": list(options.lora),
-            "width": self.shape[-1] * self._loaded.downscale,
-            "height": self.shape[-2] * self._loaded.downscale,
-            "frames": options.frames,
+            "width": self._loaded.size[0],
+            "height": self._loaded.size[1],
+            "frames": self._loaded.frames,
             "prompts": self.prompts,
             "prompts_file": (options.conditioning or options.prompts or OWN_PROMPTS).name,
             "conditions_digest": self._conditions_digest,
@@ -84,22 +92,21 @@ class ComfyCheckpoint:
 
     def schedule(self, steps: int) -> Tensor:
         """[steps + 1] of ComfyUI's scheduler on the model's own sampling."""
-        samplers = importlib.import_module("comfy.samplers")
-        sigmas: Tensor = samplers.calculate_sigmas(self._sampling, self.options.scheduler, steps)
-        return sigmas.double().cpu()
+        return schedule(self.scheduler, steps, self._sampling, self._loaded.latent, self._loaded.size)
 
     def draw(self, generator: torch.Generator, batch: int) -> tuple[Tensor, Tensor]:
         """Noise as ComfyUI scales it for an empty latent, and the numbers of prompts."""
         noise = torch.randn(batch, *self.shape, generator=generator)
         prompts = torch.randint(len(self._conditions), (batch,), generator=generator)
-        first = self.schedule(1)[0].float()
+        self._conditions.prepare(prompts.tolist())
+        first = torch.tensor(self._first_sigma)
         scaled = self._sampling.noise_scaling(first, noise, torch.zeros_like(noise), True)
         return scaled.to(self._loaded.patcher.load_device), prompts
 
     def condition(self, cond: Tensor) -> Tensor:
         """Prompt numbers [B] -> what a solver may read of them, [B, width], the same as in the nodes."""
-        cross, pooled = self._conditions.cross_attn, self._conditions.pooled
-        return torch.cat([conditions.of_text(cross[i], pooled[i]) for i in cond.tolist()])
+        texts = [self._conditions[number] for number in cond.tolist()]
+        return torch.cat([conditions.of_text(text.cross_attn, text.extra.get(POOLED)) for text in texts])
 
     def captions(self, cond: Tensor) -> list[str] | None:
         """Prompt numbers [B] -> the prompts, None where a file of conditions does not have them."""
@@ -115,15 +122,15 @@ class ComfyCheckpoint:
 
         states: [rows] or [B, rows] noise levels of the plan's states, x that of the row; ComfyUI sees those.
         """
-        positive = self._positive(cond.tolist())
-        if positive is None:
+        texts = self._texts(cond.tolist())
+        if texts is None:
             return self._by_parts(range(len(x) + 1), x, sigma, cond, states, row)
         try:
 
             def ask(model: Any, extra: dict[str, Any]) -> Tensor:
                 return Denoiser(model, extra, states, self._last_sigma, row=row)(x, sigma)
 
-            return self._inside(positive, x, ask)
+            return self._inside(texts, x, ask)
         except _out_of_memory():
             if len(x) == 1:
                 raise CheckpointError(
@@ -133,7 +140,7 @@ class ComfyCheckpoint:
         except RuntimeError as error:
             raise CheckpointError(
                 f"--ckpt {self.path}: {self.model_family} fails on {list(x.shape)} with a condition of "
-                f"{list(positive[0][0].shape)} ({error}); check --clip or --conditioning, --width and --height"
+                f"{list(texts[0][0][0].shape)} ({error}); check --clip or --conditioning, --width and --height"
             ) from error
         importlib.import_module("comfy.model_management").soft_empty_cache()
         return self._by_parts((0, len(x) // 2, len(x)), x, sigma, cond, states, row)
@@ -154,8 +161,7 @@ class ComfyCheckpoint:
         samplers = importlib.import_module("comfy.samplers")
         used = samplers.KSampler(self._loaded.patcher, steps, noise.device, sampler, scheduler, 1.0, {}).sigmas
         function, calls = samplers.sampler_object(sampler), 0
-        first = float(self.schedule(1)[0])
-        x = noise * (float(used[0]) / first) if self.prediction_type != "flow" else noise
+        x = noise * (float(used[0]) / self._first_sigma) if self.prediction_type != "flow" else noise
 
         def run(model: Any, extra: dict[str, Any]) -> Tensor:
             def counted(x: Tensor, sigma: Tensor, **more: Any) -> Any:
@@ -168,13 +174,13 @@ class ComfyCheckpoint:
             end: Tensor = function.sampler_function(counted, x, used.to(x.device), **given)
             return end
 
-        positive = self._positive(cond.tolist())
-        if positive is None:
+        texts = self._texts(cond.tolist())
+        if texts is None:
             singles = [
                 self.sample_with(sampler, scheduler, steps, noise[i : i + 1], cond[i : i + 1]) for i in range(len(x))
             ]
             return torch.cat([end for end, _ in singles]), singles[0][1]
-        return self._inside(positive, x, run, used), calls
+        return self._inside(texts, x, run, used), calls
 
     def images(self, x: Tensor) -> Tensor | None:
         """[B, height, width, 3] in 0..1 of a latent batch, None without a VAE."""
@@ -182,8 +188,14 @@ class ComfyCheckpoint:
         if vae is None:
             return None
         with torch.no_grad():  # which ComfyUI's VAE leaves to its caller
-            decoded = _tensor(vae.decode(self._loaded.patcher.model.process_latent_out(x.detach().float().cpu())))
+            decoded = _tensor(vae.decode(self._picture(x.detach().float().cpu())))
         return decoded.float().cpu().reshape(len(x), -1, *decoded.shape[-3:])[:, 0]  # the first frame of a video
+
+    def _picture(self, x: Tensor) -> Tensor:
+        """What ComfyUI's guider gives at the end, without the sound."""
+        model, latent = self._loaded.patcher.model, self._loaded.latent
+        model.latent_shapes = [(len(x), *stream) for stream in latent.streams]  # as the guider tells the model
+        return latent.picture(_tensor(model.process_latent_out(x)))
 
     def rivals(
         self, network_calls: int, names: Sequence[str] | None, count: Callable[[int], object]
@@ -192,58 +204,47 @@ class ComfyCheckpoint:
         first = self.draw(torch.Generator().manual_seed(0), 1)
         return found(self.sample_with, first, network_calls, names, count)
 
-    def _inside(self, positive: Any, x: Tensor, run: Inside, sigmas: Tensor | None = None) -> Tensor:
+    def _inside(self, texts: Texts, x: Tensor, run: Inside, sigmas: Tensor | None = None) -> Tensor:
         """Run something with the guider as ComfyUI sets it up: model loaded, conditions prepared, hooks in place."""
-        self._guider.set_conds(positive, self._negative)
+        self._guider.set_conds(*texts)
         call = _Call(run)
-        zeros = torch.zeros(x.shape)
+        zeros = self._loaded.latent.empty(len(x))
         seen = torch.tensor([1.0, 0.0]) if sigmas is None else sigmas
         with differentiable() if torch.is_grad_enabled() else nullcontext():
             self._guider.sample(zeros, zeros, call, seen, disable_pbar=True, seed=0)
         assert call.result is not None
         return call.result.to(x.device)
 
-    def _positive(self, chosen: list[int]) -> Any:
-        batch = self._conditions.batches(chosen)
-        if batch is not None and self.guidance is not None:
-            batch[0][1]["guidance"] = self.guidance
-        return batch
+    def _texts(self, chosen: list[int]) -> Texts | None:
+        """CONDITIONING of these prompts and of the negative; None where they must go one by one."""
+        if len(chosen) > 1 and self._loaded.defaults.one_prompt_a_call:
+            return None
+        positive = conditioning([self._conditions[number] for number in chosen])
+        if positive is None:
+            return None
+        negative = opposite(self._negative, positive)
+        if self.guidance is not None:
+            positive[0][1]["guidance"] = self.guidance
+        return positive, negative
 
-    def _encode(self) -> tuple[Conditions, Any, str]:
-        """(conditions, negative CONDITIONING, digest of both)."""
+    def _encode(self) -> tuple[Conditions, Condition, str]:
+        """(conditions, the negative one, digest of both)."""
         options = self.options
         if options.conditioning is not None:
-            conditions, negative, digest = read_conditions(options.conditioning)
+            known, negative, digest = read_conditions(options.conditioning)
             if negative is None and not math.isclose(self.cfg, 1.0):
                 raise CheckpointError(f"--cfg is {self.cfg:g} and {options.conditioning} has no negative: give --cfg 1")
-            return conditions, (negative or conditions).batches([0]), digest
+            return known, negative or known[0], digest
         prompts = read_prompts(options.prompts or OWN_PROMPTS)
-        files = self._encoders = self._loaded.text_files or (
-            [find_file(name, ("text_encoders",), "--clip") for name in options.clip]
-            if options.clip
-            else default_encoders(self.model_family)
-        )
-        kind = options.clip_type or family_of(self.model_family).clip_type
+        files = self._encoders = self._loaded.encoders()
+        kind = options.clip_type or self._loaded.defaults.clip_type
         key = [*map(file_digest, files), *map(str, self._loaded.text_loras), kind]
-        found = encoded([*prompts, options.negative], lambda: self._loaded.clip(files, kind), key, self._cache)
-        positive = Conditions(found.cross_attn[:-1], found.extra[:-1], prompts)
-        if not positive.tells_apart(prompts):
+        found = EncodedPrompts(prompts, options.negative, lambda: self._loaded.clip(files, kind), key, self._cache)
+        if not found.told_apart:
             names = ", ".join(path.name for path in files)
             raise CheckpointError(f"{names}: not text encoders of {self.model_family}; name them with --clip")
         digest = hashlib.sha256(repr([prompts, options.negative, key]).encode()).hexdigest()[:16]
-        return positive, found.batches([len(prompts)]), digest
-
-    def _latent_shape(self, size: int) -> tuple[int, ...]:
-        options, form = self.options, self._loaded.patcher.model.latent_format
-        width = options.width or size
-        height = options.height or width
-        down, temporal = self._loaded.downscale, getattr(form, "temporal_downscale_ratio", 4)
-        if width % down or height % down:
-            raise CheckpointError(f"--width {width} and --height {height} must be multiples of {down}")
-        space = (height // down, width // down)
-        if form.latent_dimensions == 3:
-            return (form.latent_channels, (options.frames - 1) // max(1, temporal) + 1, *space)
-        return (form.latent_channels, *space)
+        return found, found.negative, digest
 
 
 class _Call:
