@@ -3,12 +3,22 @@
 import logging
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from ..dyweight import Solver, SolverFile
-from ..dyweight.placement import FAR, SAME_START, Placement, ScheduleError, place, schedule_distance, untrained_plan
+from ..dyweight.placement import (
+    FAR,
+    SAME_START,
+    Placement,
+    ScheduleError,
+    place,
+    schedule_distance,
+    untrained_plan,
+    without_time_scaling,
+)
 from . import solver_library
 from .model_facts import ModelFacts, same_family
 
@@ -50,6 +60,12 @@ def placed(file: SolverFile, sigmas: Tensor, known: ModelFacts, start: float | N
             ", ".join(f"{float(sigma):.3g}" for sigma in solver.sigmas),
         )
     warn_of_differences(file, known, own_schedule=placement.distance <= SAME_START)
+    if known.interval:
+        solver_library.say_once(
+            f"{known.family} answers for an interval ({known.interval}), so {file.name} runs without its time scaling; "
+            "a multistep solver is not meant for such a network: better take euler and the steps it was made for"
+        )
+        placement = replace(placement, plan=without_time_scaling(solver, placement.plan))
     return placement
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from comfyui.asking import Denoiser
-from comfyui.facts import noise_scale, prediction_type
+from comfyui.facts import answers_for_interval, noise_scale, prediction_type
 from dyweight import conditions
 
 from ...options.comfy import ComfyOptions
@@ -44,6 +44,11 @@ class ComfyCheckpoint:
         self.options, self._cache = options, cache
         self._loaded: Loaded = loaded(self.path, options)
         self.model_family = self._loaded.family
+        if (interval := answers_for_interval(self._loaded.patcher.model)) is not None:
+            raise CheckpointError(
+                f"--ckpt {path}: take its undistilled model; this network answers for an interval ({interval}) and "
+                "gives no velocity that a multistep solver could be fitted to"
+            )
         defaults = self._loaded.defaults
         self.cfg = defaults.cfg if options.cfg is None else options.cfg
         self.guidance = defaults.guidance if options.guidance is None else options.guidance
@@ -66,8 +71,6 @@ class ComfyCheckpoint:
         self.schedule_recipe = {"kind": "comfyui", "scheduler": self.scheduler, "shift": self.shift}
         told = [self._loaded.digest, self._conditions_digest, self.cfg, self.guidance, self.shift, self.shape]
         told += [options.dtype, self.scheduler]
-        if getattr(self._loaded.patcher.model.diffusion_model, "time_r_in", None) is not None:
-            told.append("told the next level")  # mean flow, whose endpoints were different before it was told
         self.fingerprint = "comfyui-" + hashlib.sha256(repr(told).encode()).hexdigest()[:24]
 
     @property
