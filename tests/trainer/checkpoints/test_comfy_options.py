@@ -226,6 +226,12 @@ def test_a_long_file_is_encoded_as_it_is_drawn_and_memory_holds_a_part(encoded, 
     assert len(found) == 30_000 and len(list(tmp_path.glob("condition-*"))) == 1502
 
 
+def test_a_place_that_can_not_hold_them_is_named(encoded, tmp_path):
+    (tmp_path / "full").write_text("a file where the folder should be")
+    with pytest.raises(CheckpointError, match=r"--cache: .*full.*give another place"):
+        encoded("fox", cache=tmp_path / "full")
+
+
 def test_without_a_cache_they_are_kept_until_the_end(encoded):
     found, _ = encoded("fox", "hare", cache=None)
     folder = found._folder

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dyweight.files import write_whole
 
+from ...run.errors import CheckpointError
 from .conditions import Condition, tell_apart
 
 AT_ONCE = 300
@@ -86,7 +87,13 @@ class EncodedPrompts:
         return self._memory[number]
 
     def _keep(self, number: int, condition: Condition) -> None:
-        write_whole(self._path(number), _written(condition))
+        try:
+            write_whole(self._path(number), _written(condition))
+        except OSError as error:
+            raise CheckpointError(
+                f"--cache: {self._folder} can't keep an encoded prompt ({error.strerror}); give another place, or a "
+                "shorter --prompts"
+            ) from error
         self._remember(number, condition)
 
     def _remember(self, number: int, condition: Condition) -> None:
