@@ -95,7 +95,8 @@ def _from_comfyui(name: str, options: ComfyOptions, cache: Path | None) -> objec
         raise CheckpointError(f"{_unknown(name)}. As the name of a ComfyUI checkpoint: {error}") from error
     if options.scheduler is not None:
         check_scheduler(options.scheduler)
-    return ComfyCheckpoint(path, options, cache)
+    low = None if options.ckpt_low is None else find_model(options.ckpt_low, "--ckpt-low")
+    return ComfyCheckpoint(path, options, cache, low)
 
 
 def _unknown(name: str) -> str:

@@ -14,6 +14,12 @@ from .parse import POSITIVE, check, flag
 class ComfyOptions:
     """ComfyUI checkpoint: how it is loaded and sampled"""
 
+    ckpt_low: str | None = None
+    """the second network of a model of two experts, for the low noise levels, as in Wan 2.2; --ckpt is the first"""
+    boundary: Annotated[float | None, POSITIVE] = None
+    """noise level below which --ckpt-low runs: 0.875 for Wan 2.2 from text, 0.9 from a picture"""
+    lora_low: tuple[str, ...] = ()
+    """as --lora, for --ckpt-low"""
     comfyui: Path | None = None
     """ComfyUI's folder; by default COMFYUI_PATH, the one the pack is installed in, or ~/comfy/ComfyUI"""
     clip: tuple[str, ...] | None = None
@@ -56,7 +62,12 @@ class ComfyOptions:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):
                 raise TrainerError(f"--{name} is {value}: give 0 or more")
-        for lora in self.lora:
+        if (self.ckpt_low is None) != (self.boundary is None):
+            missing = "--boundary" if self.boundary is None else "--ckpt-low"
+            raise TrainerError(f"{missing}: give it too; --ckpt-low and --boundary go together")
+        if self.lora_low and self.ckpt_low is None:
+            raise TrainerError(f"--lora-low {','.join(self.lora_low)} is for --ckpt-low: leave it out")
+        for lora in (*self.lora, *self.lora_low):
             self.lora_strength(lora)
         if self.prompts is not None and self.conditioning is not None:
             raise TrainerError("--prompts and --conditioning: give only one of them")

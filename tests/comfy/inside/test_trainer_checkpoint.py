@@ -160,7 +160,7 @@ def test_less_memory_means_smaller_batches_and_then_an_error(trainer, files, mon
     noise, _ = drawn(made, 4)
     sigma, prompts = made.schedule(4)[1].float().expand(4), torch.tensor([0, 1, 0, 1])
     whole = made.denoise(noise, sigma, prompts).detach()
-    inside, sizes = made._inside, []
+    inside, sizes = made._guided[0].inside, []
 
     def limited(texts, x, run, sigmas=None):
         sizes.append(len(x))
@@ -168,7 +168,7 @@ def test_less_memory_means_smaller_batches_and_then_an_error(trainer, files, mon
             raise torch.OutOfMemoryError("no memory")
         return inside(texts, x, run, sigmas)
 
-    monkeypatch.setattr(made, "_inside", limited)
+    monkeypatch.setattr(made._guided[0], "inside", limited)
     limit = 1
     assert torch.allclose(made.denoise(noise, sigma, prompts).detach(), whole, rtol=1e-4, atol=1e-4)
     assert sizes == [4, 2, 1, 1, 2, 1, 1]
@@ -185,7 +185,7 @@ def test_where_memory_ends_each_part_of_a_batch_is_asked_at_its_own_levels(pack,
     made = checkpoint(trainer, files, "sd3")
     solver = speaking(pack, "indis", "sd3", made.schedule(5).float())
     noise, prompts = drawn(made, 4, seed=2)
-    block, inside = Block(0, noise, prompts, noise), made._inside
+    block, inside = Block(0, noise, prompts, noise), made._guided[0].inside
     whole = endpoint(Network(made), block, solver)
 
     def small(texts, x, *rest):
@@ -193,7 +193,7 @@ def test_where_memory_ends_each_part_of_a_batch_is_asked_at_its_own_levels(pack,
             raise torch.OutOfMemoryError
         return inside(texts, x, *rest)
 
-    monkeypatch.setattr(made, "_inside", small)
+    monkeypatch.setattr(made._guided[0], "inside", small)
     monkeypatch.setattr(trainer, "_out_of_memory", lambda: torch.OutOfMemoryError)
     assert tools.difference(endpoint(Network(made), block, solver), whole) < 5e-6
 

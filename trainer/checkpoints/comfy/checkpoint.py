@@ -4,7 +4,8 @@ import hashlib
 import importlib
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,16 +22,12 @@ from ...run.errors import CheckpointError
 from ..protocol import Rival
 from .conditions import POOLED, Condition, Conditions, conditioning, opposite, read_conditions
 from .encoding import EncodedPrompts
-from .gradients import differentiable
+from .experts import Experts, check_experts
+from .guided import Guided, Texts
 from .loading import Loaded, file_digest, loaded
 from .prompt_files import OWN_PROMPTS, read_prompts
 from .rivals import found
 from .schedules import NODES, schedule
-
-Texts = tuple[list[Any], list[Any]]
-"""CONDITIONING of the prompts of a batch, and of the negative one."""
-Inside = Callable[[Any, dict[str, Any]], Tensor]
-"""(denoise(x, sigma, **extra), extra arguments) -> result: what runs inside ComfyUI's sampling."""
 
 
 class ComfyCheckpoint:
@@ -38,8 +35,11 @@ class ComfyCheckpoint:
 
     worth_timing = True
 
-    def __init__(self, path: Path, options: ComfyOptions, cache: Path | None) -> None:
-        """cache: folder for encoded prompts. ComfyUI must be started. Raises CheckpointError with what to do."""
+    def __init__(self, path: Path, options: ComfyOptions, cache: Path | None, low: Path | None = None) -> None:
+        """cache: folder for encoded prompts. low: the file of a second network, for below options.boundary.
+
+        ComfyUI must be started. Raises CheckpointError with what to do.
+        """
         self.path = path
         self.options, self._cache = options, cache
         self._loaded: Loaded = loaded(self.path, options)
@@ -60,17 +60,22 @@ class ComfyCheckpoint:
         self._conditions: Conditions
         self._conditions, self._negative, self._conditions_digest = self._encode()
         self.prompts = len(self._conditions)
-        samplers = importlib.import_module("comfy.samplers")
-        self._guider = samplers.CFGGuider(self._loaded.patcher)
-        self._guider.set_cfg(self.cfg)
+        self._guided = [Guided(self._loaded, self.cfg)]
+        if low is not None:
+            self._low = loaded(low, replace(options, lora=options.lora_low))
+            check_experts(self._loaded, self._low)
+            self._guided.append(Guided(self._low, self.cfg))
+        self._experts = Experts(options.boundary, self.schedule)
         self._sampling = self._loaded.patcher.get_model_object("model_sampling")
         # not of one step, where ComfyUI's node for LTX divides by 0
         self._first_sigma, _, self._last_sigma = self.schedule(2).tolist()
         self.shift = getattr(self._sampling, "shift", None)
         self.prediction_type = prediction_type(self._sampling)
         self.schedule_recipe = {"kind": "comfyui", "scheduler": self.scheduler, "shift": self.shift}
+        if options.boundary is not None:
+            self.schedule_recipe["boundary"] = options.boundary
         told = [self._loaded.digest, self._conditions_digest, self.cfg, self.guidance, self.shift, self.shape]
-        told += [options.dtype, self.scheduler]
+        told += [options.dtype, self.scheduler, *([] if low is None else [self._low.digest, options.boundary])]
         self.fingerprint = "comfyui-" + hashlib.sha256(repr(told).encode()).hexdigest()[:24]
 
     @property
@@ -83,6 +88,8 @@ class ComfyCheckpoint:
             "negative": options.negative,
             "dtype": options.dtype,
             "lora": list(options.lora),
+            "model_low": options.ckpt_low and Path(options.ckpt_low).name,
+            "boundary": options.boundary,
             "width": self._loaded.size[0],
             "height": self._loaded.size[1],
             "frames": self._loaded.frames,
@@ -128,12 +135,15 @@ class ComfyCheckpoint:
         texts = self._texts(cond.tolist())
         if texts is None:
             return self._by_parts(range(len(x) + 1), x, sigma, cond, states, row)
+        experts = self._experts.of_row(states, row)
+        if bool((experts != experts[0]).any()):
+            return self._by_parts(range(len(x) + 1), x, sigma, cond, states, row)
         try:
 
             def ask(model: Any, extra: dict[str, Any]) -> Tensor:
                 return Denoiser(model, extra, states, self._last_sigma, row=row)(x, sigma)
 
-            return self._inside(texts, x, ask)
+            return self._guided[int(experts[0])].inside(texts, x, ask)
         except _out_of_memory():
             if len(x) == 1:
                 raise CheckpointError(
@@ -166,7 +176,7 @@ class ComfyCheckpoint:
         function, calls = samplers.sampler_object(sampler), 0
         x = noise * (float(used[0]) / self._first_sigma) if self.prediction_type != "flow" else noise
 
-        def run(model: Any, extra: dict[str, Any]) -> Tensor:
+        def run(model: Any, extra: dict[str, Any], sigmas: Tensor) -> Tensor:
             def counted(x: Tensor, sigma: Tensor, **more: Any) -> Any:
                 nonlocal calls
                 calls += 1
@@ -174,7 +184,7 @@ class ComfyCheckpoint:
 
             counted.inner_model = model.inner_model  # type: ignore[attr-defined]
             given = {"extra_args": extra, "callback": None, "disable": True, **function.extra_options}
-            end: Tensor = function.sampler_function(counted, x, used.to(x.device), **given)
+            end: Tensor = function.sampler_function(counted, x, sigmas.to(x.device), **given)
             return end
 
         texts = self._texts(cond.tolist())
@@ -183,7 +193,11 @@ class ComfyCheckpoint:
                 self.sample_with(sampler, scheduler, steps, noise[i : i + 1], cond[i : i + 1]) for i in range(len(x))
             ]
             return torch.cat([end for end, _ in singles]), singles[0][1]
-        return self._inside(texts, x, run, used), calls
+        first = self._experts.split(used)
+        for guided, part in zip(self._guided, (used[: first + 1], used[first:]), strict=False):
+            if len(part) > 1:
+                x = guided.inside(texts, x, partial(run, sigmas=part), part)
+        return x, calls
 
     def images(self, x: Tensor) -> Tensor | None:
         """[B, height, width, 3] in 0..1 of a latent batch, None without a VAE."""
@@ -206,17 +220,6 @@ class ComfyCheckpoint:
         """ComfyUI's own samplers, SAMPLER/SCHEDULER, that make this many network calls. Raises CheckpointError."""
         first = self.draw(torch.Generator().manual_seed(0), 1)
         return found(self.sample_with, first, network_calls, names, count)
-
-    def _inside(self, texts: Texts, x: Tensor, run: Inside, sigmas: Tensor | None = None) -> Tensor:
-        """Run something with the guider as ComfyUI sets it up: model loaded, conditions prepared, hooks in place."""
-        self._guider.set_conds(*texts)
-        call = _Call(run)
-        zeros = self._loaded.latent.empty(len(x))
-        seen = torch.tensor([1.0, 0.0]) if sigmas is None else sigmas
-        with differentiable() if torch.is_grad_enabled() else nullcontext():
-            self._guider.sample(zeros, zeros, call, seen, disable_pbar=True, seed=0)
-        assert call.result is not None
-        return call.result.to(x.device)
 
     def _texts(self, chosen: list[int]) -> Texts | None:
         """CONDITIONING of these prompts and of the negative; None where they must go one by one."""
@@ -248,30 +251,6 @@ class ComfyCheckpoint:
             raise CheckpointError(f"{names}: not text encoders of {self.model_family}; name them with --clip")
         digest = hashlib.sha256(repr([prompts, options.negative, key]).encode()).hexdigest()[:16]
         return found, found.negative, digest
-
-
-class _Call:
-    """A sampler for ComfyUI's guider that runs a function instead of sampling."""
-
-    def __init__(self, run: Inside) -> None:
-        self._run = run
-        self.result: Tensor | None = None
-
-    def sample(
-        self,
-        model_wrap: Any,
-        sigmas: Tensor,
-        extra_args: dict[str, Any],
-        callback: Any,
-        noise: Tensor,
-        latent_image: Tensor | None = None,
-        denoise_mask: Tensor | None = None,
-        disable_pbar: bool = False,
-    ) -> Tensor:
-        samplers = importlib.import_module("comfy.samplers")
-        extra_args["denoise_mask"] = None
-        self.result = self._run(samplers.KSamplerX0Inpaint(model_wrap, sigmas), extra_args)
-        return noise
 
 
 def _tensor(value: Any) -> Tensor:
