@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tools.models.small_flux import small_flux
@@ -80,9 +80,13 @@ def flow_matching_loss(
     return ((velocity - (noise - clean)) ** 2).mean()
 
 
-def train(steps: int, batch: int, rate: float, sizes: Sequence[int] = (SIZE,)) -> torch.nn.Module:
-    """Flow matching on pictures of these sizes in turn; returns the averaged weights."""
+def train(
+    steps: int, batch: int, rate: float, sizes: Sequence[int] = (SIZE,), begin: Path | None = None
+) -> torch.nn.Module:
+    """Flow matching on pictures of these sizes in turn, from the weights of a file; returns the averaged weights."""
     model, generator = new_model(), torch.Generator().manual_seed(1)
+    if begin is not None:
+        model.load_state_dict({name: value.float() for name, value in load_file(begin).items()})
     average = {name: value.detach().clone() for name, value in model.named_parameters()}
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0, betas=(0.9, 0.98))
     began, running = time.monotonic(), 0.0
@@ -114,10 +118,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rate", type=float, default=1.5e-3)
+    parser.add_argument("--begin", type=Path, help="weights to begin with")
     parser.add_argument("--sizes", type=int, nargs="+", default=[SIZE], help="of the pictures, multiples of 4")
     options = parser.parse_args()
     start(find_comfyui(options.comfyui))
-    model = train(options.steps, options.batch, options.rate, options.sizes)
+    model = train(options.steps, options.batch, options.rate, options.sizes, options.begin)
     weights = {name: value.half().contiguous() for name, value in model.state_dict().items()}
     save_file(weights, options.out, {"made_by": "tools.models.train_tiny_flux"})
     write_conditions(options.out.with_name(f"{options.out.stem}-conditions.safetensors"))
