@@ -105,6 +105,12 @@ def place(
     return Placement(untrained_plan(sigmas, start), "untrained", 0, 0.0)
 
 
+def without_time_scaling(solver: Solver, plan: Plan) -> Plan:
+    """One of a solver's tables, asked at the noise levels of the states, with the weights of its slopes kept."""
+    states = plan.sigmas[..., :-1]
+    return replace(plan, query_sigmas=states, gains=plan.gains * (solver.divisors(plan) / states)[..., None, :])
+
+
 def _whole(solver: Solver, sigmas: Tensor, table: Callable[[Tensor], Plan]) -> Placement:
     """The learned weights, unless they move the times much farther than the sigmas moved: then the learned times."""
     distance = schedule_distance(sigmas, solver.sigmas)

@@ -9,9 +9,10 @@ from .apply import DyWeightApply
 from .load_solver import DyWeightLoadSolver
 from .plot import DyWeightPlot
 from .sampler import DyWeightSampler
+from .save_solver import DyWeightSaveSolver
 from .scheduler import DyWeightScheduler
 
-NODES = [DyWeightLoadSolver, DyWeightSampler, DyWeightScheduler, DyWeightApply, DyWeightPlot]
+NODES = [DyWeightLoadSolver, DyWeightSampler, DyWeightScheduler, DyWeightApply, DyWeightPlot, DyWeightSaveSolver]
 
 
 class DyWeightExtension(ComfyExtension):

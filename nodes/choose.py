@@ -3,12 +3,22 @@
 import logging
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from ..dyweight import Solver, SolverFile
-from ..dyweight.placement import FAR, SAME_START, Placement, ScheduleError, place, schedule_distance, untrained_plan
+from ..dyweight.placement import (
+    FAR,
+    SAME_START,
+    Placement,
+    ScheduleError,
+    place,
+    schedule_distance,
+    untrained_plan,
+    without_time_scaling,
+)
 from . import solver_library
 from .model_facts import ModelFacts, same_family
 
@@ -50,11 +60,31 @@ def placed(file: SolverFile, sigmas: Tensor, known: ModelFacts, start: float | N
             ", ".join(f"{float(sigma):.3g}" for sigma in solver.sigmas),
         )
     warn_of_differences(file, known, own_schedule=placement.distance <= SAME_START)
+    if known.interval:
+        solver_library.say_once(
+            f"{known.family} answers for an interval ({known.interval}), so {file.name} runs without its time scaling; "
+            "a multistep solver is not meant for such a network: better take euler and the steps it was made for"
+        )
+        placement = replace(placement, plan=without_time_scaling(solver, placement.plan))
     return placement
 
 
-def placed_with_best_match(sigmas: Tensor, known: ModelFacts, start: float | None, read: Read) -> Placement:
-    """The one file for this model family and these sigmas; where there is not exactly one, the untrained solver."""
+def warn_of_the_other_half(file: SolverFile, placement: Placement) -> None:
+    """Warn where a solver of two networks begins with the second one, on a latent that it did not leave."""
+    if placement.rule == "part" and placement.first_step == file.solver.handover > 0:
+        solver_library.say_once(
+            f"give the model of the high noise levels {file.name} too, with DyWeightApply: it is for both models, "
+            "and the part before ran without it"
+        )
+
+
+def placed_with_best_match(
+    sigmas: Tensor, known: ModelFacts, start: float | None, read: Read, before: str | None = None
+) -> Placement:
+    """The one file for this model family and these sigmas; where there is not exactly one, the untrained solver.
+
+    before: the name of the solver that left the latent.
+    """
 
     def fits(file: SolverFile) -> bool:
         if not _made_for(known, file):
@@ -69,7 +99,10 @@ def placed_with_best_match(sigmas: Tensor, known: ModelFacts, start: float | Non
         _log.info("sampling with the solver %s", name)
         return placed(solver_library.load(name), sigmas, known, start, read)
     steps, family = len(sigmas) - 1, known.family or "this model"
-    if found:
+    if before:
+        reason = f"this model has no solver, but the part before ran with {before}"
+        advice = f"give both models {before} with DyWeightApply"
+    elif found:
         reason = f"several solvers fit {family} at {steps} steps ({', '.join(found)})"
         advice = "choose one with the nodes DyWeightLoadSolver and DyWeightApply"
     else:

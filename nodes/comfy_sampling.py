@@ -14,7 +14,14 @@ from ..comfyui.facts import family_of, prediction_type
 from ..dyweight import Plan, Solver, SolverFile
 from ..dyweight import sample as run_plan
 from . import handover
-from .choose import base_schedule, placed, placed_with_best_match, resampled, warn_of_differences
+from .choose import (
+    base_schedule,
+    placed,
+    placed_with_best_match,
+    resampled,
+    warn_of_differences,
+    warn_of_the_other_half,
+)
 from .masks import noise_left, restore_unmasked
 from .model_facts import ModelFacts, facts
 from .progress import progress
@@ -87,16 +94,18 @@ def sample_dyweight(
         return read_samples(solver, around, x)
 
     if solver is None:
-        placement = placed_with_best_match(sigmas, known, start, read)
+        placement = placed_with_best_match(sigmas, known, start, read, handover.left_by(x))
     else:
         placement = placed(solver, sigmas, known, start, read)
+        if start is None and around.noise is not None and not bool(around.noise.any()):
+            warn_of_the_other_half(solver, placement)
     plan = placement.plan
     denoise = _denoiser(model, extra_args, plan, sigmas)
     with progress(plan, x, denoise.sample_sigmas, callback, disable) as report:
         end = run_plan(denoise, x, plan, report)
     end = restore_unmasked(end, x, plan, around, extra_args, sigmas)
     if noise_left(around.guider, sigmas) > 0:
-        handover.leave(end, plan.sigmas[..., -1])
+        handover.leave(end, plan.sigmas[..., -1], None if solver is None else solver.name)
     return end
 
 

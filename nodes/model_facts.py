@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-from ..comfyui.facts import family_of, noise_scale, prediction_type
+from ..comfyui.facts import answers_for_interval, family_of, noise_scale, prediction_type
 from ..dyweight import SolverFile
 
 
@@ -25,6 +25,8 @@ class ModelFacts:
     """Shape of one latent, without the batch."""
     noise_scale: float | None = None
     """Standard deviation of the noise at sigma 1, where it is not 1 for all models of the kind."""
+    interval: str | None = None
+    """Why the network answers for an interval rather than for a noise level, where it does."""
 
     def differences(self, file: SolverFile, own_schedule: bool = True) -> Iterator[str]:
         """Name, value here and value there of each fact in which the solver's file differs.
@@ -57,6 +59,7 @@ def facts(guider: Any, x: Any) -> ModelFacts:
         guidance=_embedded_guidance(guider),
         shape=tuple(x.shape[1:]),
         noise_scale=None if sampling is None else noise_scale(sampling),
+        interval=answers_for_interval(model),
     )
 
 

@@ -51,8 +51,9 @@ def texts(entry: Any, path: str = "") -> dict[str, str]:
     return {path.lstrip("."): entry}
 
 
-def test_the_source_has_the_five_nodes():
-    assert set(NODES) == {f"DyWeight{name}" for name in ("LoadSolver", "Sampler", "Scheduler", "Apply", "Plot")}
+def test_the_source_has_these_nodes():
+    names = ("LoadSolver", "Sampler", "Scheduler", "Apply", "Plot", "SaveSolver")
+    assert set(NODES) == {f"DyWeight{name}" for name in names}
 
 
 def test_the_english_texts_are_those_of_the_nodes():

@@ -1,11 +1,14 @@
-"""`python -m trainer.convert SOURCE OUT.safetensors`: coefficients that others published, as a coefficient file."""
+"""Coefficients that others published, or a handcrafted solver on given sigmas, as a coefficient file."""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 import dyweight
-from dyweight import DyWeight, SolverFileError
+from dyweight import DyWeight, Solver, SolverFileError, baselines
+from dyweight.by_hand import by_hand
 
 from .published import read_entry
 from .published.solvers import from_entry
@@ -18,12 +21,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m trainer.convert", description=__doc__)
     parser.add_argument(
         "source",
+        nargs="?",
         help="FILE.pt (the authors' FLUX files), FILE.pkl (their training pickles), or FILE.json:SET "
         "(a set in the layout of the reference). Read as data: nothing in it is run",
     )
     parser.add_argument("out", type=Path, help="the coefficient file to write")
+    schedule = parser.add_argument_group("a handcrafted solver instead of a source, as the schedule of a turbo LoRA")
+    schedule.add_argument("--sigmas", metavar="A,B,...", help="noise levels, decreasing, one more than there are steps")
+    schedule.add_argument("--sampler", metavar="NAME", help=f"{', '.join(baselines.NAMES)}, or NAME:ORDER [euler]")
+    schedule.add_argument("--made-for", metavar="TEXT", help="what it is for, for people to read, as the LoRA's name")
+    schedule.add_argument(
+        "--model-family",
+        metavar="NAME",
+        help="ComfyUI's name of the architecture, such as QwenImage, by which the nodes find the file",
+    )
     options = parser.parse_args(arguments)
-    return run(lambda: convert(options.source, options.out))
+    given = {name: getattr(options, name) for name in ("sampler", "made_for", "model_family")}
+    if options.sigmas is None:
+        if options.source is None:
+            parser.error("give a SOURCE, or --sigmas")
+        if unread := [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]:
+            parser.error(f"{unread[0]} is for --sigmas, and nothing would read it with a source: leave it out")
+        return run(lambda: convert(options.source, options.out))
+    if options.source is not None:
+        parser.error(f"{options.source} and --sigmas: give only one of them")
+    return run(lambda: convert_schedule(options.sigmas, out=options.out, **given))
 
 
 def convert(source: str, out: Path) -> DyWeight:
@@ -35,6 +57,24 @@ def convert(source: str, out: Path) -> DyWeight:
         raise TrainerError(f"{source}: it can't be made into a coefficient file ({error})") from error
     print(f"{provenance['source']}: {solver.steps} steps, {solver.network_calls} network calls; wrote {out}")
     return solver
+
+
+def convert_schedule(
+    sigmas: str, sampler: str | None, made_for: str | None, model_family: str | None, out: Path
+) -> Solver:
+    """Write the file of a handcrafted solver on sigmas A,B,... Raises TrainerError with what to do."""
+    try:
+        levels = torch.tensor([float(sigma) for sigma in sigmas.split(",")], dtype=torch.float64)
+    except ValueError as error:
+        raise TrainerError(f"--sigmas {sigmas}: give numbers with commas between them ({error})") from error
+    try:
+        file = by_hand(levels, sampler or "euler", made_for or "", model_family).write(out)
+    except SolverFileError as error:
+        raise TrainerError(str(error)) from error
+    except ValueError as error:
+        raise TrainerError(f"--sigmas {sigmas} --sampler {sampler or 'euler'}: {error}") from error
+    print(f"{sampler or 'euler'}: {file.solver.steps} steps, {file.solver.network_calls} network calls; wrote {out}")
+    return file.solver
 
 
 if __name__ == "__main__":

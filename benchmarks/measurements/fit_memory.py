@@ -83,7 +83,7 @@ def measured(fits: bool, options: DistillOptions, batch: int) -> int:
         noise, prompts = checkpoint.draw(torch.Generator().manual_seed(0), batch)
         reset_peak(noise.device)
         with torch.inference_mode():
-            checkpoint.sample_with("euler", options.scheduler, STEPS, noise, prompts)
+            checkpoint.sample_with("euler", checkpoint.scheduler, STEPS, noise, prompts)
         peak = peak_bytes(noise.device)
     assert peak is not None
     return peak

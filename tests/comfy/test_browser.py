@@ -18,6 +18,7 @@ SHOWN = {
     "DyWeightScheduler": (["model", "solver"], ["SIGMAS"], ["denoise"]),
     "DyWeightApply": (["model", "solver"], ["MODEL"], []),
     "DyWeightPlot": (["solver"], ["IMAGE"], []),
+    "DyWeightSaveSolver": (["sigmas", "model"], ["DYWEIGHT_SOLVER"], ["sampler_name", "name", "made_for"]),
 }
 
 

@@ -9,7 +9,10 @@ from tests.comfy.checkouts import ROOT
 from tests.comfy.graphs import write_solver
 from tests.comfy.server import PACK, Graph, Server
 
-IDS = {"DyWeightLoadSolver", "DyWeightSampler", "DyWeightScheduler", "DyWeightApply", "DyWeightPlot"}
+IDS = {
+    *("DyWeightLoadSolver", "DyWeightSampler", "DyWeightScheduler", "DyWeightApply", "DyWeightPlot"),
+    "DyWeightSaveSolver",
+}
 EXAMPLES, HELP = ROOT / "example_workflows", ROOT / "web" / "docs"
 
 

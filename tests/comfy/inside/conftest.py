@@ -16,6 +16,7 @@ PACK = Path(__file__).parents[3]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--comfyui", required=True, help="the ComfyUI checkout")
+    parser.addoption("--record", action="store_true", help="write the tables of the docs that tests make")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -114,6 +114,15 @@ def test_a_model_that_changes_its_x_is_refused(peaks: Any) -> None:
         full(wrong).denoise(torch.ones(2, 4), torch.ones(2), None)
 
 
+@pytest.mark.parametrize("back", [lambda x, sigma, cond: x, lambda x, sigma, cond: x.clone()])
+def test_a_model_that_gives_back_its_x_is_refused(peaks: Any, back: Callable[..., Any]) -> None:
+    """All samplers would end where they began, and the error be 0 before and after."""
+    wrong = peaks()
+    wrong.denoise = back
+    with pytest.raises(CheckpointError, match="denoise gave back its x"):
+        checked(wrong, "wrong").denoise(*wrong.draw(torch.Generator().manual_seed(0), 2)[:1], torch.ones(2), None)
+
+
 def test_answers_without_a_gradient_are_told_once_where_one_is_needed(
     peaks: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
