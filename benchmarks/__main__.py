@@ -21,6 +21,7 @@ STUDIES = {
         "teachers",
         "transfer",
         "rivals",
+        "photographs",
     )
 }
 """Of the DyWeight paper."""

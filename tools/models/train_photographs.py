@@ -50,7 +50,7 @@ def batches(images: Tensor, labels: Tensor, size: int, generator: torch.Generato
     """Data [size, 3, H, W] in -1..1, flipped at random, and labels of which some are NO_CLASS; epoch by epoch."""
     while True:
         order = torch.randperm(len(images), generator=generator)
-        for picked in order.to(images.device).split(size):
+        for picked in torch.split(order.to(images.device), size):
             clean, count = images[picked].float() / 127.5 - 1, len(picked)
             flipped = (torch.rand(count, generator=generator) < 0.5).to(images.device)
             dropped = (torch.rand(count, generator=generator) < LABEL_DROPOUT).to(images.device)
@@ -130,8 +130,12 @@ def train(data: tuple[Tensor, Tensor], progress: Progress, minutes: float, state
         over = progress.seconds >= 60 * minutes
         if over or progress.seconds - before >= 60 * (written + 1):
             written = int((progress.seconds - before) // 60)
-            parts = {"network": network, "average": average, "optimizer": optimizer}
-            saved = {"progress": asdict(progress), **{name: part.state_dict() for name, part in parts.items()}}
+            saved = {
+                "progress": asdict(progress),
+                "network": network.state_dict(),
+                "average": average.state_dict(),
+                "optimizer": optimizer.state_dict(),
+            }
             torch.save(saved, state.with_suffix(".partial"))
             state.with_suffix(".partial").replace(state)
             write(average, progress, weights)

@@ -16,7 +16,7 @@ from dyweight.suggest import did_you_mean
 
 from ..options.comfy import ComfyOptions
 from ..run.errors import CheckpointError
-from .builtin import digits, gmm, shapes
+from .builtin import digits, gmm, photographs, shapes
 from .comfy.checkpoint import ComfyCheckpoint
 from .comfy.installation import AmbiguousError, find_comfyui, find_model, start
 from .protocol import Checkpoint, FullCheckpoint, describe
@@ -24,6 +24,7 @@ from .protocol import Checkpoint, FullCheckpoint, describe
 BUILT_IN: dict[str, Callable[..., Checkpoint]] = {
     "digits": digits.checkpoint,
     "shapes": shapes.checkpoint,
+    "photographs": photographs.checkpoint,
     "gmm": gmm.checkpoint,
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from einops import rearrange
@@ -80,7 +81,7 @@ class PhotographsNetwork(nn.Module):
         self.mix = nn.Linear(EMBEDDING, EMBEDDING)
         self.enter = nn.Conv2d(3, widths[0], 3, padding=1)
         *finer, coarsest = widths
-        steps = list(zip(widths, widths[1:], strict=False))
+        steps = list(pairwise(widths))
         self.down = nn.ModuleList(Block(width) for width in finer)
         self.shrink = nn.ModuleList(nn.Conv2d(fine, coarse, 3, stride=2, padding=1) for fine, coarse in steps)
         self.coarse = nn.ModuleList(Block(coarsest) for _ in range(2))
