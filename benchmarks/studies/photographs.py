@@ -180,8 +180,8 @@ def tables(numbers: Numbers) -> Tables:
 def of_model(parts: Sequence[Mapping[str, Any]], what: str) -> str:
     """A row a sampler, a column a number of network calls; the teacher's one value stands in each."""
     found = {name: by_calls for part in parts for name, by_calls in part["rows"].items()}
-    learned = [by_calls for name, by_calls in found.items() if not name.startswith(TEACHERS)]
-    every_calls = sorted({int(calls) for by_calls in learned for calls in by_calls})
+    others = [by_calls for name, by_calls in found.items() if not name.startswith(TEACHERS)] or list(found.values())
+    every_calls = sorted({int(calls) for by_calls in others for calls in by_calls})
     lines = []
     for name, by_calls in found.items():
         if name.startswith(TEACHERS):

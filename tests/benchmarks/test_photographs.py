@@ -78,6 +78,8 @@ def test_the_tables_have_the_floor_in_every_column_and_say_what_diverged():
         ["indis", "", "4 (3 to 5)"],
     ]
     assert "0.2 (0.1 to 0.3)" in photographs.tables(numbers)["photographs, endpoint error"]
+    alone = photographs.tables({part: found for part, found in numbers.items() if part.endswith("teacher")})
+    assert "100 calls" in alone["photographs, Fréchet distance"]
 
 
 @pytest.fixture
