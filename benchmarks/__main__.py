@@ -21,6 +21,7 @@ STUDIES = {
         "teachers",
         "transfer",
         "rivals",
+        "photographs",
     )
 }
 """Those of the DyWeight paper."""

@@ -26,7 +26,10 @@ def changed(**parts: Any) -> SimpleNamespace:
 
 @pytest.mark.parametrize(
     ("name", "shape"),
-    [("digits", (1, 8, 8)), ("shapes", (3, 16, 16)), ("gmm", (16,)), ("gmm:3", (3,)), ("gmm:128", (128,))],
+    [
+        *(("digits", (1, 8, 8)), ("shapes", (3, 16, 16)), ("photographs", (3, 16, 16))),
+        *(("gmm", (16,)), ("gmm:3", (3,)), ("gmm:128", (128,))),
+    ],
 )
 def test_built_in_names(name: str, shape: tuple[int, ...]) -> None:
     assert tuple(load_checkpoint(name).shape) == shape

@@ -20,7 +20,7 @@ class Experts:
     """The base schedule for a number of steps, [steps + 1]."""
 
     def of_row(self, states: Tensor, row: int) -> Tensor:
-        """[B] or [1] of 0 and 1. states: [rows] or [B, rows], the noise levels of a plan's states.
+        """0 or 1 for each sample, or once for all. states: [rows] or [B, rows], the noise levels of a plan's states.
 
         ComfyUI hands over between two steps of the schedule, wherever learned times have taken the state by then: so a
         plan with a row for each step changes networks at that step. Others, and single levels, go by the level.
