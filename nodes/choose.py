@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from ..dyweight import Solver, SolverFile
+from ..dyweight.between import between
 from ..dyweight.placement import FAR, Placement, ScheduleError, place, schedule_distance, starts_alike, untrained
 from ..dyweight.solver_set import SAME_START, in_words
 from . import solver_library
@@ -30,7 +31,13 @@ def placed(file: SolverFile, sigmas: Tensor, known: ModelFacts, start: float | N
     if placement.rule == "untrained":
         _log.warning(_why_untrained(file, sigmas))
         return placement
-    member = file.member(placement.steps)
+    known_steps = file.solvers.steps
+    member = file.member(placement.steps if placement.steps in known_steps else 0)
+    if placement.steps not in known_steps:
+        solver_library.say_once(
+            f"set steps to {in_words(known_steps)} for a learned solver: {file.name} has none for {placement.steps}, "
+            "so those for the next smaller and larger number are mixed"
+        )
     if any_solver.reads_noise and samples["noise"] is None:
         solver_library.say_once(
             f"{file.name} gives each noise its own schedule, but the noise is not known here: the latent comes from an "
@@ -41,7 +48,7 @@ def placed(file: SolverFile, sigmas: Tensor, known: ModelFacts, start: float | N
             "the sigmas differ by up to %s from those that %s was made for (%s): the scheduler 'dyweight' gives those",
             _factor(placement.distance),
             file.name,
-            ", ".join(f"{float(sigma):.3g}" for sigma in member.solver.sigmas),
+            ", ".join(f"{float(sigma):.3g}" for sigma in file.solvers.sigmas_for(placement.steps)),
         )
     warn_of_differences(member, known, own_schedule=placement.distance <= SAME_START)
     return placement
@@ -97,7 +104,8 @@ def base_schedule(known: ModelFacts, sigma_max: float, steps: int) -> Tensor | N
     def fits(file: SolverFile) -> bool:
         start = float(file.solvers.member().sigmas[0])
         starts_alike = abs(math.log(start / sigma_max)) <= SAME_START
-        return _made_for(known, file) and steps in file.solvers.steps and starts_alike
+        has = steps in file.solvers.steps or between(file.solvers, steps) is not None
+        return _made_for(known, file) and starts_alike and has
 
     _, found = solver_library.matching(fits)
     schedules = [solver_library.load(name).solvers.sigmas_for(steps) for name in found]

@@ -42,7 +42,9 @@ def assert_equal(found: SolverSet, expected: SolverSet) -> None:
         assert torch.equal(found.tensors()[name], tensor)
     for steps in expected.steps:
         one, other = found.member(steps).plan(), expected.member(steps).plan()
-        assert all(torch.equal(getattr(one, name), getattr(other, name)) for name in ("sigmas", "query_sigmas", "gains"))
+        assert all(
+            torch.equal(getattr(one, name), getattr(other, name)) for name in ("sigmas", "query_sigmas", "gains")
+        )
 
 
 def test_the_golden_file_is_read():

@@ -145,4 +145,4 @@ def test_a_preset_on_its_model_is_only_told_its_latent_shape(pack, caplog):
     assert torch.isfinite(end).all()
     lines = [record.getMessage() for record in caplog.records if record.name == "DyWeight"]
     said = "latent shape is 4x8x8, not 4x64x64"
-    assert lines == [f"the solver sd15-4-steps was made for something else: {said}"]
+    assert lines == [f"the solver sd15 was made for something else: {said}"]

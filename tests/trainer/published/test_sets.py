@@ -91,7 +91,13 @@ def test_several_sources_become_one_file_and_what_they_share_is_said_once(tmp_pa
     sources = []
     for steps in (4, 2):
         rows = [[0.9 + n / 10, -0.1][: n + 1] for n in range(steps)]
-        entry = {"source": f"set-{steps}", "model": "flux1-dev", "steps": steps, "order": 2, "teacher_steps": 20 + steps}
+        entry = {
+            "source": f"set-{steps}",
+            "model": "flux1-dev",
+            "steps": steps,
+            "order": 2,
+            "teacher_steps": 20 + steps,
+        }
         entry |= {"analytic_first_step": False, "guidance": {"type": "embedded", "scale": 3.5}, "loss": "mse"}
         entry |= {"slope_divides_by": "query_sigma", "base_schedule": {"kind": "flux_shift"}}
         entry |= {"weights_newest_first": rows, "time_scale": [1 - steps / 100] * steps}
@@ -114,7 +120,9 @@ def test_several_sources_become_one_file_and_what_they_share_is_said_once(tmp_pa
 
 def test_files_that_are_not_for_one_model_and_steps_that_come_twice(tmp_path, out, capsys):
     for name, steps, model in (("a", 2, "one"), ("b", 3, "other"), ("c", 2, "one")):
-        dyweight.save_solver(dyweight.DyWeight(schedules.flow(steps)), tmp_path / f"{name}.safetensors", {"model": model})
+        dyweight.save_solver(
+            dyweight.DyWeight(schedules.flow(steps)), tmp_path / f"{name}.safetensors", {"model": model}
+        )
     for others, said in (("ab", "model is one and other"), ("ac", "[2, 2]")):
         assert main([*(str(tmp_path / f"{name}.safetensors") for name in others), str(out)]) == 2
         assert said in capsys.readouterr().err and not out.exists()
