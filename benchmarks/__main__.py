@@ -32,6 +32,7 @@ MEASUREMENTS = {
             "fit-methods",
             "instance-aware",
             "schedule-rules",
+            "between-steps",
             "phi-cost",
             "fit-memory",
             "two-processes",

@@ -3,22 +3,22 @@
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from ..dyweight import Solver, SolverFile
+from ..dyweight.between import between
 from ..dyweight.placement import (
     FAR,
-    SAME_START,
     Placement,
     ScheduleError,
     place,
     schedule_distance,
-    untrained_plan,
+    starts_alike,
+    untrained,
     without_time_scaling,
 )
+from ..dyweight.solver_set import SAME_START, in_words
 from . import solver_library
 from .model_facts import ModelFacts, same_family
 
@@ -30,48 +30,64 @@ Read = Callable[[Solver], dict[str, Tensor | None]]
 
 
 def placed(file: SolverFile, sigmas: Tensor, known: ModelFacts, start: float | None, read: Read) -> Placement:
-    """The solver on these sigmas, with a warning for each way in which it was made for something else."""
-    solver = file.solver
+    """The file's solver for these sigmas, with a warning for each way in which it was made for something else."""
+    any_solver = file.solvers.member()
     try:
-        samples = read(solver)
-        placement = place(solver, sigmas.cpu(), start, **samples)
+        samples = read(any_solver)
+        placement = place(file.solvers, sigmas.cpu(), start, **samples)
     except ValueError as error:
         raise ScheduleError(f"DyWeight solver {file.name}: {error}") from error
-    if solver.reads_noise and samples["noise"] is None and placement.rule != "untrained":
+    if placement.rule == "untrained":
+        _log.warning(_why_untrained(file, sigmas))
+        return placement
+    known_steps = file.solvers.steps
+    member = file.member(placement.steps if placement.steps in known_steps else 0)
+    if placement.steps not in known_steps:
+        solver_library.say_once(
+            f"set steps to {in_words(known_steps)} for a learned solver: {file.name} has none for {placement.steps}, "
+            "so those for the next smaller and larger number are mixed"
+        )
+    if any_solver.reads_noise and samples["noise"] is None:
         solver_library.say_once(
             f"{file.name} gives each noise its own schedule, but the noise is not known here: the latent comes from an "
             "earlier sampler. The schedule of the mean noise is used"
         )
-    if placement.rule == "untrained":
-        _log.warning(
-            "the sigmas from %.4g are not part of the schedule of %s, so the untrained solver runs (variable-step "
-            "Adams-Bashforth of order 3). For image to image with the learned one choose the scheduler 'dyweight' with "
-            "steps / denoise = %d, or use the node DyWeightScheduler",
-            float(sigmas[0]),
-            file.name,
-            solver.steps,
-        )
-        return placement
     if placement.distance > FAR:
         _log.warning(
             "the sigmas differ by up to %s from those that %s was made for (%s): the scheduler 'dyweight' gives those",
             _factor(placement.distance),
             file.name,
-            ", ".join(f"{float(sigma):.3g}" for sigma in solver.sigmas),
+            ", ".join(f"{float(sigma):.3g}" for sigma in file.solvers.sigmas_for(placement.steps)),
         )
-    warn_of_differences(file, known, own_schedule=placement.distance <= SAME_START)
+    warn_of_differences(member, known, own_schedule=placement.distance <= SAME_START)
     if known.interval:
         solver_library.say_once(
             f"{known.family} answers for an interval ({known.interval}), so {file.name} runs without its time scaling; "
             "a multistep solver is not meant for such a network: better take euler and the steps it was made for"
         )
-        placement = replace(placement, plan=without_time_scaling(solver, placement.plan))
+        placement = without_time_scaling(file.solvers, placement)
     return placement
+
+
+def _why_untrained(file: SolverFile, sigmas: Tensor) -> str:
+    runs = "so the untrained solver runs (variable-step Adams-Bashforth of order 3)"
+    if starts_alike(file.solvers.member(), sigmas):
+        return (
+            f"set steps to {in_words(file.solvers.steps)}: {file.name} has no solver for {len(sigmas) - 1} steps on "
+            f"these sigmas, {runs}"
+        )
+    return (
+        f"the sigmas from {float(sigmas[0]):.4g} are not part of the schedule of {file.name}, {runs}. For image to "
+        "image with the learned one choose the scheduler 'dyweight' with steps / denoise = "
+        f"{in_words(file.solvers.steps)}, or use the node DyWeightScheduler"
+    )
 
 
 def warn_of_the_other_half(file: SolverFile, placement: Placement) -> None:
     """Warn where a solver of two networks begins with the second one, on a latent that it did not leave."""
-    if placement.rule == "part" and placement.first_step == file.solver.handover > 0:
+    if placement.rule != "part" or placement.steps not in file.solvers.steps:
+        return
+    if placement.first_step == file.solvers.member(placement.steps).handover > 0:
         solver_library.say_once(
             f"give the model of the high noise levels {file.name} too, with DyWeightApply: it is for both models, "
             "and the part before ran without it"
@@ -90,7 +106,7 @@ def placed_with_best_match(
         if not _made_for(known, file):
             return False
         try:
-            return place(file.solver, sigmas.cpu(), start, **read(file.solver)).rule != "untrained"
+            return place(file.solvers, sigmas.cpu(), start, **read(file.solvers.member())).rule != "untrained"
         except ValueError:
             return False
 
@@ -108,27 +124,28 @@ def placed_with_best_match(
     else:
         reason = f"no solver fits {family} at {steps} steps from sigma {float(sigmas[0]):.4g}"
         advice = (
-            "for a denoise below 1, steps / denoise must be the number of steps of a file; otherwise "
+            "for a denoise below 1, steps / denoise must be a number of steps of a file; otherwise "
             f"put a coefficient file for it into models/dyweight, or distil one: "
             f"python -m trainer.distill --ckpt YOUR_MODEL --steps {steps} --out FILE.safetensors"
         )
     solver_library.say_once(f"{reason}, so the untrained one runs (variable-step Adams-Bashforth of order 3); {advice}")
-    return Placement(untrained_plan(sigmas.cpu(), start), "untrained", 0, 0.0)
+    return untrained(sigmas.cpu(), start)
 
 
 def base_schedule(known: ModelFacts, sigma_max: float, steps: int) -> Tensor | None:
     """Sigmas of the files for this model family and number of steps, if they agree."""
 
     def fits(file: SolverFile) -> bool:
-        solver = file.solver
-        starts_alike = abs(math.log(float(solver.sigmas[0]) / sigma_max)) <= SAME_START
-        return _made_for(known, file) and solver.steps == steps and starts_alike
+        start = float(file.solvers.member().sigmas[0])
+        starts_alike = abs(math.log(start / sigma_max)) <= SAME_START
+        has = steps in file.solvers.steps or between(file.solvers, steps) is not None
+        return _made_for(known, file) and starts_alike and has
 
     _, found = solver_library.matching(fits)
-    solvers = [solver_library.load(name).solver for name in found]
-    if solvers and all(schedule_distance(solvers[0].sigmas, other.sigmas) <= SAME_START for other in solvers):
+    schedules = [solver_library.load(name).solvers.sigmas_for(steps) for name in found]
+    if schedules and all(schedule_distance(schedules[0], other) <= SAME_START for other in schedules):
         _log.info("scheduling with the sigmas of %s", ", ".join(found))
-        return solvers[0].sigmas.float()
+        return schedules[0].float()
     family = known.family or "this model"
     reason = f"no file is for {family} at {steps} steps"
     if found:
@@ -139,19 +156,12 @@ def base_schedule(known: ModelFacts, sigma_max: float, steps: int) -> Tensor | N
     return None
 
 
-def resampled(file: SolverFile, steps: int) -> Tensor:
-    """The solver's sigmas, float32; for another number of steps (KSampler asks for more when denoise is below 1) points
-    between them, evenly spaced and on the same curve of log sigma."""
-    solver = file.solver
-    own = solver.sigmas
-    if steps == solver.steps:
-        return own.float()
-    _log.info("the sigmas of %s, made for %d steps, are resampled to %d", file.name, solver.steps, steps)
-    position = torch.linspace(0, solver.steps, steps + 1, dtype=torch.float64)
-    below = position.floor().long().clamp(max=solver.steps - 1)
-    fraction, high, low = position - below, own[below], own[below + 1]
-    curve = torch.exp(torch.lerp(high.log(), low.clamp(min=1e-300).log(), fraction))
-    return torch.where(low > 0, curve, torch.lerp(high, low, fraction)).float()
+def schedule_of(file: SolverFile, steps: int) -> Tensor:
+    """The file's sigmas for any number of steps, float32; KSampler asks for more when denoise is below 1."""
+    known = file.solvers.steps
+    if steps not in known:
+        _log.info("the sigmas of %s, made for %s steps, are resampled to %d", file.name, in_words(known), steps)
+    return file.solvers.sigmas_for(steps).float()
 
 
 def warn_of_differences(file: SolverFile, known: ModelFacts, own_schedule: bool = True) -> None:

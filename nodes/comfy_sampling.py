@@ -18,7 +18,7 @@ from .choose import (
     base_schedule,
     placed,
     placed_with_best_match,
-    resampled,
+    schedule_of,
     warn_of_differences,
     warn_of_the_other_half,
 )
@@ -80,7 +80,7 @@ def sample_dyweight(
 
     model: denoise(x [B, ...], sigma [B]) with the guider as `inner_model`. x: [B, ...] noise at sigmas[0].
     sigmas: [steps + 1]. Without a solver: that of DyWeightApply, or the one matching file, or the untrained one.
-    Raises ScheduleError where the solver is for another number of steps.
+    Raises ScheduleError where the solver is for one other number of steps.
     """
     if len(sigmas) < 2:
         return x
@@ -116,18 +116,23 @@ def schedule(model_sampling: Any, steps: int) -> Tensor:
     """
     solver = model_sampling.__dict__.get(_SOLVER)
     if solver is not None:
-        return resampled(solver, steps)
+        return schedule_of(solver, steps)
     known = ModelFacts(_asking_family(model_sampling), prediction_type(model_sampling))
     found = base_schedule(known, float(model_sampling.sigma_max), steps)
     return comfy.samplers.calculate_sigmas(model_sampling, "simple", steps) if found is None else found
 
 
-def partial_schedule(model: Any, solver: SolverFile, denoise: float) -> Tensor:
-    """The last round(steps * denoise) steps of the solver's own sigmas, float32; empty where that is 0 steps."""
+def partial_schedule(model: Any, solver: SolverFile, steps: int, denoise: float) -> Tensor:
+    """The last round(steps * denoise) steps of the solver's own sigmas, float32; empty where that is 0 steps.
+
+    steps: 0 for the only number that the solver has, or the middle one.
+    """
+    steps = steps or solver.solvers.member().steps
     sampling = model.get_model_object("model_sampling")
-    warn_of_differences(solver, ModelFacts(family_of(model.model), prediction_type(sampling)))
-    steps, sigmas = round(solver.solver.steps * denoise), solver.solver.sigmas
-    return sigmas[len(sigmas) - 1 - steps :].float() if steps > 0 else torch.zeros(0)
+    member = solver.member(steps if steps in solver.solvers.steps else 0)
+    warn_of_differences(member, ModelFacts(family_of(model.model), prediction_type(sampling)))
+    sigmas, left = schedule_of(solver, steps), round(steps * denoise)
+    return sigmas[len(sigmas) - 1 - left :] if left > 0 else torch.zeros(0)
 
 
 def _denoiser(model: Any, extra_args: dict[str, Any], plan: Plan, sigmas: Tensor) -> Denoiser:

@@ -24,7 +24,7 @@ class DyWeightLoadSolver(io.ComfyNode):
                     "solver_name",
                     options=solver_library.names(),
                     tooltip="A file in models/dyweight, or a preset that comes with the pack. Choose the one that was "
-                    "made for your model and your number of steps.",
+                    "made for your model; it has one number of steps or several.",
                 )
             ],
             outputs=[SolverType.Output("solver", tooltip="For DyWeight Apply, Sampler, Scheduler and Plot.")],

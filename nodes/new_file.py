@@ -33,4 +33,4 @@ def _same(file: SolverFile, path: Path) -> bool:
         found = SolverFile.read(path)
     except SolverFileError:
         return False
-    return (found.solver.settings(), found.provenance) == (file.solver.settings(), file.provenance)
+    return (found.content.settings(), found.provenance) == (file.content.settings(), file.provenance)

@@ -13,7 +13,7 @@ from tests.comfy.server import PACK, Graph, started
 
 IMAGES = ROOT / "docs" / "images"
 EXAMPLE = "flux_ksampler_advanced"
-SOLVER = "preset: flux1-dev-5-steps"
+SOLVER = "preset: flux1-dev"
 PLACES = {
     "UNETLoader": (0, 0, 330, 82),
     "DyWeightLoadSolver": (0, 200, 330, 60),

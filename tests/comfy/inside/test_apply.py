@@ -31,14 +31,14 @@ WHAT = {
 def test_the_model_that_came_in_stays_as_it_was(pack, user_files, family):
     tiny = model(family)
     sampling, options = tiny.get_model_object("model_sampling"), dict(tiny.model_options)
-    keys, sigmas = set(tiny.model.state_dict()), sigmas_of(tiny, 9)
+    keys, sigmas = set(tiny.model.state_dict()), sigmas_of(tiny, 11)
     applied = call("DyWeightApply", model=tiny, solver=random_solver(pack, sigmas))
-    learned = advanced(applied, family, 9)
+    learned = advanced(applied, family, 11)
     assert tiny.get_model_object("model_sampling") is sampling
     assert tiny.model_options.keys() == options.keys()
     assert set(tiny.model.state_dict()) == set(applied.model.state_dict()) == keys
     assert not set(applied.get_model_object("model_sampling").state_dict()) - set(sampling.state_dict())
-    plain = advanced(tiny, family, 9, scheduler="simple")
+    plain = advanced(tiny, family, 11, scheduler="simple")
     assert difference(plain, custom(tiny, family, untrained(pack, sigmas), sigmas)) < ROUNDING
     assert difference(plain, learned) > 100 * ROUNDING
 
@@ -145,4 +145,4 @@ def test_a_preset_on_its_model_is_only_told_its_latent_shape(pack, caplog):
     assert torch.isfinite(end).all()
     lines = [record.getMessage() for record in caplog.records if record.name == "DyWeight"]
     said = "latent shape is 4x8x8, not 4x64x64"
-    assert lines == [f"the solver sd15-4-steps was made for something else: {said}"]
+    assert lines == [f"the solver sd15 was made for something else: {said}"]
