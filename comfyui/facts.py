@@ -31,3 +31,9 @@ def family_of(model: Any) -> str | None:
     """ComfyUI's name for the architecture of a BaseModel, such as Flux, SD15, SDXL, WAN21_T2V."""
     config = getattr(model, "model_config", None)
     return None if config is None else type(config).__name__
+
+
+def pixels_per_latent(model: Any) -> int | None:
+    """Pixels across for each position of the latent of a BaseModel; None where ComfyUI, as up to 0.8, does not say."""
+    ratio = getattr(getattr(model, "latent_format", None), "spacial_downscale_ratio", None)
+    return int(ratio) if isinstance(ratio, int | float) else None

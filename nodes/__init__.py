@@ -4,7 +4,7 @@ from typing import Any
 
 from comfy_api.v0_0_2 import ComfyExtension
 
-from . import comfy_sampling, solver_library
+from . import comfy_sampling, notes, solver_library
 from .apply import DyWeightApply
 from .load_solver import DyWeightLoadSolver
 from .plot import DyWeightPlot
@@ -26,6 +26,7 @@ def extension() -> DyWeightExtension:
 
     Not in `on_load`: ComfyUI 0.8.0 never calls it.
     """
+    notes.register()
     solver_library.register_folder()
     comfy_sampling.register()
     return DyWeightExtension()

@@ -5,7 +5,7 @@ from typing import Any
 from comfy_api.v0_0_2 import io
 
 from ..dyweight import SolverFileError
-from . import solver_library
+from . import messages, notes, solver_library
 from .types import CATEGORY, SolverType
 
 
@@ -37,7 +37,7 @@ class DyWeightLoadSolver(io.ComfyNode):
         try:
             solver_library.load(solver_name)
         except SolverFileError as error:
-            return str(error)
+            return str(notes.refusal(messages.UNUSABLE_FILE, reason=error))
         return True
 
     @classmethod

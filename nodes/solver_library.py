@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,12 +10,12 @@ import folder_paths
 
 from ..dyweight import SolverFile, SolverFileError
 from ..dyweight.suggest import did_you_mean
+from . import messages, notes
 
 FOLDER = "dyweight"
 PRESETS = Path(__file__).parents[1] / "dyweight" / "presets"
 PRESET_PREFIX = "preset: "
 _SUFFIX = ".safetensors"
-_log = logging.getLogger("DyWeight")
 
 
 def register_folder() -> None:
@@ -28,7 +27,7 @@ def register_folder() -> None:
     try:
         os.makedirs(own, exist_ok=True)
     except OSError as error:
-        _log.warning("can't make %s (%s), the folder for coefficient files", own, error.strerror)
+        notes.warn(messages.NO_FOLDER, folder=own, reason=error.strerror)
 
 
 def names() -> list[str]:
@@ -41,7 +40,7 @@ def user_names() -> list[str]:
     try:
         return list(folder_paths.get_filename_list(FOLDER))
     except OSError as error:  # ComfyUI's list fails for a folder that is gone
-        say_once(f"{error.filename} can't be read ({error.strerror}), so none of your files are listed")
+        notes.warn(messages.UNREADABLE_FOLDER, folder=error.filename, reason=error.strerror)
         return []
 
 
@@ -101,10 +100,4 @@ def _readable(listed: list[str]) -> Iterator[tuple[str, SolverFile]]:
         try:
             yield name, load(name)
         except SolverFileError as error:
-            say_once(f"left out of the search: {error}")
-
-
-@functools.cache
-def say_once(message: str) -> None:
-    """A warning in the log, the first time only."""
-    _log.warning(message)
+            notes.warn(messages.UNREADABLE_FILE, reason=error)
