@@ -6,12 +6,20 @@ from comfy_api.v0_0_2 import ComfyExtension
 
 from . import comfy_sampling, notes, solver_library
 from .apply import DyWeightApply
+from .ksampler import DyWeightKSampler
 from .load_solver import DyWeightLoadSolver
 from .plot import DyWeightPlot
 from .sampler import DyWeightSampler
 from .scheduler import DyWeightScheduler
 
-NODES = [DyWeightLoadSolver, DyWeightSampler, DyWeightScheduler, DyWeightApply, DyWeightPlot]
+NODES = [
+    DyWeightKSampler,
+    DyWeightLoadSolver,
+    DyWeightApply,
+    DyWeightSampler,
+    DyWeightScheduler,
+    DyWeightPlot,
+]
 
 
 class DyWeightExtension(ComfyExtension):

@@ -126,6 +126,19 @@ def partial_schedule(model: Any, solver: SolverFile, denoise: float) -> Tensor:
     return sigmas[len(sigmas) - 1 - steps :].float() if steps > 0 else torch.zeros(0)
 
 
+def sample(
+    model: Any, solver: SolverFile, seed: int, cfg: float, positive: Any, negative: Any, latent: Any, denoise: float
+) -> Any:
+    """LATENT of a run on the last round(steps * denoise) of the solver's own steps, as SamplerCustom makes it.
+
+    Raises ValueError for a model of another family.
+    """
+    from comfy_extras.nodes_custom_sampler import SamplerCustom  # ComfyUI's nodes are loaded beside the pack's
+
+    sigmas = partial_schedule(model, solver, denoise)
+    return SamplerCustom.execute(model, True, seed, cfg, positive, negative, sampler(solver), sigmas, latent)[0]
+
+
 def _denoiser(model: Any, extra_args: dict[str, Any], plan: Plan, sigmas: Tensor) -> Denoiser:
     calls = -(-plan.rows // (len(sigmas) - 1))
     return Denoiser(

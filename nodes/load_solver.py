@@ -3,22 +3,24 @@
 from typing import Any
 
 from comfy_api.v0_0_2 import io
+from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..dyweight import SolverFileError
 from . import messages, notes, solver_library
-from .types import CATEGORY, SolverType
+from .summary import cfg_of, summary
+from .types import FOUND_BY, SolverType, schema
 
 
 class DyWeightLoadSolver(io.ComfyNode):
-    """Coefficient file -> solver."""
+    """Coefficient file -> solver, and the settings that it was made for."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="DyWeightLoadSolver",
-            display_name="DyWeight Load Solver",
-            category=CATEGORY,
-            description="Reads a coefficient file: the learned weights of a few-step sampler.",
+            display_name="Load Solver (DyWeight)",
+            search_aliases=FOUND_BY,
+            description="Reads a solver file: the learned numbers of a few-step sampler.",
             inputs=[
                 io.Combo.Input(
                     "solver_name",
@@ -27,7 +29,12 @@ class DyWeightLoadSolver(io.ComfyNode):
                     "made for your model and your number of steps.",
                 )
             ],
-            outputs=[SolverType.Output("solver", tooltip="For DyWeight Apply, Sampler, Scheduler and Plot.")],
+            outputs=[
+                SolverType.Output("solver", tooltip="For the other DyWeight nodes."),
+                io.Int.Output("steps", tooltip="The file's number of steps, for KSampler's field of that name."),
+                io.Float.Output("cfg", tooltip="The cfg that the file was made with, for the field of that name."),
+                io.String.Output("info", tooltip="What the file was made for, in a few lines, for Preview as Text."),
+            ],
         )
 
     @classmethod
@@ -46,4 +53,7 @@ class DyWeightLoadSolver(io.ComfyNode):
 
     @classmethod
     def execute(cls, solver_name: str) -> io.NodeOutput:
-        return io.NodeOutput(solver_library.load(solver_name))
+        file = solver_library.loaded(solver_name)
+        cfg = cfg_of(file)
+        unknown = ExecutionBlocker(messages.NO_CFG.format(file=file.name))
+        return io.NodeOutput(file, file.solver.steps, unknown if cfg is None else cfg, summary(file))

@@ -1,13 +1,14 @@
 """What is known about the model at hand, and where it differs from what a solver was made for."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from ..comfyui.facts import family_of, noise_scale, pixels_per_latent, prediction_type
 from ..dyweight import SolverFile
 from . import messages
+from .summary import size
 
 _SETTINGS = {
     "cfg": messages.SET_CFG,
@@ -52,11 +53,8 @@ class ModelFacts:
                 yield message, f"{here:g}", f"{there:g}"
         shape = made_for.get("shape")
         if self.shape and shape and list(self.shape) != list(shape):
-            if self.pixels and len(self.shape) == len(shape) == 3 and self.shape[0] == shape[0]:
-                sizes = (_times(self.pixels * n for n in reversed(one[1:])) for one in (self.shape, shape))
-                yield messages.SET_SIZE, *sizes
-            else:
-                yield messages.SET_SHAPE, _times(self.shape), _times(shape)
+            pixels = self.pixels if self.shape[0] == shape[0] else None
+            yield messages.SET_SIZE, size(self.shape, pixels), size(shape, pixels)
 
 
 def facts(guider: Any, x: Any) -> ModelFacts:
@@ -99,10 +97,6 @@ def _embedded_guidance(guider: Any) -> float | None:
 
 def _plain(name: str) -> str:
     return "".join(c for c in str(name).lower() if c.isalnum())
-
-
-def _times(shape: Iterable[int]) -> str:
-    return " x ".join(str(n) for n in shape)
 
 
 def _alike(here: float, there: float) -> bool:

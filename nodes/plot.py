@@ -6,7 +6,7 @@ from comfy_api.v0_0_2 import io, ui
 
 from ..dyweight import Solver, SolverFile
 from ..dyweight.picture import picture
-from .types import CATEGORY, SolverType, as_file
+from .types import SolverType, as_file, schema
 
 
 class DyWeightPlot(io.ComfyNode):
@@ -14,12 +14,11 @@ class DyWeightPlot(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="DyWeightPlot",
-            display_name="DyWeight Plot",
-            category=CATEGORY,
+            display_name="Plot Solver (DyWeight)",
             description="A picture of the solver: what it was made for, its weights, time scale and schedule.",
-            inputs=[SolverType.Input("solver", tooltip="From DyWeight Load Solver.")],
+            inputs=[SolverType.Input("solver", tooltip="From Load Solver (DyWeight).")],
             outputs=[io.Image.Output(tooltip="The picture, for Save Image.")],
             is_output_node=True,
         )

@@ -6,7 +6,7 @@ from comfy_api.v0_0_2 import io
 
 from ..dyweight import Solver, SolverFile
 from .comfy_sampling import partial_schedule
-from .types import CATEGORY, SolverType, as_file
+from .types import SolverType, as_file, schema
 
 
 class DyWeightScheduler(io.ComfyNode):
@@ -14,16 +14,15 @@ class DyWeightScheduler(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="DyWeightScheduler",
-            display_name="DyWeight Scheduler",
-            category=CATEGORY,
+            display_name="Scheduler (DyWeight)",
             description="The sigmas that the solver was made for, or their last part for image to image.",
             inputs=[
                 io.Model.Input(
                     "model", tooltip="The model that will be sampled; the log warns if the solver is not for it."
                 ),
-                SolverType.Input("solver", tooltip="From DyWeight Load Solver; it sets the number of steps."),
+                SolverType.Input("solver", tooltip="From Load Solver (DyWeight); it sets the number of steps."),
                 io.Float.Input(
                     "denoise",
                     default=1.0,

@@ -2,15 +2,18 @@
 
 import functools
 import hashlib
+import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import folder_paths
 
 from ..dyweight import SolverFile, SolverFileError
 from ..dyweight.suggest import did_you_mean
 from . import messages, notes
+from .summary import cfg_of
 
 FOLDER = "dyweight"
 PRESETS = Path(__file__).parents[1] / "dyweight" / "presets"
@@ -31,8 +34,13 @@ def register_folder() -> None:
 
 
 def names() -> list[str]:
-    """What the loader offers: the user's files, then the presets."""
-    return [*user_names(), *preset_names()]
+    """What the loader offers: the user's files, the newest first, then the presets."""
+    return [*sorted(user_names(), key=_age), *preset_names()]
+
+
+def settings() -> dict[str, dict[str, Any]]:
+    """For the page, of each file in the list that can be read: the settings of KSampler that it was made with."""
+    return {name: {"steps": file.solver.steps, "cfg": cfg_of(file)} for name, file in _readable(names())}
 
 
 def user_names() -> list[str]:
@@ -60,6 +68,14 @@ def path_of(name: str) -> str:
             f"{folder_paths.get_folder_paths(FOLDER)[0]}, refresh ComfyUI (R) and choose it from the list"
         )
     return str(path)
+
+
+def loaded(name: str) -> SolverFile:
+    """`load` where a node runs. Raises ValueError, whose sentence is shown on the page."""
+    try:
+        return load(name)
+    except SolverFileError as error:
+        raise notes.refusal(messages.UNUSABLE_FILE, reason=error) from None
 
 
 def load(name: str) -> SolverFile:
@@ -93,6 +109,14 @@ def matching(fits: Callable[[SolverFile], bool]) -> tuple[str | None, list[str]]
         if found:
             return (found[0] if len(found) == 1 else None), found
     return None, []
+
+
+def _age(name: str) -> float:
+    """The newer the file, the smaller; a file that is gone is the oldest."""
+    try:
+        return -os.stat(path_of(name)).st_mtime
+    except (OSError, SolverFileError):
+        return math.inf
 
 
 def _readable(listed: list[str]) -> Iterator[tuple[str, SolverFile]]:

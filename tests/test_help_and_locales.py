@@ -18,8 +18,8 @@ def schemas() -> dict[str, dict[str, Any]]:
     calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
     found = {}
     for call in calls:
-        if ast.unparse(call.func) == "io.Schema":
-            fields = {keyword.arg: keyword.value for keyword in call.keywords}
+        fields = {keyword.arg: keyword.value for keyword in call.keywords}
+        if ast.unparse(call.func) == "schema" and "node_id" in fields:
             found[ast.literal_eval(fields["node_id"])] = {
                 "display_name": ast.literal_eval(fields["display_name"]),
                 "description": ast.literal_eval(fields["description"]),
@@ -51,8 +51,9 @@ def texts(entry: Any, path: str = "") -> dict[str, str]:
     return {path.lstrip("."): entry}
 
 
-def test_the_source_has_the_five_nodes():
-    assert set(NODES) == {f"DyWeight{name}" for name in ("LoadSolver", "Sampler", "Scheduler", "Apply", "Plot")}
+def test_the_source_has_the_six_nodes():
+    names = ("KSampler", "LoadSolver", "Sampler", "Scheduler", "Apply", "Plot")
+    assert set(NODES) == {f"DyWeight{name}" for name in names}
 
 
 def test_the_english_texts_are_those_of_the_nodes():

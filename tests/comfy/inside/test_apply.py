@@ -24,7 +24,7 @@ FAMILIES = ("flux", "sd3", "sd15", "wan")
 WHAT = {
     "prediction_type": ("eps", "Choose another file: {file} is for the prediction type eps, this model has flow."),
     "cfg": (7.5, "Set cfg to 7.5: {file} was made with it, not with 2."),
-    "shape": ([4, 64, 64], "Set the latent to 4 x 64 x 64: {file} was made for this shape, not for 16 x 8 x 8."),
+    "shape": ([4, 64, 64], "Set the size to latent 4 x 64 x 64: {file} was made for it, not for latent 16 x 8 x 8."),
 }
 
 
@@ -120,10 +120,10 @@ def test_another_size_is_named_in_pixels(pack, caplog, comfy_version):
     advanced(call("DyWeightApply", model=tiny, solver=solver), "sd3", 4)
     if comfy_version < (0, 9):
         assert lines(caplog) == [
-            "DyWeight: Set the latent to 16 x 64 x 96: wide was made for this shape, not for 16 x 8 x 8."
+            "DyWeight: Set the size to latent 16 x 64 x 96: wide was made for it, not for latent 16 x 8 x 8."
         ]
     else:
-        assert lines(caplog) == ["DyWeight: Set the size to 768 x 512 pixels: wide was made for it, not for 64 x 64."]
+        assert lines(caplog) == ["DyWeight: Set the size to 768 x 512 px: wide was made for it, not for 64 x 64 px."]
 
 
 OTHER = "^Choose another file: for-video is for HunyuanVideo, this model is SD3.$"
