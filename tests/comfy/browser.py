@@ -20,6 +20,8 @@ CALM = {
     "Comfy.Workflow.Persist": False,
     "LiteGraph.Canvas.MinFontSizeForLOD": 0,  # nodes keep their text when the whole graph is in view
 }
+TOASTS = '.p-toast-message-error, .p-toast-message-warn, [data-testid="toast"]'
+CLOSE = '.p-toast-close-button, [data-testid="toast-close"]'
 SECONDS = 1000.0
 
 
@@ -150,10 +152,10 @@ class ComfyPage:
         self.page.evaluate(script, pixels)
 
     def run(self) -> str:
-        """Press Run; the answer is the run's name."""
+        """Press Run; the answer is the run's name, empty where the server refused it."""
         with self.page.expect_response(lambda response: response.url.endswith("/prompt")) as answer:
             self.page.get_by_role("button", name="Run", exact=True).first.click()
-        return str(answer.value.json()["prompt_id"])
+        return str(answer.value.json().get("prompt_id") or "")
 
     def finish(self, run: str, seconds: float = 60) -> dict[str, Any]:
         """Wait for the end of a run; the answer is its entry in the history."""
@@ -165,9 +167,23 @@ class ComfyPage:
         raise TimeoutError(f"the run is not finished after {seconds} s")
 
     def complaints(self) -> list[str]:
-        """What pops up: dialogs and messages of an error."""
-        pop_ups = '[role="dialog"], .p-toast-message-error, .p-toast-message-warn, [data-testid="error-overlay"]'
-        return [text for text in self.page.locator(pop_ups).all_inner_texts() if text.strip()]
+        """What pops up beside `notes`: dialogs and messages of an error."""
+        pop_ups = f'[role="dialog"], {TOASTS}, [data-testid="error-overlay"]'
+        texts = self.page.locator(pop_ups).all_inner_texts()
+        return [text for text in texts if text.strip() and not text.startswith("DyWeight\n")]
+
+    def notes(self) -> list[str]:
+        """The sentences of the pack's message; it must be one."""
+        texts = [text.split("\n") for text in self.page.locator(TOASTS).all_inner_texts()]
+        shown = [[line for line in lines[1:] if line.strip()] for lines in texts if lines[0] == "DyWeight"]
+        assert len(shown) < 2, shown
+        return shown[0] if shown else []
+
+    def close_pop_ups(self) -> None:
+        """Close what covers the page after an error."""
+        self.page.keyboard.press("Escape")
+        self.page.evaluate("selector => document.querySelectorAll(selector).forEach(one => one.click())", CLOSE)
+        self.page.wait_for_function("selector => !document.querySelector(selector)", arg=CLOSE)
 
     def nodes(self) -> list[str]:
         """The type of each node in the graph."""

@@ -1,7 +1,7 @@
 """Graphs with a mistake that people make, and right ones: each with what the page has to say in its run."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tests.comfy.graphs import DYWEIGHT, STEPS, loaded, saved, with_ksampler, write_solver
 from tests.comfy.server import Graph, Server
@@ -77,6 +77,15 @@ def _model_sampling(after: bool) -> Graph:
     return _sampled(graph, model)
 
 
+def _one_node(**changed: object) -> Graph:
+    """KSampler (DyWeight), all as the file says."""
+    graph = Graph()
+    inputs, _ = graph.add("TestInputs", family=FAMILY)
+    links = {"positive": (inputs, 0), "negative": (inputs, 1), "latent_image": (inputs, 2)}
+    settings = {"model": loaded(graph, FAMILY), "solver_name": RIGHT, "seed": 7, "cfg": 1.0, "denoise": 1.0}
+    return saved(graph, graph.add("DyWeightKSampler", **{**settings, **links, **changed}))
+
+
 def _larger(solver: str = RIGHT) -> Graph:
     """At twice the size of the file."""
     graph = _ksampler(solver)
@@ -130,9 +139,11 @@ def _split() -> Graph:
     return saved(graph, second)
 
 
-def _only(graph: Graph, kind: str) -> dict[str, object]:
+def _only(graph: Graph, kind: str) -> dict[str, Any]:
+    """The inputs of the one node of a type."""
     (inputs,) = [node["inputs"] for node in graph.values() if node["class_type"] == kind]
-    return dict.__ior__(inputs, {})
+    found: dict[str, Any] = inputs
+    return found
 
 
 STEPS_ERROR = f"Set steps to {STEPS} and scheduler to dyweight: right is for {STEPS} steps, not "
@@ -173,6 +184,13 @@ CASES = {
     "custom, euler behind apply": Case(lambda s: _custom(select="euler"), ("Set sampler_name to dyweight",)),
     "custom, dyweight behind apply": Case(lambda s: _custom(select="dyweight")),
     "split steps": Case(lambda s: _split()),
+    "one node": Case(lambda s: _one_node()),
+    "one node, denoise 0.5": Case(lambda s: _one_node(denoise=0.5)),
+    "one node, another cfg": Case(lambda s: _one_node(cfg=3.0), ("Set cfg to 1",)),
+    "one node, another family": Case(
+        lambda s: _one_node(solver_name="preset: sd15-8-steps", cfg=7.5), ("Choose another file: sd15",)
+    ),
+    "one node, a missing file": Case(lambda s: _one_node(solver_name="lost"), ("Choose another file",)),
     "a missing file": Case(
         lambda s: _ksampler("missing.safetensors"), ("Choose another file: there is no coefficient file",)
     ),
