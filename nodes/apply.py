@@ -4,9 +4,8 @@ from typing import Any
 
 from comfy_api.v0_0_2 import io
 
-from ..dyweight import Solver, SolverFile
 from .comfy_sampling import with_solver
-from .types import FOUND_BY, SolverType, as_file, schema
+from .types import FOUND_BY, Passed, SolverType, as_file, schema
 
 
 class DyWeightApply(io.ComfyNode):
@@ -29,5 +28,5 @@ class DyWeightApply(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model: Any, solver: Solver | SolverFile) -> io.NodeOutput:
+    def execute(cls, model: Any, solver: Passed) -> io.NodeOutput:
         return io.NodeOutput(with_solver(model, as_file(solver)))

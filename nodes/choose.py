@@ -3,11 +3,11 @@
 import math
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from ..dyweight import Solver, SolverFile
-from ..dyweight.placement import FAR, SAME_START, Placement, place, schedule_distance, untrained_plan
+from ..dyweight.placement import FAR, Placement, place, schedule_distance, starts_alike, untrained
+from ..dyweight.solver_set import SAME_START, in_words
 from . import messages, notes, solver_library
 from .model_facts import ModelFacts, same_family
 
@@ -16,30 +16,47 @@ Read = Callable[[Solver], dict[str, Tensor | None]]
 
 
 def placed(file: SolverFile, sigmas: Tensor, known: ModelFacts, start: float | None, read: Read) -> Placement:
-    """The solver on these sigmas, with a note for each way in which it was made for something else.
+    """The file's solver for these sigmas, with a note for each way in which it was made for something else.
 
     Raises ValueError for a model of another family, and for sigmas or samples that the solver has no table for.
     """
     refuse_other_family(file, known)
-    solver, given = file.solver, len(sigmas) - 1
+    any_solver, given = file.solvers.member(), len(sigmas) - 1
+    steps = {"steps": in_words(file.solvers.steps), "file": file.name, "given": given}
     try:
-        samples = read(solver)
-        placement = place(solver, sigmas.cpu(), start, **samples)
+        samples = read(any_solver)
+        placement = place(file.solvers, sigmas.cpu(), start, **samples)
     except ValueError as error:
-        if given != solver.steps and float(sigmas[0]) > float(sigmas[1]):
-            raise notes.refusal(messages.SET_STEPS, steps=solver.steps, file=file.name, given=given) from None
+        if given not in file.solvers.steps and float(sigmas[0]) > float(sigmas[1]):
+            raise notes.refusal(messages.SET_STEPS, **steps) from None
         raise notes.refusal(messages.CANT_RUN, reason=error, file=file.name) from None
     if placement.rule == "untrained":
-        notes.warn(messages.PARTIAL_DENOISE, steps=solver.steps, file=file.name)
+        alike = starts_alike(any_solver, sigmas)
+        notes.warn(messages.NO_SUCH_STEPS if alike else messages.PARTIAL_DENOISE, **steps)
         return placement
-    if solver.reads_noise and samples["noise"] is None:
+    if any_solver.reads_noise and samples["noise"] is None:
         # expected where an earlier part with DyWeight left the latent
         say = notes.warn if start is None else notes.info
         say(messages.NOISE_HIDDEN, file=file.name)
     if placement.distance > FAR:
         notes.warn(messages.SET_SCHEDULER, file=file.name)
-    warn_of_differences(file, known, own_schedule=placement.distance <= SAME_START)
+    member = file.member(placement.steps)
+    warn_of_differences(member, known, own_schedule=placement.distance <= SAME_START)
     return placement
+
+
+def _why_untrained(file: SolverFile, sigmas: Tensor) -> str:
+    runs = "so the untrained solver runs (variable-step Adams-Bashforth of order 3)"
+    if starts_alike(file.solvers.member(), sigmas):
+        return (
+            f"set steps to {in_words(file.solvers.steps)}: {file.name} has no solver for {len(sigmas) - 1} steps on "
+            f"these sigmas, {runs}"
+        )
+    return (
+        f"the sigmas from {float(sigmas[0]):.4g} are not part of the schedule of {file.name}, {runs}. For image to "
+        "image with the learned one choose the scheduler 'dyweight' with steps / denoise = "
+        f"{in_words(file.solvers.steps)}, or use the node DyWeightScheduler"
+    )
 
 
 def placed_with_best_match(sigmas: Tensor, known: ModelFacts, start: float | None, read: Read) -> Placement:
@@ -49,7 +66,7 @@ def placed_with_best_match(sigmas: Tensor, known: ModelFacts, start: float | Non
         if not _made_for(known, file):
             return False
         try:
-            return place(file.solver, sigmas.cpu(), start, **read(file.solver)).rule != "untrained"
+            return place(file.solvers, sigmas.cpu(), start, **read(file.solvers.member())).rule != "untrained"
         except ValueError:
             return False
 
@@ -62,40 +79,33 @@ def placed_with_best_match(sigmas: Tensor, known: ModelFacts, start: float | Non
         notes.warn(messages.SEVERAL_FIT, files=", ".join(found), **here)
     else:
         notes.warn(messages.NONE_FITS, **here)
-    return Placement(untrained_plan(sigmas.cpu(), start), "untrained", 0, 0.0)
+    return untrained(sigmas.cpu(), start)
 
 
 def base_schedule(known: ModelFacts, sigma_max: float, steps: int) -> Tensor | None:
     """Sigmas of the files for this model family and number of steps, if they agree."""
 
     def fits(file: SolverFile) -> bool:
-        solver = file.solver
-        starts_alike = abs(math.log(float(solver.sigmas[0]) / sigma_max)) <= SAME_START
-        return _made_for(known, file) and solver.steps == steps and starts_alike
+        start = float(file.solvers.member().sigmas[0])
+        starts_alike = abs(math.log(start / sigma_max)) <= SAME_START
+        return _made_for(known, file) and steps in file.solvers.steps and starts_alike
 
     _, found = solver_library.matching(fits)
-    solvers = [solver_library.load(name).solver for name in found]
-    if solvers and all(schedule_distance(solvers[0].sigmas, other.sigmas) <= SAME_START for other in solvers):
+    schedules = [solver_library.load(name).solvers.sigmas_for(steps) for name in found]
+    if schedules and all(schedule_distance(schedules[0], other) <= SAME_START for other in schedules):
         notes.info("scheduling with the sigmas of {files}", files=", ".join(found))
-        return solvers[0].sigmas.float()
+        return schedules[0].float()
     notes.warn(messages.NO_SCHEDULE, family=known.family or "this model", steps=steps)
     return None
 
 
-def resampled(file: SolverFile, steps: int) -> Tensor:
-    """The solver's sigmas, float32; for another number of steps (KSampler asks for more when denoise is below 1) points
-    between them, evenly spaced and on the same curve of log sigma."""
-    solver = file.solver
-    own = solver.sigmas
-    if steps == solver.steps:
-        return own.float()
-    made_for = {"file": file.name, "own": solver.steps}
-    notes.info("the sigmas of {file}, made for {own} steps, are resampled to {steps}", steps=steps, **made_for)
-    position = torch.linspace(0, solver.steps, steps + 1, dtype=torch.float64)
-    below = position.floor().long().clamp(max=solver.steps - 1)
-    fraction, high, low = position - below, own[below], own[below + 1]
-    curve = torch.exp(torch.lerp(high.log(), low.clamp(min=1e-300).log(), fraction))
-    return torch.where(low > 0, curve, torch.lerp(high, low, fraction)).float()
+def schedule_of(file: SolverFile, steps: int) -> Tensor:
+    """The file's sigmas for any number of steps, float32; KSampler asks for more when denoise is below 1."""
+    known = file.solvers.steps
+    if steps not in known:
+        own = {"file": file.name, "own": in_words(known)}
+        notes.info("the sigmas of {file}, made for {own} steps, are resampled to {steps}", steps=steps, **own)
+    return file.solvers.sigmas_for(steps).float()
 
 
 def refuse_other_family(file: SolverFile, known: ModelFacts) -> None:

@@ -13,9 +13,10 @@ from ..comfyui.asking import Denoiser
 from ..comfyui.facts import family_of, prediction_type
 from ..dyweight import Plan, Solver, SolverFile
 from ..dyweight import sample as run_plan
-from . import handover, notes
+from ..dyweight.solver_set import in_words
+from . import handover, messages, notes
 from .applied import SOLVER, Applied
-from .choose import base_schedule, placed, placed_with_best_match, refuse_other_family, resampled
+from .choose import base_schedule, placed, placed_with_best_match, refuse_other_family, schedule_of
 from .masks import noise_left, restore_unmasked
 from .model_facts import ModelFacts, facts
 from .progress import progress
@@ -75,7 +76,7 @@ def sample_dyweight(
 
     model: denoise(x [B, ...], sigma [B]) with the guider as `inner_model`. x: [B, ...] noise at sigmas[0].
     sigmas: [steps + 1]. Without a solver: that of DyWeightApply, or the one matching file, or the untrained one.
-    Raises ValueError where the solver is for another number of steps or another model family.
+    Raises ValueError where the solver is for one other number of steps, or for another model family.
     """
     Applied.sampled += 1
     if len(sigmas) < 2:
@@ -110,33 +111,38 @@ def schedule(model_sampling: Any, steps: int) -> Tensor:
     """
     solver = model_sampling.__dict__.get(SOLVER)
     if solver is not None:
-        return resampled(solver, steps)
+        return schedule_of(solver, steps)
     known = ModelFacts(_asking_family(model_sampling), prediction_type(model_sampling))
     found = base_schedule(known, float(model_sampling.sigma_max), steps)
     return comfy.samplers.calculate_sigmas(model_sampling, "simple", steps) if found is None else found
 
 
-def partial_schedule(model: Any, solver: SolverFile, denoise: float) -> Tensor:
+def partial_schedule(model: Any, solver: SolverFile, steps: int, denoise: float) -> Tensor:
     """The last round(steps * denoise) steps of the solver's own sigmas, float32; empty where that is 0 steps.
 
-    Raises ValueError for a model of another family.
+    steps: 0 for the only number that the solver has, or the middle one. Raises ValueError for a model of another
+    family.
     """
     refuse_other_family(solver, ModelFacts(family_of(model.model)))
-    steps, sigmas = round(solver.solver.steps * denoise), solver.solver.sigmas
-    return sigmas[len(sigmas) - 1 - steps :].float() if steps > 0 else torch.zeros(0)
+    steps = steps or solver.solvers.member().steps
+    sigmas, left = schedule_of(solver, steps), round(steps * denoise)
+    return sigmas[len(sigmas) - 1 - left :] if left > 0 else torch.zeros(0)
 
 
-def sample(
-    model: Any, solver: SolverFile, seed: int, cfg: float, positive: Any, negative: Any, latent: Any, denoise: float
-) -> Any:
-    """LATENT of a run on the last round(steps * denoise) of the solver's own steps, as SamplerCustom makes it.
+def sample(model: Any, solver: SolverFile, steps: int, denoise: float, **inputs: Any) -> Any:
+    """LATENT of a run on the last round(steps * denoise) of the solver's own steps.
 
-    Raises ValueError for a model of another family.
+    inputs: noise_seed, cfg, positive, negative and latent_image of ComfyUI's SamplerCustom.
+    Raises ValueError for a model of another family and for steps that the solver does not have.
     """
     from comfy_extras.nodes_custom_sampler import SamplerCustom  # ComfyUI's nodes are loaded beside the pack's
 
-    sigmas = partial_schedule(model, solver, denoise)
-    return SamplerCustom.execute(model, True, seed, cfg, positive, negative, sampler(solver), sigmas, latent)[0]
+    if steps and steps not in solver.solvers.steps:
+        known = in_words(solver.solvers.steps)
+        raise notes.refusal(messages.SET_STEPS, steps=known, file=solver.name, given=steps)
+    sigmas = partial_schedule(model, solver, steps, denoise)
+    run = {"model": model, "add_noise": True, "sampler": sampler(solver), "sigmas": sigmas}
+    return SamplerCustom.execute(**run, **inputs)[0]
 
 
 def _denoiser(model: Any, extra_args: dict[str, Any], plan: Plan, sigmas: Tensor) -> Denoiser:

@@ -4,11 +4,10 @@ from typing import Any
 
 from comfy_api.v0_0_2 import io
 
-from ..dyweight import Solver, SolverFile
 from . import solver_library
 from .comfy_sampling import sample
 from .load_solver import DyWeightLoadSolver
-from .types import FOUND_BY, SolverType, as_file, schema
+from .types import FOUND_BY, Passed, SolverType, as_file, schema
 
 
 class DyWeightKSampler(io.ComfyNode):
@@ -28,6 +27,13 @@ class DyWeightKSampler(io.ComfyNode):
                     options=solver_library.names(),
                     extra_dict={"solvers": solver_library.settings()},
                     tooltip="A file in models/dyweight, or a preset that comes with the pack, made for your model.",
+                ),
+                io.Int.Input(
+                    "steps",
+                    default=0,
+                    min=0,
+                    max=1000,
+                    tooltip="One of the numbers of steps that the file has; 0 is its only one, or the middle one.",
                 ),
                 io.Int.Input(
                     "seed",
@@ -78,13 +84,11 @@ class DyWeightKSampler(io.ComfyNode):
         cls,
         model: Any,
         solver_name: str,
+        steps: int,
         seed: int,
-        cfg: float,
-        positive: Any,
-        negative: Any,
-        latent_image: Any,
         denoise: float,
-        solver: Solver | SolverFile | None = None,
+        solver: Passed | None = None,
+        **inputs: Any,
     ) -> io.NodeOutput:
         file = solver_library.loaded(solver_name) if solver is None else as_file(solver)
-        return io.NodeOutput(sample(model, file, seed, cfg, positive, negative, latent_image, denoise))
+        return io.NodeOutput(sample(model, file, steps, denoise, noise_seed=seed, **inputs))

@@ -31,7 +31,9 @@ class DyWeightLoadSolver(io.ComfyNode):
             ],
             outputs=[
                 SolverType.Output("solver", tooltip="For the other DyWeight nodes."),
-                io.Int.Output("steps", tooltip="The file's number of steps, for KSampler's field of that name."),
+                io.Int.Output(
+                    "steps", tooltip="The file's number of steps, or the middle one, for KSampler's field of that name."
+                ),
                 io.Float.Output("cfg", tooltip="The cfg that the file was made with, for the field of that name."),
                 io.String.Output("info", tooltip="What the file was made for, in a few lines, for Preview as Text."),
             ],
@@ -54,6 +56,7 @@ class DyWeightLoadSolver(io.ComfyNode):
     @classmethod
     def execute(cls, solver_name: str) -> io.NodeOutput:
         file = solver_library.loaded(solver_name)
-        cfg = cfg_of(file)
+        member = file.member()
+        cfg = cfg_of(member)
         unknown = ExecutionBlocker(messages.NO_CFG.format(file=file.name))
-        return io.NodeOutput(file, file.solver.steps, unknown if cfg is None else cfg, summary(file))
+        return io.NodeOutput(file, member.solver.steps, unknown if cfg is None else cfg, summary(file))

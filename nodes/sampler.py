@@ -2,9 +2,8 @@
 
 from comfy_api.v0_0_2 import io
 
-from ..dyweight import Solver, SolverFile
 from .comfy_sampling import sampler
-from .types import FOUND_BY, SolverType, as_file, schema
+from .types import FOUND_BY, Passed, SolverType, as_file, schema
 
 
 class DyWeightSampler(io.ComfyNode):
@@ -26,5 +25,5 @@ class DyWeightSampler(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, solver: Solver | SolverFile) -> io.NodeOutput:
+    def execute(cls, solver: Passed) -> io.NodeOutput:
         return io.NodeOutput(sampler(as_file(solver)))

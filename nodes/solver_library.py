@@ -4,6 +4,7 @@ import functools
 import hashlib
 import math
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ FOLDER = "dyweight"
 PRESETS = Path(__file__).parents[1] / "dyweight" / "presets"
 PRESET_PREFIX = "preset: "
 _SUFFIX = ".safetensors"
+_OF_ONE = re.compile(rf"(?P<preset>{PRESET_PREFIX}.+)-(?P<steps>[1-9][0-9]{{0,3}})-steps")
 
 
 def register_folder() -> None:
@@ -40,7 +42,7 @@ def names() -> list[str]:
 
 def settings() -> dict[str, dict[str, Any]]:
     """For the page, of each file in the list that can be read: the settings of KSampler that it was made with."""
-    return {name: {"steps": file.solver.steps, "cfg": cfg_of(file)} for name, file in _readable(names())}
+    return {name: {"steps": file.solvers.steps, "cfg": cfg_of(file.member())} for name, file in _readable(names())}
 
 
 def user_names() -> list[str]:
@@ -58,9 +60,10 @@ def preset_names() -> list[str]:
 
 
 def path_of(name: str) -> str:
-    """The path of the solver of this name. Raises SolverFileError for a name that is not in the list."""
-    if name in preset_names():
-        return str(PRESETS / (name.removeprefix(PRESET_PREFIX) + _SUFFIX))
+    """The path of the file of this name. Raises SolverFileError for a name that is not in the list."""
+    listed, _ = _in_list(name)
+    if listed in preset_names():
+        return str(PRESETS / (listed.removeprefix(PRESET_PREFIX) + _SUFFIX))
     path = folder_paths.get_full_path(FOLDER, name) if name in user_names() else None
     if path is None:
         raise SolverFileError(
@@ -79,13 +82,29 @@ def loaded(name: str) -> SolverFile:
 
 
 def load(name: str) -> SolverFile:
-    """The solver of a name in the list; a file that changed is read again. Raises SolverFileError."""
+    """The file of a name in the list; one that changed is read again. Raises SolverFileError."""
     path = path_of(name)
     try:
         stamp = os.stat(path)
     except OSError as error:
         raise SolverFileError(f"{path}: it can't be read ({error.strerror}); refresh ComfyUI (R)") from error
-    return _load(path, stamp.st_mtime_ns, stamp.st_size)
+    file, (_, steps) = _load(path, stamp.st_mtime_ns, stamp.st_size), _in_list(name)
+    try:
+        return file.member(steps) if steps else file
+    except ValueError as error:
+        raise SolverFileError(f"there is no coefficient file {name!r}: {error}") from error
+
+
+def _in_list(name: str) -> tuple[str, int]:
+    """(name in the list, steps) of a preset of one number of steps, as workflows from before there were sets have it:
+    `preset: NAME-5-steps` is the solver for 5 steps of `preset: NAME`. Any other name as it is, and 0."""
+    of_one = _OF_ONE.fullmatch(name)
+    return (of_one["preset"], int(of_one["steps"])) if of_one and of_one["preset"] in preset_names() else (name, 0)
+
+
+def steps_of(name: str) -> tuple[int, ...]:
+    """The numbers of steps that a file of the list has, smallest first. Raises SolverFileError."""
+    return load(name).solvers.steps
 
 
 @functools.lru_cache(maxsize=64)

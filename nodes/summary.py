@@ -7,6 +7,7 @@ import comfy.supported_models
 
 from ..comfyui.facts import pixels_per_latent
 from ..dyweight import SolverFile
+from ..dyweight.solver_set import in_words
 
 
 def cfg_of(file: SolverFile) -> float | None:
@@ -31,10 +32,13 @@ def size(shape: Sequence[object], pixels: int | None) -> str:
 
 
 def _for_what(file: SolverFile) -> str:
-    made_for = file.provenance
+    made_for = file.member().provenance
     shape: object = made_for.get("shape")
     values = {"cfg": made_for.get("cfg"), "guidance": made_for.get("guidance")}
-    parts = [f"For {made_for.get('model') or 'a model that the file does not name'}", f"{file.solver.steps} steps"]
+    parts = [
+        f"For {made_for.get('model') or 'a model that the file does not name'}",
+        f"{in_words(file.solvers.steps)} steps",
+    ]
     parts += [f"{name} {value:g}" for name, value in values.items() if _number(value) is not None]
     model = getattr(comfy.supported_models, str(made_for.get("model_family")), None)
     parts += [size(shape, pixels_per_latent(model))] if isinstance(shape, list) else []
@@ -42,13 +46,14 @@ def _for_what(file: SolverFile) -> str:
 
 
 def _how_close(file: SolverFile) -> str:
-    made_for = file.provenance
+    member = file.member()
+    made_for = member.provenance
     before, after = _number(made_for.get("endpoint_error_before")), _number(made_for.get("endpoint_error_after"))
     teacher = re.sub(r"^(\w+):(\d+)$", r"\1 with \2 steps", str(made_for.get("teacher") or ""))
     if teacher and before and after:
         return (
-            f"Its pictures are {after:.2g} away from those of {teacher}; without the learned numbers the same steps "
-            f"end {before:.2g} away, {before / after:.2g} times as far."
+            f"At {member.solver.steps} steps its pictures are {after:.2g} away from those of {teacher}; without the "
+            f"learned numbers they are {before:.2g} away, {before / after:.2g} times as far."
         )
     return f"Made to come close to {teacher}; the file does not say how close it comes." if teacher else ""
 

@@ -6,10 +6,11 @@ from typing import Any
 
 from comfy_api.v0_0_2 import io
 
-from ..dyweight import Solver, SolverFile
+from ..dyweight import Solver, SolverFile, SolverSet
 
 SolverType = io.Custom("DYWEIGHT_SOLVER")
-"""A SolverFile; a solver alone, as other packs may pass it, is accepted too."""
+Passed = Solver | SolverSet | SolverFile
+"""A SolverFile; a solver alone or a set, as other packs may pass them, is accepted too."""
 
 FOUND_BY = ["few step", "few-step", "fewer steps", "fast sampler", "distill", "turbo", "learned sampler", "DyWeight"]
 """What people type who do not know the pack's name."""
@@ -23,6 +24,6 @@ def schema(**fields: Any) -> io.Schema:
     return io.Schema(category=category, **{name: value for name, value in fields.items() if name in known})
 
 
-def as_file(solver: Solver | SolverFile) -> SolverFile:
+def as_file(solver: Passed) -> SolverFile:
     """The value of a link as a file, without provenance where it is a solver alone."""
     return solver if isinstance(solver, SolverFile) else SolverFile(solver, {})

@@ -19,18 +19,27 @@ function widget(node, name) {
     return node.widgets?.find((one) => one.name === name)
 }
 
-/** Names the file's cfg beside another one. */
+function label(one, more) {
+    one.dyweight_label ??= one.label ?? one.name
+    one.label = one.dyweight_label + more
+}
+
+/** Names the file's numbers of steps, and its cfg where the field has another. */
 function mark(node) {
-    const cfg = widget(node, "cfg")
-    const own = solvers[widget(node, "solver_name").value]?.cfg ?? cfg.value
-    cfg.dyweight_label ??= cfg.label ?? cfg.name
-    cfg.label = own === cfg.value ? cfg.dyweight_label : `${cfg.dyweight_label} ≠ ${own}`
+    const own = solvers[widget(node, "solver_name").value]
+    const [steps, cfg] = [widget(node, "steps"), widget(node, "cfg")]
+    const known = own && (own.steps.length > 4 ? `${own.steps[0]} … ${own.steps.at(-1)}` : own.steps.join(", "))
+    const fits = !own || steps.value === 0 || own.steps.includes(steps.value)
+    label(steps, !own ? "" : fits ? ` (${known})` : ` ≠ ${known}`)
+    label(cfg, (own?.cfg ?? cfg.value) === cfg.value ? "" : ` ≠ ${own.cfg}`)
 }
 
 /** Takes over the settings of the chosen file. */
 function take_over(node) {
-    const cfg = widget(node, "cfg")
-    cfg.value = solvers[widget(node, "solver_name").value]?.cfg ?? cfg.value
+    const own = solvers[widget(node, "solver_name").value]
+    const [steps, cfg] = [widget(node, "steps"), widget(node, "cfg")]
+    if (own && !own.steps.includes(steps.value)) steps.value = own.steps[Math.floor(own.steps.length / 2)]
+    cfg.value = own?.cfg ?? cfg.value
     mark(node)
 }
 
@@ -53,7 +62,7 @@ app.registerExtension({
         node.setSize(size.map((pixels, side) => Math.max(pixels, node.size[side])))
         if (node.comfyClass !== "DyWeightKSampler") return
         after(widget(node, "solver_name"), () => take_over(node))
-        after(widget(node, "cfg"), () => mark(node))
+        for (const name of ["steps", "cfg"]) after(widget(node, name), () => mark(node))
         take_over(node)
     },
     loadedGraphNode(node) {

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dyweight import DyWeight, Solver, load_solver, sample, save_solver, schedules
+from dyweight import DyWeight, Solver, SolverFile, sample, save_solver, schedules
 
 from ..harness.bench import seconds_by_turns
 from ..harness.study import Numbers, Options, Study, Tables, table
@@ -49,7 +49,7 @@ def frozen_solver(steps: int) -> Solver:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "solver.safetensors"
         save_solver(DyWeight(schedules.flow(steps), ORDER), path, {})
-        return load_solver(path)
+        return SolverFile.read(path).solver
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -12,6 +12,7 @@ FAMILIES = ("flux", "sd3", "sd15", "wan")
 def sampled(tiny, family, solver_name="", **options):
     inputs = {
         "seed": 3,
+        "steps": 0,
         "cfg": 1.0,
         "positive": tiny_models.conditioning(family),
         "negative": tiny_models.conditioning(family, seed=2),
@@ -72,9 +73,9 @@ def test_the_page_is_told_steps_and_cfg_of_each_file(node_classes, file):
     name = file(model("sd3"), cfg=4.5)
     file(model("sd3"), name="silent", steps=3)
     options = node_classes["DyWeightKSampler"].INPUT_TYPES()["required"]["solver_name"][1]
-    assert options["solvers"][name] == {"steps": 5, "cfg": 4.5}
-    assert options["solvers"]["silent.safetensors"] == {"steps": 3, "cfg": None}
-    assert options["solvers"]["preset: sd15-8-steps"] == {"steps": 8, "cfg": 7.5}
+    assert options["solvers"][name] == {"steps": (5,), "cfg": 4.5}
+    assert options["solvers"]["silent.safetensors"] == {"steps": (3,), "cfg": None}
+    assert options["solvers"]["preset: sd15"] == {"steps": (4, 6, 8, 10), "cfg": 7.5}
 
 
 def outputs(name):
@@ -90,8 +91,8 @@ def test_the_loader_gives_the_fields_of_ksampler_and_what_the_file_is_for(file):
     assert (steps, cfg) == (5, 4.5)
     assert info.splitlines() == [
         "For my model, 5 steps, cfg 4.5, latent 16 x 8 x 8.",
-        "Its pictures are 0.0013 away from those of ipndm with 100 steps; without the learned numbers the same steps "
-        "end 0.0052 away, 4 times as far.",
+        "At 5 steps its pictures are 0.0013 away from those of ipndm with 100 steps; without the learned numbers they "
+        "are 0.0052 away, 4 times as far.",
     ]
 
 
@@ -109,3 +110,14 @@ def test_the_newest_of_the_users_files_is_offered_first(node_classes, file, user
     options = node_classes["DyWeightLoadSolver"].INPUT_TYPES()["required"]["solver_name"][1]["options"]
     assert [name[0] for name in options[:3]] == ["b", "c", "a"]
     assert options[3].startswith("preset: ")
+
+
+def test_one_of_several_numbers_of_steps_is_taken_and_any_other_refused(pack):
+    tiny = model("sd15")
+    preset = call("DyWeightLoadSolver", solver_name="preset: sd15")
+    for steps in (4, 8):
+        applied = call("DyWeightApply", model=tiny, solver=preset)
+        assert torch.equal(sampled(tiny, "sd15", "preset: sd15", steps=steps), advanced(applied, "sd15", steps))
+    assert torch.equal(sampled(tiny, "sd15", "preset: sd15"), sampled(tiny, "sd15", "preset: sd15", steps=8))
+    with pytest.raises(ValueError, match="^Set steps to 4, 6, 8 or 10 and scheduler to dyweight: sd15 is not for 5"):
+        sampled(tiny, "sd15", "preset: sd15", steps=5)

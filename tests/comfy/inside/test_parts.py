@@ -151,7 +151,7 @@ def test_a_denoise_off_the_schedule_runs_the_untrained_solver_and_warns(pack, fa
 def test_another_number_of_steps_is_an_error_that_says_which_steps_the_solver_is_for(pack, steps, scheduler):
     tiny = model("sd3")
     applied = call("DyWeightApply", model=tiny, solver=random_solver(pack, sigmas_of(tiny, STEPS)))
-    with pytest.raises(ValueError, match=f"^Set steps to {STEPS} and scheduler to dyweight: .* not {steps}"):
+    with pytest.raises(ValueError, match=f"^Set steps to {STEPS} and scheduler to dyweight: .* not for {steps} steps"):
         advanced(applied, "sd3", steps, scheduler=scheduler)
 
 
