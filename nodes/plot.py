@@ -16,7 +16,7 @@ class DyWeightPlot(io.ComfyNode):
         return schema(
             node_id="DyWeightPlot",
             display_name="Plot Solver (DyWeight)",
-            description="A picture of the solver: what it was made for, its weights, time scale and schedule.",
+            description="A picture of the solver: what it is for, how close it comes, and its numbers.",
             inputs=[
                 SolverType.Input("solver", tooltip="From Load Solver (DyWeight)."),
                 io.Int.Input(

@@ -18,9 +18,7 @@ class DyWeightScheduler(io.ComfyNode):
             display_name="Scheduler (DyWeight)",
             description="The sigmas that the solver was made for, or their last part for image to image.",
             inputs=[
-                io.Model.Input(
-                    "model", tooltip="The model that will be sampled; the log warns if the solver is not for it."
-                ),
+                io.Model.Input("model", tooltip="The model that will be sampled; the solver must be for it."),
                 SolverType.Input("solver", tooltip="From Load Solver (DyWeight)."),
                 io.Float.Input(
                     "denoise",
