@@ -63,7 +63,7 @@ def test_nothing_covers_anything_while_previews_are_shown(page: ComfyPage, name:
     assert page.complaints() == [] and page.pictures() >= 1
     boxes = page.boxes()
     assert len(boxes) == len(page.nodes())
-    previews = [box for box in boxes if "KSampler" in box[0] or "SamplerCustom" in box[0]]
+    previews = [box for box in boxes if box[0] in SAMPLERS]
     assert all(height > 250 for *_, height in previews), f"a sampler without its preview: {previews}"
     for (one, x, y, width, height), (other, x2, y2, width2, height2) in combinations(boxes, 2):
         apart = x + width <= x2 or x2 + width2 <= x or y + height <= y2 or y2 + height2 <= y
