@@ -14,9 +14,8 @@ FOLDER = ROOT / "example_workflows"
 EXAMPLES = sorted(path.stem for path in FOLDER.glob("*.json"))
 LEAST_CONTRAST = 4.5
 """For text of this size: WCAG 2.1, 1.4.3."""
-SEED = (
-    "seeds => app.graph.nodes.flatMap(n => n.widgets ?? []).forEach(w => { if (w.name.endsWith('seed')) w.value = 7 })"
-)
+SAMPLERS = {"KSampler", "KSampler (DyWeight)", "SamplerCustomAdvanced"}
+"""Nodes that grow by a preview."""
 
 
 @pytest.fixture(scope="module", params=["classic", "Nodes 2.0"])
