@@ -144,6 +144,31 @@ class ComfyPage:
         script = "([t, name]) => app.graph.nodes.find(n => n.type == t).widgets.find(w => w.name == name).value"
         return self.page.evaluate(script, [node, widget])
 
+    def label(self, node: str, widget: str) -> Any:
+        """What stands before the value of a widget."""
+        script = "([t, name]) => app.graph.nodes.find(n => n.type == t).widgets.find(w => w.name == name).label"
+        return self.page.evaluate(script, [node, widget])
+
+    def set_widget(self, node: str, widget: str, value: object) -> None:
+        """Give a widget a value, as both canvases do when a user chose it."""
+        script = """([type, name, value]) => {
+            const widget = app.graph.nodes.find(n => n.type == type).widgets.find(w => w.name == name)
+            widget.value = value
+            widget.callback(value)
+        }"""
+        self.page.evaluate(script, [node, widget, value])
+
+    def narrow_titles(self) -> list[str]:
+        """Titles that the classic canvas cuts off."""
+        script = """() => {
+            const pen = document.createElement("canvas").getContext("2d")
+            pen.font = `${LiteGraph.NODE_TEXT_SIZE ?? 14}px Inter, Arial`
+            const room = node => node.size[0] - 2 * LiteGraph.NODE_TITLE_HEIGHT
+            const cut = app.graph.nodes.filter(node => pen.measureText(node.title).width > room(node))
+            return cut.map(node => node.title)
+        }"""
+        return list(self.page.evaluate(script))
+
     def shrink(self, pixels: int) -> None:
         """Set every width and height in the graph."""
         script = """pixels => app.graph.nodes.flatMap(node => node.widgets ?? []).forEach(widget => {
