@@ -5,6 +5,7 @@ import torch
 from comfy_api.v0_0_2 import io, ui
 
 from ..dyweight.picture import picture
+from .summary import summary
 from .types import Passed, SolverType, as_file, schema
 
 
@@ -34,6 +35,8 @@ class DyWeightPlot(io.ComfyNode):
 
     @classmethod
     def execute(cls, solver: Passed, steps: int = 0) -> io.NodeOutput:
-        pixels = np.asarray(picture(as_file(solver), steps), dtype=np.float32) / 255
+        file = as_file(solver)
+        answer = summary(file.member(steps) if steps else file)
+        pixels = np.asarray(picture(file, steps, answer), dtype=np.float32) / 255
         image = torch.from_numpy(pixels)[None]
         return io.NodeOutput(image, ui=ui.PreviewImage(image, cls=cls))
