@@ -31,6 +31,7 @@ MEASUREMENTS = {
             "fit-methods",
             "instance-aware",
             "schedule-rules",
+            "between-steps",
             "phi-cost",
             "fit-memory",
             "two-processes",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from . import baselines
+from .between import between, neighbours
 from .plan import Plan
 from .schedules import checked
 from .solver_set import SAME_START, SolverSet
@@ -40,7 +41,7 @@ class Placement:
     """whole: the learned weights on these sigmas. carried: the learned times, carried over to these sigmas. part: some
     rows of the learned table. untrained: variable-step Adams-Bashforth."""
     steps: int
-    """Of the solver whose rows run; 0 where the rule is `untrained`."""
+    """Of the solver whose rows run, which a set may have mixed of two others; 0 where the rule is `untrained`."""
     first_step: int = 0
     """Row of the solver's table that the first sigma belongs to; 0 unless the rule is `part`."""
     distance: float = 0.0
@@ -106,7 +107,7 @@ def place(
 
     if len(sigmas) == len(solver.sigmas) and starts_alike(solver, sigmas):
         return _whole(solver, sigmas, table)
-    first, distance = _part_of(solver, sigmas)
+    first, distance = _part_of(solver.sigmas, sigmas)
     passed_on = solver.plan().sigmas
     plans = [_part(solver, one, passed_on, sigmas, first, start) for one in _each(table(solver.sigmas))]
     return Placement(_together(plans), "part", solver.steps, first, distance)
@@ -115,19 +116,35 @@ def place(
 def _nearest(members: SolverSet, sigmas: Tensor) -> Solver | None:
     """The solver of a set whose schedule these sigmas are, or a part of it, or else the one for as many steps.
 
-    A schedule of a few steps may be a part of a finer one if a last 0 is not compared: the one that ends there goes
-    first.
+    Where the set has none for that number of steps, one is mixed of its neighbours. A schedule of a few steps may be a
+    part of a finer one if a last 0 is not compared: the one that ends there goes first.
     """
-    steps, found = len(sigmas) - 1, []
-    for solver in map(members.member, members.steps):
-        first, distance = _part_of(solver, sigmas)
-        if distance <= SAME_VALUE:
-            forced_end = float(sigmas[-1]) == 0 and first + steps < solver.steps
-            found.append(((distance > SAME_START, forced_end, distance), solver))
-    if found:
-        return min(found, key=lambda one: one[0])[1]
-    as_many = members.member(steps) if steps in members.steps else None
-    return as_many if as_many and starts_alike(as_many, sigmas) else None
+    steps, found, from_the_top = len(sigmas) - 1, [], starts_alike(members.member(), sigmas)
+    for own in range(steps, members.steps[-1] + 1):
+        if own not in members.steps and neighbours(members, own) is None:
+            continue
+        schedule = members.sigmas_for(own)
+        first, distance = _part_of(schedule, sigmas)
+        exact = distance <= SAME_START
+        # Near the top sigmas can be so close to each other that a run from the top looks like one from the next.
+        if exact or (distance <= SAME_VALUE and not (from_the_top and first)):
+            ends_at_0, end = float(sigmas[-1]) == 0, first + steps
+            other_end = ends_at_0 != (float(schedule[end]) == 0), ends_at_0 and end < own
+            found.append(((not exact, *other_end, own not in members.steps, distance), own))
+    for _, own in sorted(found):
+        solver = _member_or_mixed(members, own)
+        if solver is not None:
+            return solver
+    solver = _member_or_mixed(members, steps)
+    if solver is None or not starts_alike(solver, sigmas):
+        return None
+    # The first part of a run on other sigmas does not end where a schedule of so few steps does.
+    ends_alike = steps in members.steps or float(sigmas[-1]) <= float(solver.sigmas[-2]) / 2
+    return solver if ends_alike else None
+
+
+def _member_or_mixed(members: SolverSet, steps: int) -> Solver | None:
+    return members.member(steps) if steps in members.steps else between(members, steps)
 
 
 def starts_alike(solver: Solver, sigmas: Tensor) -> bool:
@@ -174,10 +191,10 @@ def _together(plans: list[Plan]) -> Plan:
     return replace(plans[0], sigmas=sigmas, query_sigmas=queries, gains=gains)
 
 
-def _part_of(solver: Solver, sigmas: Tensor) -> tuple[int, float]:
-    """(first step, distance) of the run of the solver's sigmas nearest to these, at an infinite distance where these
+def _part_of(own: Tensor, sigmas: Tensor) -> tuple[int, float]:
+    """(first step, distance) of the run of a solver's sigmas nearest to these, at an infinite distance where these
     are more; a last 0 may stand for any sigma."""
-    own, steps = solver.sigmas, len(sigmas) - 1
+    steps = len(sigmas) - 1
     found = [(schedule_distance(sigmas, own[k : k + steps + 1]), k) for k in range(len(own) - steps)]
     distance, first = min(found, default=(math.inf, 0))
     return first, distance

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from ..dyweight import Solver, SolverFile
+from ..dyweight.between import between
 from ..dyweight.placement import FAR, Placement, place, schedule_distance, starts_alike, untrained
 from ..dyweight.solver_set import SAME_START, in_words
 from . import messages, notes, solver_library
@@ -34,13 +35,16 @@ def placed(file: SolverFile, sigmas: Tensor, known: ModelFacts, start: float | N
         alike = starts_alike(any_solver, sigmas)
         notes.warn(messages.NO_SUCH_STEPS if alike else messages.PARTIAL_DENOISE, **steps)
         return placement
+    known_steps = file.solvers.steps
+    member = file.member(placement.steps if placement.steps in known_steps else 0)
+    if placement.steps not in known_steps:
+        notes.warn(messages.MIXED_STEPS, **{**steps, "given": placement.steps})
     if any_solver.reads_noise and samples["noise"] is None:
         # expected where an earlier part with DyWeight left the latent
         say = notes.warn if start is None else notes.info
         say(messages.NOISE_HIDDEN, file=file.name)
     if placement.distance > FAR:
         notes.warn(messages.SET_SCHEDULER, file=file.name)
-    member = file.member(placement.steps)
     warn_of_differences(member, known, own_schedule=placement.distance <= SAME_START)
     return placement
 
@@ -88,7 +92,8 @@ def base_schedule(known: ModelFacts, sigma_max: float, steps: int) -> Tensor | N
     def fits(file: SolverFile) -> bool:
         start = float(file.solvers.member().sigmas[0])
         starts_alike = abs(math.log(start / sigma_max)) <= SAME_START
-        return _made_for(known, file) and steps in file.solvers.steps and starts_alike
+        has = steps in file.solvers.steps or between(file.solvers, steps) is not None
+        return _made_for(known, file) and starts_alike and has
 
     _, found = solver_library.matching(fits)
     schedules = [solver_library.load(name).solvers.sigmas_for(steps) for name in found]

@@ -13,6 +13,7 @@ from ..comfyui.asking import Denoiser
 from ..comfyui.facts import family_of, prediction_type
 from ..dyweight import Plan, Solver, SolverFile
 from ..dyweight import sample as run_plan
+from ..dyweight.between import between
 from ..dyweight.solver_set import in_words
 from . import handover, messages, notes
 from .applied import SOLVER, Applied
@@ -133,11 +134,11 @@ def sample(model: Any, solver: SolverFile, steps: int, denoise: float, **inputs:
     """LATENT of a run on the last round(steps * denoise) of the solver's own steps.
 
     inputs: noise_seed, cfg, positive, negative and latent_image of ComfyUI's SamplerCustom.
-    Raises ValueError for a model of another family and for steps that the solver does not have.
+    Raises ValueError for a model of another family and for steps that the solver neither has nor can mix.
     """
     from comfy_extras.nodes_custom_sampler import SamplerCustom  # ComfyUI's nodes are loaded beside the pack's
 
-    if steps and steps not in solver.solvers.steps:
+    if steps and steps not in solver.solvers.steps and between(solver.solvers, steps) is None:
         known = in_words(solver.solvers.steps)
         raise notes.refusal(messages.SET_STEPS, steps=known, file=solver.name, given=steps)
     sigmas = partial_schedule(model, solver, steps, denoise)

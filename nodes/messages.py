@@ -7,6 +7,10 @@ UNUSABLE_FILE = "Choose another file: {reason}"
 NO_CFG = "Set cfg by hand: {file} does not say with which it was made."
 OTHER_FAMILY = "Choose another file: {file} is for {there}, this model is {here}."
 SET_STEPS = "Set steps to {steps} and scheduler to dyweight: {file} is not for {given} steps."
+MIXED_STEPS = (
+    "Set steps to {steps} for learned steps: {file} has none for {given}, so those for the next smaller and larger "
+    "number are mixed."
+)
 NO_SUCH_STEPS = "Set steps to {steps}: {file} is not for {given} steps. No learned steps were used."
 CANT_RUN = "{file} can't run here: {reason}"
 SET_SAMPLER = "Set sampler_name to dyweight: this sampler ignores {file}, which Apply Solver gave to the model."
