@@ -24,14 +24,13 @@ function take_away() {
 
 function add(detail) {
     const { toast } = app.extensionManager
-    const life = severity === "warn" ? MILLISECONDS : undefined
     if (!toast.dismiss) {
         // pages before 1.58
-        shown = { severity, summary: "DyWeight", detail, life }
+        shown = { severity, summary: "DyWeight", detail, life: MILLISECONDS }
         toast.add(shown)
     } else {
         const kind = severity === "warn" ? "warning" : "error"
-        shown = toast[kind]("DyWeight", { description: detail, duration: life })
+        shown = toast[kind]("DyWeight", { description: detail, duration: MILLISECONDS })
     }
 }
 

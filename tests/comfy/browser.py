@@ -207,6 +207,10 @@ class ComfyPage:
     def close_pop_ups(self) -> None:
         """Close what covers the page after an error."""
         self.page.keyboard.press("Escape")
+        self.close_messages()
+
+    def close_messages(self) -> None:
+        """Close the messages at the edge of the page."""
         self.page.evaluate("selector => document.querySelectorAll(selector).forEach(one => one.click())", CLOSE)
         self.page.wait_for_function("selector => !document.querySelector(selector)", arg=CLOSE)
 

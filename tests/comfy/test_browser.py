@@ -89,15 +89,15 @@ def test_choosing_a_file_sets_its_fields_and_another_value_is_marked(empty: Comf
     empty.open()
     empty.add("DyWeightKSampler", 0, 0)
     empty.show("DyWeightKSampler")
-    for name, steps, cfg in (("guided-7.safetensors", 7, 4.5), ("preset: flux1-dev", 5, 1)):
+    for name, steps, cfg in (("guided-7.safetensors", 7, 4.5), ("preset: sd15", 8, 7.5)):
         empty.set_widget("DyWeightKSampler", "solver_name", name)
         assert [empty.widget("DyWeightKSampler", one) for one in ("steps", "cfg")] == [steps, cfg]
     labels = [empty.label("DyWeightKSampler", one) for one in ("steps", "cfg")]
-    assert labels == ["steps (3, 5, 7)", "cfg"]
-    empty.set_widget("DyWeightKSampler", "steps", 4)
+    assert labels == ["steps (4, 6, 8, 10)", "cfg"]
+    empty.set_widget("DyWeightKSampler", "steps", 5)
     empty.set_widget("DyWeightKSampler", "cfg", 3)
     labels = [empty.label("DyWeightKSampler", one) for one in ("steps", "cfg")]
-    assert labels == ["steps ≠ 3, 5, 7", "cfg ≠ 1"]
+    assert labels == ["steps ≠ 4, 6, 8, 10", "cfg ≠ 7.5"]
 
 
 def test_titles_and_names_are_not_cut_off(empty: ComfyPage) -> None:
@@ -115,6 +115,7 @@ def test_another_number_of_steps_pops_up_and_says_which(empty: ComfyPage) -> Non
     assert empty.notes() == [
         f"Set steps to {STEPS} and scheduler to dyweight: browser-error is not for {STEPS + 3} steps."
     ]
+    empty.close_messages()
     details = empty.page.get_by_test_id("error-overlay-see-errors")
     if details.count():
         details.click()
