@@ -8,6 +8,7 @@ import pytest
 from tests.comfy.browser import MISSING_BROWSER, ComfyPage, browsing
 from tests.comfy.checkouts import ROOT
 from tests.comfy.graphs import STEPS, with_ksampler, write_solver
+from tests.comfy.looks import narrow_titles
 from tests.comfy.server import PACK, Server
 
 FOLDER = ROOT / "example_workflows"
@@ -103,7 +104,7 @@ def test_choosing_a_file_sets_its_fields_and_another_value_is_marked(empty: Comf
 def test_titles_and_names_are_not_cut_off(empty: ComfyPage) -> None:
     for node in SHOWN:
         empty.add(node, 0, 0)
-    assert empty.narrow_titles() == []
+    assert narrow_titles(empty) == []
 
 
 def test_another_number_of_steps_pops_up_and_says_which(empty: ComfyPage) -> None:

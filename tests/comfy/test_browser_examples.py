@@ -8,6 +8,7 @@ import pytest
 
 from tests.comfy.browser import MISSING_BROWSER, ComfyPage, browsing
 from tests.comfy.checkouts import ROOT
+from tests.comfy.looks import boxes, contrasts
 from tests.comfy.server import PACK, Server
 
 FOLDER = ROOT / "example_workflows"
@@ -60,11 +61,11 @@ def test_nothing_covers_anything_while_previews_are_shown(page: ComfyPage, name:
     sampled(page, name)
     assert page.notes() and all(note.startswith("Set the size to 512 x 512") for note in page.notes())
     assert page.complaints() == [] and page.pictures() >= 1
-    boxes = page.boxes()
-    assert len(boxes) == len(page.nodes())
-    previews = [box for box in boxes if box[0] in SAMPLERS]
+    drawn = boxes(page)
+    assert len(drawn) == len(page.nodes())
+    previews = [box for box in drawn if box[0] in SAMPLERS]
     assert all(height > 250 for *_, height in previews), f"a sampler without its preview: {previews}"
-    for (one, x, y, width, height), (other, x2, y2, width2, height2) in combinations(boxes, 2):
+    for (one, x, y, width, height), (other, x2, y2, width2, height2) in combinations(drawn, 2):
         apart = x + width <= x2 or x2 + width2 <= x or y + height <= y2 or y2 + height2 <= y
         assert apart, f"{one} and {other}"
 
@@ -76,6 +77,6 @@ def test_the_notes_can_be_read(page: ComfyPage, name: str) -> None:
     page.show_all()
     page.page.wait_for_timeout(1000)
     workflow = json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
-    contrasts = page.contrasts()
-    assert len(contrasts) == len([node for node in workflow["nodes"] if node["type"] == "MarkdownNote"])
-    assert all(contrast >= LEAST_CONTRAST for contrast in contrasts), contrasts
+    found = contrasts(page)
+    assert len(found) == len([node for node in workflow["nodes"] if node["type"] == "MarkdownNote"])
+    assert all(contrast >= LEAST_CONTRAST for contrast in found), found

@@ -32,14 +32,14 @@ WHAT = {
 def test_the_model_that_came_in_stays_as_it_was(pack, user_files, family):
     tiny = model(family)
     sampling, options = tiny.get_model_object("model_sampling"), dict(tiny.model_options)
-    keys, sigmas = set(tiny.model.state_dict()), sigmas_of(tiny, 9)
+    keys, sigmas = set(tiny.model.state_dict()), sigmas_of(tiny, 12)
     applied = call("DyWeightApply", model=tiny, solver=random_solver(pack, sigmas))
-    learned = advanced(applied, family, 9)
+    learned = advanced(applied, family, 12)
     assert tiny.get_model_object("model_sampling") is sampling
     assert tiny.model_options.keys() == options.keys()
     assert set(tiny.model.state_dict()) == set(applied.model.state_dict()) == keys
     assert not set(applied.get_model_object("model_sampling").state_dict()) - set(sampling.state_dict())
-    plain = advanced(tiny, family, 9, scheduler="simple")
+    plain = advanced(tiny, family, 12, scheduler="simple")
     assert difference(plain, custom(tiny, family, untrained(pack, sigmas), sigmas)) < ROUNDING
     assert difference(plain, learned) > 100 * ROUNDING
 

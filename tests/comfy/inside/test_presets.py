@@ -1,7 +1,6 @@
 """The bundled presets in ComfyUI: the authors' recursion on tiny models, and a warning for any other use."""
 
 import copy
-import importlib
 
 import pytest
 import torch
@@ -17,11 +16,6 @@ PRESETS = [
 each_member = pytest.mark.parametrize(
     ("name", "steps"), [(name, steps) for name, (*_, known) in SETS.items() for steps in known]
 )
-
-
-@pytest.fixture(autouse=True)
-def warnings_are_said_again(pack):
-    importlib.import_module(f"{pack.__name__}.nodes.solver_library").say_once.cache_clear()
 
 
 def conditions(family, **changes):
