@@ -59,7 +59,7 @@ def test_the_name_of_before_is_the_solver_for_its_steps(pack, node_classes, name
     )
     assert file.solver is member.solver and file.provenance == member.provenance
     assert file.provenance["source"] and file.solvers.steps == (steps,)
-    sigmas = call("DyWeightScheduler", model=model("sd15"), solver=file, denoise=1.0)
+    sigmas = call("DyWeightScheduler", model=model(SETS[name][0]), solver=file, denoise=1.0)
     assert torch.equal(sigmas, member.solver.sigmas.float()), "a saved workflow has no value for steps"
 
 
