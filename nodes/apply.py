@@ -5,7 +5,7 @@ from typing import Any
 from comfy_api.v0_0_2 import io
 
 from .comfy_sampling import with_solver
-from .types import FOUND_BY, Passed, SolverType, as_file, schema
+from .types import Passed, SolverType, as_file, schema
 
 
 class DyWeightApply(io.ComfyNode):
@@ -16,7 +16,6 @@ class DyWeightApply(io.ComfyNode):
         return schema(
             node_id="DyWeightApply",
             display_name="Apply Solver (DyWeight)",
-            search_aliases=FOUND_BY,
             description="Attaches a solver to a model: choose sampler and scheduler 'dyweight' in KSampler.",
             inputs=[
                 io.Model.Input(

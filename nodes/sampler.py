@@ -3,7 +3,7 @@
 from comfy_api.v0_0_2 import io
 
 from .comfy_sampling import sampler
-from .types import FOUND_BY, Passed, SolverType, as_file, schema
+from .types import Passed, SolverType, as_file, schema
 
 
 class DyWeightSampler(io.ComfyNode):
@@ -14,7 +14,6 @@ class DyWeightSampler(io.ComfyNode):
         return schema(
             node_id="DyWeightSampler",
             display_name="Sampler (DyWeight)",
-            search_aliases=FOUND_BY,
             description="A sampler that runs the learned solver, for SamplerCustomAdvanced.",
             inputs=[
                 SolverType.Input(

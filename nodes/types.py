@@ -12,7 +12,7 @@ SolverType = io.Custom("DYWEIGHT_SOLVER")
 Passed = Solver | SolverSet | SolverFile
 """A SolverFile; a solver alone or a set, as other packs may pass them, is accepted too."""
 
-FOUND_BY = ["few step", "few-step", "fewer steps", "fast sampler", "distill", "turbo", "learned sampler", "DyWeight"]
+FOUND_BY = ["few step", "few-step", "fewer steps", "fast sampler", "distill", "turbo", "learned sampler"]
 """What people type who do not know the pack's name."""
 
 
