@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ CALM = {
 }
 TOASTS = '.p-toast-message-error, .p-toast-message-warn, [data-testid="toast"]'
 CLOSE = '.p-toast-close-button, [data-testid="toast-close"]'
+RUN = re.compile("^(Run|运行|执行)$")
 SECONDS = 1000.0
 
 
@@ -168,7 +170,7 @@ class ComfyPage:
     def run(self) -> str:
         """Press Run; the answer is the run's name, empty where the server refused it."""
         with self.page.expect_response(lambda response: response.url.endswith("/prompt")) as answer:
-            self.page.get_by_role("button", name="Run", exact=True).first.click()
+            self.page.get_by_role("button", name=RUN).first.click()
         return str(answer.value.json().get("prompt_id") or "")
 
     def finish(self, run: str, seconds: float = 60) -> dict[str, Any]:
