@@ -46,3 +46,9 @@ def answers_for_interval(model: Any) -> str | None:
     if weight is not None and width and weight.shape[0] > width:  # ComfyUI 0.35 and newer
         return "PDD: it has an output layer for each part of the schedule"
     return None
+
+
+def pixels_per_latent(model: Any) -> int | None:
+    """Pixels across for each position of the latent of a BaseModel; None where ComfyUI, as up to 0.8, does not say."""
+    ratio = getattr(getattr(model, "latent_format", None), "spacial_downscale_ratio", None)
+    return int(ratio) if isinstance(ratio, int | float) else None

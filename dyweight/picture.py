@@ -24,20 +24,20 @@ _Point = tuple[float, float]
 _Line = Sequence[_Point]
 
 
-def picture(file: SolverFile, steps: int = 0) -> Image.Image:
+def picture(file: SolverFile, steps: int = 0, answer: str = "") -> Image.Image:
     """What a solver was made for, its numbers step by step, and the noise levels that they lead through.
 
-    steps: which solver of a set; 0 for the only one, or all with a line for each. Raises ValueError for one that is
-    not there.
+    steps: which solver of a set; 0 for the only one, or all with a line for each. answer: lines for whoever wants to
+    use it, before the numbers, in place of the model's name. Raises ValueError for a solver that is not there.
     """
     if not steps and len(file.solvers.steps) > 1:
-        return _of_all(file)
+        return _of_all(file, answer)
     member = file.member(steps)
     solver, plan = member.solver, member.solver.pictured()
     panels = solver.panels(plan)
     height = 1300 + ROW * sum(2 + len(rows) for _, rows in panels)
     sheet = _Sheet(height, _names("step" if solver.rows == solver.steps else "call", range(1, solver.rows + 1)))
-    sheet.facts(file.name, [*_model(member), _solver(solver), *_settings(member), *_errors(member)])
+    sheet.facts(file.name, answer or _model(member), [_solver(solver), *_settings(member), *_errors(member)])
     for heading, rows in panels:
         sheet.heading(heading)
         for row in rows:
@@ -48,12 +48,12 @@ def picture(file: SolverFile, steps: int = 0) -> Image.Image:
     return sheet.cut()
 
 
-def _of_all(file: SolverFile) -> Image.Image:
+def _of_all(file: SolverFile, answer: str) -> Image.Image:
     """The solvers of a set: a column for each with its errors, and a line for the levels that it leads through."""
     members = [file.member(steps) for steps in file.solvers.steps]
     columns, finest = len(members), members[-1].solver
     sheet = _Sheet(1300, _names("steps", file.solvers.steps))
-    sheet.facts(file.name, [*_model(file), f"{columns} solvers, one for a number of steps", *_settings(file)])
+    sheet.facts(file.name, answer or _model(file), [f"{columns} solvers, one for a number of steps", *_settings(file)])
     known = [[_error(member, which) for member in members] for which in ("before", "after")]
     sheet.heading("endpoint error in %" if any(any(errors) for errors in known) else "numbers of steps")
     for label, errors in zip(("before", "distilled"), known, strict=True):
@@ -100,9 +100,9 @@ def _by_sample(values: Tensor) -> Tensor:
     return values.reshape(-1, values.shape[-1])
 
 
-def _model(file: SolverFile) -> list[str]:
+def _model(file: SolverFile) -> str:
     """A line on the model, where the file names one; values from a file may be of any type."""
-    return [f"made for {file.provenance['model']}"] if file.provenance.get("model") else []
+    return f"made for {file.provenance['model']}" if file.provenance.get("model") else ""
 
 
 def _solver(solver: Solver) -> str:
@@ -145,9 +145,11 @@ class _Sheet:
         """The part that is filled."""
         return self._image.crop((0, 0, WIDTH, self._top + MARGIN))
 
-    def facts(self, title: str, lines: Sequence[str]) -> None:
-        """The head of the sheet."""
+    def facts(self, title: str, answer: str, lines: Sequence[str]) -> None:
+        """The head of the sheet: its title, what matters, and the rest."""
         self.text(title, size=32)
+        for line in answer.splitlines():
+            self.text(line, size=24)
         for line in lines:
             self.text(line, size=20, ink=_FAINT)
 

@@ -5,7 +5,7 @@ from typing import Any
 from comfy_api.v0_0_2 import io
 
 from .comfy_sampling import with_solver
-from .types import CATEGORY, Passed, SolverType, as_file
+from .types import Passed, SolverType, as_file, schema
 
 
 class DyWeightApply(io.ComfyNode):
@@ -13,16 +13,15 @@ class DyWeightApply(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="DyWeightApply",
-            display_name="DyWeight Apply",
-            category=CATEGORY,
+            display_name="Apply Solver (DyWeight)",
             description="Attaches a solver to a model: choose sampler and scheduler 'dyweight' in KSampler.",
             inputs=[
                 io.Model.Input(
                     "model", tooltip="The model after its LoRAs and ModelSampling nodes: put this node last."
                 ),
-                SolverType.Input("solver", tooltip="From DyWeight Load Solver."),
+                SolverType.Input("solver", tooltip="From Load Solver (DyWeight)."),
             ],
             outputs=[io.Model.Output(tooltip="A copy; the input model is unchanged.")],
         )

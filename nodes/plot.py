@@ -5,7 +5,8 @@ import torch
 from comfy_api.v0_0_2 import io, ui
 
 from ..dyweight.picture import picture
-from .types import CATEGORY, Passed, SolverType, as_file
+from .summary import summary
+from .types import Passed, SolverType, as_file, schema
 
 
 class DyWeightPlot(io.ComfyNode):
@@ -13,13 +14,12 @@ class DyWeightPlot(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="DyWeightPlot",
-            display_name="DyWeight Plot",
-            category=CATEGORY,
-            description="A picture of the solver: what it was made for, its weights, time scale and schedule.",
+            display_name="Plot Solver (DyWeight)",
+            description="A picture of the solver: what it is for, how close it comes, and its numbers.",
             inputs=[
-                SolverType.Input("solver", tooltip="From DyWeight Load Solver."),
+                SolverType.Input("solver", tooltip="From Load Solver (DyWeight)."),
                 io.Int.Input(
                     "steps",
                     optional=True,
@@ -35,6 +35,8 @@ class DyWeightPlot(io.ComfyNode):
 
     @classmethod
     def execute(cls, solver: Passed, steps: int = 0) -> io.NodeOutput:
-        pixels = np.asarray(picture(as_file(solver), steps), dtype=np.float32) / 255
+        file = as_file(solver)
+        answer = summary(file.member(steps) if steps else file)
+        pixels = np.asarray(picture(file, steps, answer), dtype=np.float32) / 255
         image = torch.from_numpy(pixels)[None]
         return io.NodeOutput(image, ui=ui.PreviewImage(image, cls=cls))

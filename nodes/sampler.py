@@ -3,7 +3,7 @@
 from comfy_api.v0_0_2 import io
 
 from .comfy_sampling import sampler
-from .types import CATEGORY, Passed, SolverType, as_file
+from .types import Passed, SolverType, as_file, schema
 
 
 class DyWeightSampler(io.ComfyNode):
@@ -11,14 +11,13 @@ class DyWeightSampler(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="DyWeightSampler",
-            display_name="DyWeight Sampler",
-            category=CATEGORY,
+            display_name="Sampler (DyWeight)",
             description="A sampler that runs the learned solver, for SamplerCustomAdvanced.",
             inputs=[
                 SolverType.Input(
-                    "solver", tooltip="From DyWeight Load Solver. Feed the same one to DyWeight Scheduler."
+                    "solver", tooltip="From Load Solver (DyWeight). Feed the same one to Scheduler (DyWeight)."
                 )
             ],
             outputs=[io.Sampler.Output(tooltip="For SamplerCustomAdvanced or SamplerCustom.")],

@@ -9,7 +9,7 @@ from ..comfyui.facts import family_of
 from ..dyweight import SolverFileError, baselines
 from ..dyweight.by_hand import by_hand
 from .new_file import write_new
-from .types import CATEGORY, SolverType
+from .types import SolverType, schema
 
 
 class DyWeightSaveSolver(io.ComfyNode):
@@ -17,10 +17,9 @@ class DyWeightSaveSolver(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="DyWeightSaveSolver",
-            display_name="DyWeight Save Solver",
-            category=CATEGORY,
+            display_name="Save Solver (DyWeight)",
             description="Writes a schedule and its sampler into a file, as those of a turbo LoRA: then they are loaded "
             "and chosen like a learned solver.",
             inputs=[
@@ -43,7 +42,7 @@ class DyWeightSaveSolver(io.ComfyNode):
                     tooltip="The model that it is for: then the file is also found where no node names it.",
                 ),
             ],
-            outputs=[SolverType.Output("solver", tooltip="For DyWeight Apply or DyWeight Sampler.")],
+            outputs=[SolverType.Output("solver", tooltip="For Apply Solver (DyWeight) or Sampler (DyWeight).")],
             is_output_node=True,
         )
 
@@ -54,6 +53,6 @@ class DyWeightSaveSolver(io.ComfyNode):
         try:
             solver = by_hand(sigmas.double(), sampler_name, made_for or name, family)
         except ValueError as error:
-            raise SolverFileError(f"DyWeight Save Solver: {error}") from error
+            raise SolverFileError(f"Save Solver (DyWeight): {error}") from error
         written = write_new(solver, name)
         return io.NodeOutput(written, ui={"text": (f"{written.path}",)})

@@ -5,7 +5,7 @@ from typing import Any
 from comfy_api.v0_0_2 import io
 
 from .comfy_sampling import partial_schedule
-from .types import CATEGORY, Passed, SolverType, as_file
+from .types import Passed, SolverType, as_file, schema
 
 
 class DyWeightScheduler(io.ComfyNode):
@@ -13,16 +13,13 @@ class DyWeightScheduler(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="DyWeightScheduler",
-            display_name="DyWeight Scheduler",
-            category=CATEGORY,
+            display_name="Scheduler (DyWeight)",
             description="The sigmas that the solver was made for, or their last part for image to image.",
             inputs=[
-                io.Model.Input(
-                    "model", tooltip="The model that will be sampled; the log warns if the solver is not for it."
-                ),
-                SolverType.Input("solver", tooltip="From DyWeight Load Solver."),
+                io.Model.Input("model", tooltip="The model that will be sampled; the solver must be for it."),
+                SolverType.Input("solver", tooltip="From Load Solver (DyWeight)."),
                 io.Float.Input(
                     "denoise",
                     default=1.0,

@@ -1,4 +1,8 @@
-"""The type that links between these nodes carry."""
+"""What these nodes have in common: the type of their links, and how they are found."""
+
+import dataclasses
+import sys
+from typing import Any
 
 from comfy_api.v0_0_2 import io
 
@@ -8,7 +12,16 @@ SolverType = io.Custom("DYWEIGHT_SOLVER")
 Passed = Solver | SolverSet | SolverFile
 """A SolverFile; a solver alone or a set, as other packs may pass them, is accepted too."""
 
-CATEGORY = "sampling/DyWeight"
+FOUND_BY = ["few step", "few-step", "fewer steps", "fast sampler", "distill", "turbo", "learned sampler"]
+"""What people type who do not know the pack's name."""
+
+
+def schema(**fields: Any) -> io.Schema:
+    """A node's schema, in the folder of ComfyUI's own samplers, without the fields that this ComfyUI lacks."""
+    samplers = sys.modules["nodes"].KSampler.CATEGORY
+    known = {field.name for field in dataclasses.fields(io.Schema)}
+    category = f"{samplers}/DyWeight"
+    return io.Schema(category=category, **{name: value for name, value in fields.items() if name in known})
 
 
 def as_file(solver: Passed) -> SolverFile:

@@ -62,6 +62,14 @@ def _networks_of_others() -> Iterator[None]:
     sampling_tools.put_networks_back()
 
 
+@pytest.fixture(autouse=True)
+def _a_run_of_its_own() -> None:
+    """What an earlier test was told, this one is told again."""
+    for name, module in list(sys.modules.items()):
+        if name.endswith(".nodes.notes"):
+            module._said.clear()
+
+
 @pytest.fixture
 def user_files(pack) -> Iterator[Path]:
     """models/dyweight of this process, empty before and after."""

@@ -77,7 +77,10 @@ def test_files_that_disagree_leave_the_scheduler_with_simple(pack, user_files, l
         save(pack, user_files / f"shift-{shift:g}.safetensors", solver, model_family="SD3")
     assert torch.equal(sigmas_of(tiny, 12, "dyweight"), sigmas_of(tiny, 12, "simple"))
     (warning,) = messages(log, logging.WARNING)
-    assert "shift-2" in warning and "shift-6" in warning and "DyWeightApply" in warning
+    assert (
+        warning
+        == "DyWeight: Give the model its file with Apply Solver: SD3 at 12 steps gets ComfyUI's simple schedule."
+    )
 
 
 def test_several_matching_files_run_the_untrained_solver_and_it_is_said_once(pack, user_files, log):
@@ -86,7 +89,7 @@ def test_several_matching_files_run_the_untrained_solver_and_it_is_said_once(pac
         save(pack, user_files / f"{name}.safetensors", random_solver(pack, sigmas_of(tiny, 5)), model_family="SD3")
     ends = [advanced(tiny, "sd3", 5, scheduler="simple") for _ in range(2)]
     (warning,) = messages(log, logging.WARNING)
-    assert "several-a" in warning and "several-b" in warning and "DyWeightLoadSolver" in warning
+    assert "several-a" in warning and "several-b" in warning and "Load Solver and Apply Solver" in warning
     expected = custom(tiny, "sd3", untrained(pack, sigmas_of(tiny, 5)), sigmas_of(tiny, 5))
     assert all(difference(end, expected) < ROUNDING for end in ends)
 
@@ -95,9 +98,9 @@ def test_several_matching_files_run_the_untrained_solver_and_it_is_said_once(pac
 def test_no_matching_file_runs_the_untrained_solver_and_says_once_what_to_do(pack, user_files, log, family, steps):
     tiny = model(family)
     ends = [advanced(tiny, family, steps) for _ in range(2)]
-    warnings = [line for line in messages(log, logging.WARNING) if "no solver fits" in line]
+    warnings = [line for line in messages(log, logging.WARNING) if "none is for" in line]
     assert len(warnings) == 1
-    assert f"at {steps} steps" in warnings[0] and "models/dyweight" in warnings[0] and f"--steps {steps}" in warnings[0]
+    assert f"at {steps} steps" in warnings[0] and "Set steps to those of a file, or fit one" in warnings[0]
     sigmas = sigmas_of(tiny, steps, "simple")
     assert torch.equal(sigmas_of(tiny, steps, "dyweight"), sigmas)
     expected = custom(tiny, family, untrained(pack, sigmas), sigmas)
@@ -125,7 +128,7 @@ def test_a_set_of_the_users_is_found_at_each_of_its_steps_and_at_no_other(pack, 
     assert not messages(log, logging.WARNING)
     simple = sigmas_of(tiny, 8, "simple")
     assert difference(advanced(tiny, "sd3", 8), custom(tiny, "sd3", untrained(pack, simple), simple)) < ROUNDING
-    assert any("no solver fits SD3 at 8 steps" in line for line in messages(log, logging.WARNING))
+    assert any("none is for SD3 at 8 steps" in line for line in messages(log, logging.WARNING))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """A file with several numbers of steps: KSampler's steps and the sigmas that arrive choose the solver."""
 
-import importlib
 import logging
 
 import pytest
@@ -23,11 +22,6 @@ ROUNDING = 2e-6
 STEPS = (3, 4, 6, 8)
 FAMILIES = ("flux", "sd3", "sd15", "wan")
 each_family = pytest.mark.parametrize("family", FAMILIES)
-
-
-@pytest.fixture(autouse=True)
-def warnings_are_said_again(pack):
-    importlib.import_module(f"{pack.__name__}.nodes.solver_library").say_once.cache_clear()
 
 
 def set_for(pack, tiny, steps=STEPS, **options):
@@ -134,7 +128,7 @@ def test_between_two_solvers_a_mixed_one_runs_and_a_line_names_the_steps_of_the_
     assert difference(ends[0], custom(tiny, family, of_plan(pack, mixed.plan()), mixed.sigmas.float())) < ROUNDING
     assert torch.equal(*ends)
     (said,) = warnings(caplog)
-    assert said.startswith(f"set steps to 3, 4, 6 or 8 for a learned solver: the-set has none for {steps}")
+    assert said.startswith(f"DyWeight: Set steps to 3, 4, 6 or 8 for learned steps: the-set has none for {steps}")
 
 
 @pytest.mark.parametrize("steps", [2, 9, 20])
@@ -146,7 +140,7 @@ def test_beyond_them_the_untrained_solver_runs_and_a_line_names_the_steps_of_the
     sigmas = solvers.sigmas_for(steps).float()
     assert difference(end, custom(tiny, family, untrained(pack, sigmas), sigmas)) < ROUNDING
     (said,) = warnings(caplog)
-    assert said.startswith(f"set steps to 3, 4, 6 or 8: the-set has no solver for {steps} steps")
+    assert said.startswith(f"DyWeight: Set steps to 3, 4, 6 or 8: the-set is not for {steps} steps. No learned steps")
 
 
 def test_the_model_facts_are_those_of_the_file_and_of_the_member(pack, caplog):
@@ -156,7 +150,7 @@ def test_the_model_facts_are_those_of_the_file_and_of_the_member(pack, caplog):
     advanced(applied, "sd3", 6)
     assert not warnings(caplog)
     advanced(applied, "sd3", 4)
-    assert "cfg is 1, not 3" in caplog.text
+    assert "Set cfg to 3: the-set was made with it, not with 1." in caplog.text
 
 
 def of_plan(pack, plan):

@@ -162,8 +162,8 @@ def test_the_log_says_which_half_lacks_the_file(pack, made, models, user_files, 
     second = {"add_noise": "disable", "start_at_step": cut, "latent_image": {"samples": half}}
     tools.advanced(applied[1], "wan", **common, **second, **({} if lacking == 0 else {"scheduler": "simple"}))
     said = {
-        0: f"give the model of the high noise levels wan-lacking-{lacking} too",
-        1: f"this model has no solver, but the part before ran with wan-lacking-{lacking}",
+        0: f"Give the model of the high noise levels wan-lacking-{lacking} too",
+        1: f"Give this model wan-lacking-{lacking} too",
     }
     assert said[lacking] in caplog.text and said[1 - lacking].split(" wan-")[0] not in caplog.text
 
