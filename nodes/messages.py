@@ -4,6 +4,7 @@ web/messages/ holds the translations, and docs/comfyui.md explains each; tests c
 """
 
 UNUSABLE_FILE = "Choose another file: {reason}"
+UNSAVED = "Check the inputs of Save Solver: {reason}"
 NO_CFG = "Set cfg by hand: {file} does not say with which it was made."
 OTHER_FAMILY = "Choose another file: {file} is for {there}, this model is {here}."
 SET_STEPS = "Set steps to {steps} and scheduler to dyweight: {file} is not for {given} steps."

@@ -6,8 +6,9 @@ from comfy_api.v0_0_2 import io
 from torch import Tensor
 
 from ..comfyui.facts import family_of
-from ..dyweight import SolverFileError, baselines
+from ..dyweight import baselines
 from ..dyweight.by_hand import by_hand
+from . import messages, notes
 from .new_file import write_new
 from .types import SolverType, schema
 
@@ -48,11 +49,10 @@ class DyWeightSaveSolver(io.ComfyNode):
 
     @classmethod
     def execute(cls, sigmas: Tensor, sampler_name: str, name: str, made_for: str, model: Any = None) -> io.NodeOutput:
-        """Raises SolverFileError where the sigmas or the name make no file."""
+        """Raises ValueError where the sigmas or the name make no file."""
         family = None if model is None else family_of(model.model)
         try:
-            solver = by_hand(sigmas.double(), sampler_name, made_for or name, family)
+            written = write_new(by_hand(sigmas.double(), sampler_name, made_for or name, family), name)
         except ValueError as error:
-            raise SolverFileError(f"Save Solver (DyWeight): {error}") from error
-        written = write_new(solver, name)
+            raise notes.refusal(messages.UNSAVED, reason=error) from None
         return io.NodeOutput(written, ui={"text": (f"{written.path}",)})

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import dyweight
+from dyweight.between import between
 from dyweight.placement import place
 
 SIGMAS = torch.tensor([1.0, 0.96, 0.9, 0.8, 0.6, 0.3, 0.0], dtype=torch.float64)
@@ -78,3 +79,11 @@ def test_without_a_boundary_between_two_steps_nothing_begins_anew(boundary: obje
     solver = dyweight.DyWeight(SIGMAS, schedule={"boundary": boundary})
     assert solver.handover == 0
     torch.testing.assert_close(solver.plan().gains, dyweight.DyWeight(SIGMAS).plan().gains)
+
+
+@pytest.mark.parametrize("recipe", [{}, RECIPE])
+def test_nothing_is_mixed_of_two_networks(recipe: dict[str, object]) -> None:
+    """The step at which the second one takes over has no place in a mixture."""
+    finer = torch.tensor([1.0, 0.97, 0.94, 0.91, 0.85, 0.7, 0.5, 0.2, 0.0], dtype=torch.float64)
+    pair = [dyweight.DyWeight(sigmas, schedule=recipe).requires_grad_(False) for sigmas in (SIGMAS, finer)]
+    assert (between(dyweight.SolverSet(pair), 7) is None) == bool(recipe)

@@ -1,4 +1,4 @@
-"""DyWeight Save Solver: a schedule and its sampler become a file that is loaded and found like any other."""
+"""Save Solver (DyWeight): a schedule and its sampler become a file that is loaded and found like any other."""
 
 import pytest
 import torch
@@ -42,11 +42,11 @@ def test_nothing_is_overwritten_and_nothing_written_twice(pack, user_files):
 
 @pytest.mark.parametrize("name", ["", "  ", "../outside", "/tmp/outside", "a/../../outside"])
 def test_a_name_outside_the_folder_is_refused(pack, user_files, name):
-    with pytest.raises(pack.dyweight.SolverFileError, match=r"name is .*give one of a file inside"):
+    with pytest.raises(ValueError, match=r"Check the inputs of Save Solver: name is .*give one of a file inside"):
         call("DyWeightSaveSolver", sigmas=SIGMAS, sampler_name="euler", name=name, made_for="")
     assert not (user_files.parent / "outside.safetensors").exists()
 
 
 def test_sigmas_that_make_no_schedule_are_named(pack, user_files):
-    with pytest.raises(pack.dyweight.SolverFileError, match=r"DyWeight Save Solver: .*decrease"):
+    with pytest.raises(ValueError, match=r"Check the inputs of Save Solver: .*decrease"):
         call("DyWeightSaveSolver", sigmas=SIGMAS.flip(0), sampler_name="euler", name="x", made_for="")
