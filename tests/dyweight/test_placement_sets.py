@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dyweight import DyWeight, FreeTable, LearnedSchedule, SolverSet, sample, schedules
 from dyweight.between import ORDER, TOO_FAR, Between, between
-from dyweight.placement import place, untrained_plan
+from dyweight.placement import place, untrained_plan, without_time_scaling
 
 STEPS = (3, 4, 6, 8)
 SCHEDULES = {
@@ -184,3 +184,16 @@ def test_what_can_not_be_mixed_is_none():
     assert place(two_calls, schedules.polynomial(5)).rule == "untrained"
     both = SolverSet(DyWeight(schedules.polynomial(n), analytic_first_step=True) for n in (4, 6))
     assert between(both, 5).plan().analytic_first_step
+
+
+@pytest.mark.parametrize("slope", ["state", "query"])
+@pytest.mark.parametrize("steps", [4, 5])
+def test_without_time_scaling_the_slopes_of_the_solver_that_runs_keep_their_weights(steps, slope):
+    """A mixed solver, for 5 steps, has slopes of its own."""
+    members = set_of("flow", slope=slope)
+    placement = place(members, members.sigmas_for(steps))
+    plain = without_time_scaling(members, placement).plan
+    states = placement.plan.sigmas[:-1]
+    divisors = placement.plan.query_sigmas if slope == "query" and steps in STEPS else states
+    assert torch.equal(plain.query_sigmas, states) and not torch.allclose(placement.plan.query_sigmas, states)
+    torch.testing.assert_close(plain.gains * states, placement.plan.gains * divisors)
