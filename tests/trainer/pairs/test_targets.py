@@ -197,10 +197,19 @@ def test_pairs_are_whole_blocks_and_announce_what_is_missing(make: Callable[...,
     assert len(pairs.training) == 3 and len(pairs.validation) == 1
     fresh = Pairs(make(seed=5), 10, 3)
     before = fresh.targets.network.forward
-    assert fresh.expected_calls() == 16 * TEACHER.steps
+    assert fresh.targets.missing("train", 3) + fresh.targets.missing("validation", 1) == 16
     assert (len(fresh.training), len(fresh.validation)) == (3, 1)
     assert fresh.targets.network.forward - before == 16 * TEACHER.steps
-    assert Pairs(make(seed=5), 10, 3).expected_calls() == 0
+    assert make(seed=5).missing("train", 3) == 0
+
+
+def test_more_pairs_are_taken_without_the_teacher_for_those_at_hand(make: Callable[..., Targets]) -> None:
+    pairs = Pairs(make(seed=6), 0, 3)
+    pairs.take(1)
+    before = pairs.targets.network.forward
+    pairs.take(3)
+    assert pairs.targets.network.forward - before == 8 * TEACHER.steps
+    assert [index for index, _ in pairs.training_blocks_here()] == [0, 1, 2] and pairs.training_pairs == 12
 
 
 @pytest.mark.parametrize("values", [[[1.0, 3.0]], [[0.0], [4.0]], [[2.0, 2.0]], [[2.0]]])
