@@ -32,6 +32,8 @@ SHORTEST, FARTHEST = 1e-3, 1.2
 PATIENCE = 2
 """Trials without GAIN, or short of what was promised, before the maps are asked anew."""
 GAIN = 0.01
+WORTH = 0.8
+"""Of the loss where the maps were asked: below it, they are asked anew before there are more pairs."""
 LOWEST = 1e-3
 """A state's noise level is below the one before it by at least this part of it."""
 
@@ -196,15 +198,16 @@ class GaussNewton:
                 self._known[index].made = made
 
     def _renew(self) -> None:
-        """Twice the pairs where the budget holds them, else the same ones where their maps fail, else the end."""
+        """The same pairs anew where their maps brought much, else twice the pairs, else the end, as the budget allows."""
         batch, blocks, table = self.pairs.targets.batch, self.pairs.training_blocks, self._numbers.table(self._vector)
         left = self.settings.budget.calls - self._spent
-        probes = self.solver.network_calls + self._probing.calls(table)
-        trials = 2 * self.solver.network_calls
-        doubled = blocks * batch * (self.pairs.targets.teacher_calls + 2 * (probes + trials))
-        if left >= doubled and self._stalled >= PATIENCE:
+        again = blocks * batch * (3 * self.solver.network_calls + self._probing.calls(table))
+        gained = self._loss / self._loss_when_probed
+        if left >= again and gained < WORTH:
+            self._gather(blocks)
+        elif left >= 2 * again + blocks * batch * self.pairs.targets.teacher_calls and self._stalled >= PATIENCE:
             self._gather(2 * blocks)
-        elif left >= blocks * batch * (probes + trials) and self._loss < (1 - GAIN) * self._loss_when_probed:
+        elif left >= again and gained < 1 - GAIN:
             self._gather(blocks)
         elif self._stalled >= 2 * PATIENCE:
             self._over = True
