@@ -23,7 +23,7 @@ STUDIES = {
         "rivals",
     )
 }
-"""Of the DyWeight paper."""
+"""Those of the DyWeight paper."""
 MEASUREMENTS = {
     **{
         name: f"benchmarks.measurements.{name.replace('-', '_')}"
@@ -61,8 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def listing() -> str:
-    """What there is, each with the first line of its docstring."""
-    parts = ["python -m benchmarks NAME [--help]; all take --quick, and --out FOLDER or --record for the pages"]
+    """All benchmarks, each with the first paragraph of its docstring."""
+    parts = ["python -m benchmarks NAME [--help]; all take --quick, and --out FOLDER or --record"]
     groups = (("Studies of the DyWeight paper", STUDIES), ("Measurements", MEASUREMENTS), ("Pages", {"pages": PAGES}))
     for title, names in groups:
         parts += ["", title, *_lines(names)]

@@ -1,4 +1,4 @@
-"""Other models for `--ckpt benchmarks.models:NAME`: the built-in ones in other clothes."""
+"""More models for `--ckpt benchmarks.models:NAME`: variants of the built-in ones."""
 
 from functools import partial
 from typing import Any
@@ -11,7 +11,7 @@ from trainer.checkpoints.builtin import digits, gmm
 
 
 class DigitsFlow:
-    """`digits` with a shifted schedule and classifier-free guidance, as FLUX and SD3 users have them."""
+    """`digits` with a shifted schedule and classifier-free guidance, as with FLUX and SD3."""
 
     shape = (1, 8, 8)
 
@@ -34,7 +34,7 @@ class DigitsFlow:
 
 
 class DigitsRounded(DigitsFlow):
-    """`digits` with what goes into the network and what comes out rounded to bfloat16."""
+    """`digits` with the input and the output of the network rounded to bfloat16."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class MixtureFlow:
 
 
 class LargeLatent:
-    """A latent of 4 MB and a network that takes almost nothing: what is left is the memory of the fit itself."""
+    """A latent of 4 MB and a network that takes almost no memory, so that only the fit does."""
 
     shape = (16, 256, 256)
     fingerprint = "large latent"

@@ -30,7 +30,7 @@ class Call:
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """A point between two rows, from which `advance` continues; keep one to share the rows before it."""
+    """A point between two rows, from which `ask` continues; keep one to share the rows before it."""
 
     step: int
     x: Tensor
@@ -74,11 +74,6 @@ def run(
             asked.append(state)
         state = update(state, plan)
     return state
-
-
-def advance(denoise: Denoise, state: State, plan: Plan, callback: Callable[[Call], None] | None = None) -> State:
-    """One row of the plan: ask the network, then update."""
-    return update(ask(denoise, state, plan, callback), plan)
 
 
 def ask(denoise: Denoise, state: State, plan: Plan, callback: Callable[[Call], None] | None = None) -> State:

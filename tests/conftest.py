@@ -3,6 +3,7 @@
 import os
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ LONGEST_FIRST = ("tests/comfy/", "tests/trainer/run/", "tests/trainer/test_", "t
 SERVED = ("test_server", "test_browser", "test_workflows")
 """Files whose tests take the fixture `server`."""
 
-shapes.install("dyweight")
+for package in ("dyweight", "trainer"):
+    shapes.install(package)
 CACHE = tempfile.TemporaryDirectory(prefix="dyweight-tests-")
 """Stands in for ~/.cache of whoever runs the tests, before anything is imported that looks there."""
 os.environ.update(XDG_CACHE_HOME=CACHE.name, MPLCONFIGDIR=CACHE.name)
@@ -41,6 +43,13 @@ def one_thread() -> Iterator[None]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Folders with long tests go first, so that no process is left with one at the end."""
     items.sort(key=lambda item: [item.location[0].startswith(start) for start in LONGEST_FIRST], reverse=True)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What was not tested, and why, at the end, where it is read."""
+    skipped = Counter(str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", []))
+    for reason, count in skipped.items():
+        terminalreporter.write_line(f"{count} skipped: {reason.removeprefix('Skipped: ')}", yellow=True, bold=True)
 
 
 @pytest.hookimpl(optionalhook=True)

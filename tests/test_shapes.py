@@ -6,6 +6,9 @@ from torch import Tensor
 
 import dyweight
 from tests.shapes import ShapeError, checked, told_by
+from trainer.checkpoints.builtin import digits
+from trainer.compare import endpoint_error
+from trainer.run.cluster import Cluster
 
 
 def moved(x: Tensor, sigmas: Tensor, steps: int = 2, more: Tensor | None = None) -> Tensor:
@@ -48,8 +51,11 @@ def test_what_a_function_refuses_it_refuses_in_its_own_words() -> None:
         dyweight.sample(lambda x, sigma: x, torch.zeros(()), plan)
 
 
-def test_the_package_is_checked_by_its_own_docstrings() -> None:
-    for function in (dyweight.sample, dyweight.baselines.plan, dyweight.DyWeight.plan, dyweight.Plan.__init__):
+def test_both_packages_are_checked_by_their_own_docstrings() -> None:
+    of_dyweight = (dyweight.sample, dyweight.baselines.plan, dyweight.DyWeight.plan, dyweight.Plan.__init__)
+    for function in (*of_dyweight, digits.Digits.denoise, endpoint_error.endpoint, Cluster.sum):
         assert hasattr(function, "__wrapped__"), f"{function} is not checked"
+    with pytest.raises(ShapeError, match=r"VelocityNetwork.forward: sigma is \[B\], got \[1\]; x \[2, 1, 8, 8\]"):
+        digits.checkpoint().denoise(torch.zeros(2, 1, 8, 8), torch.ones(1), torch.zeros(2).long())
     with pytest.raises(ShapeError, match=r"Call.__init__: x is \[B, \*shape\], got \[\]"):
         dyweight.Call(0, *[torch.zeros(())] * 4)

@@ -1,1 +1,1 @@
-"""What all benchmarks share: models with unseen samples, a command line, figures that are kept, and pages with them."""
+"""What all benchmarks share: models with unseen samples, a command line, recorded figures, and the pages with them."""

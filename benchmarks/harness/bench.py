@@ -42,9 +42,9 @@ MODELS: dict[str, dict[str, Any]] = {
         "width": 64,
     },
 }
-"""Options of the trainer that name a model; any other name is taken as `--ckpt` takes it."""
+"""Name of a model -> the trainer's options for it; any other name is a `--ckpt`."""
 TEACHER, SAMPLES, BATCH = "ipndm:100", 1000, 50
-"""What endpoints are judged by, and on how many unseen samples."""
+"""The teacher that endpoints are compared with, the number of unseen samples, and of samples in a network call."""
 QUICK_SAMPLES = 50
 
 
@@ -54,7 +54,7 @@ class Bench:
     def __init__(
         self, model: str, quick: bool = False, teacher: str = TEACHER, samples: int = SAMPLES, **named: Any
     ) -> None:
-        """named: more options of the trainer that say how the model is used, as width or guidance."""
+        """named: more of the trainer's options for a model, such as width or guidance."""
         self.model, self.quick = model, quick
         self._named = {**MODELS.get(model, {"ckpt": model}), **named}
         self._teacher, self._samples = teacher, QUICK_SAMPLES if quick else samples
@@ -63,7 +63,6 @@ class Bench:
     def network(self) -> Network:
         if self.model == FLUX:
             use_stand_ins()
-        # Options of a distillation are those of a checkpoint too.
         options = DistillOptions(**self._named, steps=1, out=Path("unused.safetensors"))
         return Network(load_checkpoint(options.ckpt, options, default_cache()))
 
@@ -73,7 +72,7 @@ class Bench:
 
     @cached_property
     def blocks(self) -> list[Block]:
-        """Pairs of noise and fine endpoint that no fit draws."""
+        """Pairs of noise and the teacher's endpoint that no fit draws."""
         targets = Targets(self.network, Teacher.parse(self._teacher), 1, BATCH, default_cache())
         return [targets.block("evaluation", index) for index in range(targets.block_count(self._samples))]
 
@@ -87,12 +86,14 @@ class Bench:
             return endpoint_error(self.network, self.blocks, sampler, self.features)
 
     def handcrafted_errors(self, calls: int, names: Sequence[str] | None = None) -> dict[str, float]:
-        """Of the model's rivals, by default the handcrafted solvers at every order, with so many network calls, best
-        first."""
+        """The errors of the model's rivals, by default the handcrafted solvers at every order, best first.
+
+        calls: the number of network calls that each makes.
+        """
         return errors_at_equal_calls(self.network, self.blocks, rivals(self.network, calls, names))
 
     def fit(self, steps: int, seed: int, **options: Any) -> Distillation:
-        """One distillation with the trainer's defaults but for these options; the teacher's endpoints are kept."""
+        """One distillation with these options, otherwise the trainer's defaults; the teacher's endpoints are kept."""
         silence = io.StringIO()
         with (
             tempfile.TemporaryDirectory() as folder,
@@ -110,12 +111,12 @@ class Bench:
 
 
 def use_stand_ins() -> None:
-    """Let ComfyUI be imported where the packages that it never uses here are not installed."""
+    """Make ComfyUI importable where packages that it does not use here are not installed."""
     runpy.run_path(str(STANDINS / "sitecustomize.py"))
 
 
 def without_flux(models: Sequence[str]) -> list[str]:
-    """The models that can run: without a ComfyUI the FLUX can't, and a line says so."""
+    """The models that can run; a message says so where the FLUX can't for want of a ComfyUI."""
     try:
         if FLUX in models:
             find_comfyui(None)
@@ -128,7 +129,7 @@ def without_flux(models: Sequence[str]) -> list[str]:
 def seconds_by_turns(
     runs: Mapping[str, Callable[[], object]], repeats: int, device: torch.device | None = None
 ) -> dict[str, list[float]]:
-    """Seconds of each run; they take turns, so a busy machine slows all alike. The first three turns do not count."""
+    """Seconds of each run. They take turns, so that a busy machine slows all alike; the first three do not count."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(repeats + 3):
         for name, run in runs.items():
@@ -142,6 +143,6 @@ def seconds_by_turns(
 
 
 def synchronize(device: torch.device | None) -> None:
-    """Wait for an accelerator."""
+    """Wait until an accelerator has finished."""
     if device is not None and device.type != "cpu":
         getattr(torch, device.type).synchronize()

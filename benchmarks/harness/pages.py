@@ -1,7 +1,7 @@
-"""Fill the tables of the pages with the figures that benchmarks recorded: `python -m benchmarks pages`.
+"""Fill the tables of the pages with recorded figures: `python -m benchmarks pages`.
 
 A table stands between `<!-- NAME: TABLE -->` and `<!-- end -->`, where NAME is a benchmark and TABLE one of its tables.
-What benchmarks/figures/NAME.json does not have yet is listed and stays as it is, with a line that says from when it is.
+Tables that benchmarks/figures/NAME.json does not hold yet are listed and left as they are.
 """
 
 import argparse
@@ -24,9 +24,7 @@ def main(modules: Mapping[str, str], arguments: Sequence[str] | None = None) -> 
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks pages", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--check", action="store_true", help="change nothing; the exit status is 1 where a page differs"
-    )
+    parser.add_argument("--check", action="store_true", help="change nothing; exit with status 1 if a page differs")
     check, differing = parser.parse_args(arguments).check, 0
     for page in PAGES:
         text = page.read_text("utf-8")
@@ -43,7 +41,7 @@ def main(modules: Mapping[str, str], arguments: Sequence[str] | None = None) -> 
 
 
 def filled(text: str, modules: Mapping[str, str]) -> str:
-    """A page with the tables that are recorded; the others stay. Raises KeyError for a mark that names no benchmark."""
+    """A page with all recorded tables filled in. Raises KeyError for a mark that names no benchmark."""
 
     def content(mark: re.Match[str]) -> str:
         name, table = mark["name"], mark["table"]
@@ -57,7 +55,7 @@ def filled(text: str, modules: Mapping[str, str]) -> str:
 
 @cache
 def recorded(name: str, module: str) -> tuple[Figures, Tables]:
-    """What is kept of a benchmark and its tables; neither where nothing is."""
+    """The recorded figures of a benchmark and their tables; both are empty where nothing is recorded."""
     figures = Figures.read(FIGURES / f"{name}.json")
     study: Study = importlib.import_module(module).STUDY
     return figures, study.tables(figures.numbers) if figures.numbers else {}

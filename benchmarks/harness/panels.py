@@ -1,33 +1,26 @@
-"""Figures of several panels with axes of their own, in the look of the trainer's pictures."""
+"""Figures of several panels, each with its own axes, in the style of the trainer's pictures."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from trainer.report.curves import DPI, FAINT, INK, MUTED, SMALL, TITLE, WIDTH
+from trainer.report.curves import SMALL, style, styled
 
 
 def panels(title: str, heights: Sequence[float], columns: int) -> tuple[Figure, Any]:
     """An empty figure and its axes [rows, columns]; heights: inches of each row."""
-    figure = Figure((WIDTH, sum(heights) + 0.4), DPI, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=TITLE, color=INK, weight="bold")
+    figure = styled(sum(heights) + 0.4, title)
     axes = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights)
     for one in axes.flat:
-        one.set(axisbelow=True)
-        one.spines[:].set(color=MUTED)
-        one.spines[["top", "right"]].set_visible(False)
-        one.grid(color=FAINT, lw=0.8)
-        one.tick_params(which="both", labelsize=SMALL - 1, labelcolor=INK, color=MUTED)
+        style(one, SMALL - 1)
     return figure, axes
 
 
 def log_scale(axes: Any, names: str = "y") -> None:
-    """Log scales on the axes named, "x", "y" or "xy", with plain numbers; call it after drawing."""
+    """Make the named axes, "x", "y" or "xy", logarithmic with plain numbers; call it after drawing."""
     for name in names:
         axes.set(**{f"{name}scale": "log"})
         low, high = sorted(getattr(axes, f"get_{name}lim")())

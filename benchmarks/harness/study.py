@@ -1,4 +1,4 @@
-"""A benchmark: its command line, its run part by part, and the figures that are kept of it."""
+"""A benchmark: its command line, its run part by part, and its recorded figures."""
 
 import argparse
 import datetime
@@ -26,29 +26,29 @@ from trainer.run.table import table
 from .bench import ROOT
 
 FIGURES, PICTURES = ROOT / "benchmarks" / "figures", ROOT / "docs" / "images"
-"""Where `--record` puts the numbers, and the pictures that the pages show."""
+"""The folders for `--record`: of the numbers, and of the pictures that the pages show."""
 DIGITS = 6
-"""Significant ones that are kept."""
+"""Significant digits of a recorded number."""
 Numbers = Mapping[str, Any]
-"""Part -> what was measured of it, as JSON has it: every key is text."""
+"""Part -> its measurements as JSON values, so that every key is a text."""
 Tables = Mapping[str, str]
 """Name -> a table in Markdown."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What every benchmark is asked for."""
+    """The options of every benchmark."""
 
     quick: bool
     seeds: tuple[int, ...]
     models: tuple[str, ...]
     more: argparse.Namespace
-    """Options of this benchmark alone."""
+    """This benchmark's other options."""
 
 
 @dataclass
 class Figures:
-    """A benchmark's numbers, each part with how it was made."""
+    """A benchmark's numbers, and how each part was measured."""
 
     numbers: dict[str, Any] = field(default_factory=dict)
     made: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -56,17 +56,17 @@ class Figures:
 
     @classmethod
     def read(cls, path: Path) -> "Figures":
-        """What is kept there; nothing if there is no file."""
+        """The figures in a file; empty if there is no file."""
         return cls(**json.loads(path.read_text("utf-8"))) if path.is_file() else cls()
 
     def write(self, path: Path) -> None:
         text = json.dumps({"made": self.made, "numbers": self.numbers}, indent=1)
-        # A list of plain values on one line.
+        # Lists of plain values go on one line.
         text = re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda found: "[" + " ".join(found[1].split()) + "]", text)
         write_whole(path, f"{text}\n".encode())
 
     def source(self, name: str) -> str:
-        """When and with what a table was made, which is of the part that its name begins with, or of all."""
+        """When and how a table was measured: the part that its name begins with, or else all parts."""
         own = [made for part, made in self.made.items() if name == part or name.startswith(f"{part}, ")]
         return "\n".join(dict.fromkeys(map(_source, own or self.made.values())))
 
@@ -80,26 +80,26 @@ def _source(made: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Study:
-    """A benchmark of any kind. `main` is its command."""
+    """A benchmark; `main` is its command."""
 
     name: str
-    """As `python -m benchmarks` has it, and of the file with its figures."""
+    """Its name for `python -m benchmarks`, and that of the file with its figures."""
     description: str | None
     measure: Callable[[Options], Iterator[tuple[str, Any]]]
-    """Gives each part's name and numbers as soon as it is measured. What an earlier run kept of other parts stays."""
+    """Yields the name and the numbers of each part as soon as it is measured. Parts recorded earlier are kept."""
     tables: Callable[[Numbers], Tables]
-    """Of all parts that there are. The terminal shows them, and so do the pages."""
+    """The tables of the parts that are given, for the terminal and the pages."""
     draw: Callable[[Numbers, Path], None] | None = None
-    """Numbers and the folder for pictures."""
+    """Draws the numbers into a folder."""
     models: Sequence[str] = ()
-    """The default ones; none where the user has no choice."""
+    """The default models; empty where there is no choice."""
     quick_models: Sequence[str] = ()
-    """The default ones of `--quick`, if others."""
+    """The default models with `--quick`, if they differ."""
     seeds: int = 3
-    """How many by default; 0 where nothing is drawn."""
+    """The default number of seeds; 0 where nothing is random."""
     add_options: Callable[[argparse.ArgumentParser], object] = lambda parser: None
     passes: Callable[[Numbers], bool] = lambda numbers: True
-    """Whether the limits hold, if there are any; the exit status says so."""
+    """Whether the numbers are within the limits, which decides the exit status."""
 
     def main(self, arguments: Sequence[str] | None = None) -> int:
         """The command line; returns the exit status."""
@@ -109,7 +109,7 @@ class Study:
         began = last = time.monotonic()
         for part, numbers in self.measure(options):
             if file is not None:
-                kept = Figures.read(file)  # again, since another run may have kept other parts meanwhile
+                kept = Figures.read(file)  # again, since another run may have recorded other parts meanwhile
             measured[part] = kept.numbers[part] = as_json(numbers)
             last, before = time.monotonic(), last
             kept.made[part] = made(self.name, arguments, options.seeds, last - before)
@@ -128,26 +128,26 @@ class Study:
             description=self.description,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        parser.add_argument("--quick", action="store_true", help="little of all: that it runs, not what it finds")
+        parser.add_argument("--quick", action="store_true", help="run a little of everything, to see that it runs")
         where = parser.add_mutually_exclusive_group()
-        where.add_argument("--out", type=Path, help="a folder for the figures and the pictures")
-        where.add_argument("--record", action="store_true", help="keep them in the repository, for its pages")
+        where.add_argument("--out", type=Path, help="folder for the figures and the pictures")
+        where.add_argument("--record", action="store_true", help="record both in the repository, for its pages")
         if self.seeds:
-            default_seeds = f"by default 0 to {self.seeds - 1}, with --quick 0"
+            default_seeds = f"seeds; by default 0 to {self.seeds - 1}, with --quick 0"
             parser.add_argument("--seeds", type=int, nargs="+", help=default_seeds)
         if self.models:
-            parser.add_argument("--models", nargs="+", help=f"by default {' '.join(self.models)}")
+            parser.add_argument("--models", nargs="+", help=f"models; by default {' '.join(self.models)}")
         self.add_options(parser)
         given = parser.parse_args(arguments)
         if given.quick and given.record:
-            parser.error("--record keeps figures for pages, and those of --quick say nothing: leave one of them out")
+            parser.error("--record is for the pages, for which the figures of --quick are too rough: leave one out")
         seeds = self.seeds and (given.seeds or ([0] if given.quick else range(self.seeds)))
         default = self.quick_models if given.quick and self.quick_models else self.models
         models = (self.models and given.models) or default
         return given, Options(given.quick, tuple(seeds or ()), tuple(models), given)
 
     def _draw(self, numbers: Numbers, out: Path | None) -> None:
-        """All pictures into a folder, or those that the pages show into the repository."""
+        """Draw all pictures into a folder, or copy those that the pages show into the repository."""
         assert self.draw is not None
         if out is not None:
             self.draw(numbers, out)
@@ -160,7 +160,7 @@ class Study:
 
 
 def made(name: str, arguments: Sequence[str] | None, seeds: Sequence[int], seconds: float) -> dict[str, Any]:
-    """How figures come about."""
+    """How a part was measured."""
     given = sys.argv[1:] if arguments is None else arguments
     return {
         "date": datetime.date.today().isoformat(),
@@ -179,7 +179,7 @@ def made(name: str, arguments: Sequence[str] | None, seeds: Sequence[int], secon
 
 
 def _commit() -> str | None:
-    """Of the repository, with a + where files differ from it."""
+    """The commit of the repository, with a + if files differ from it."""
     try:
         asked = ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
         return subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
@@ -188,12 +188,12 @@ def _commit() -> str | None:
 
 
 def as_json(value: Any) -> Any:
-    """The same after a way through JSON, with floats cut to DIGITS digits."""
+    """The value as JSON would return it, with floats rounded to DIGITS significant digits."""
     return json.loads(json.dumps(value), parse_float=lambda text: float(f"{float(text):.{DIGITS}g}"))
 
 
 def significant(values: Iterable[float | None]) -> str:
-    """`mean (smallest to largest)` with three digits that count, for errors that span decades; None is no value."""
+    """`mean (smallest to largest)` with three significant digits; None stands for a missing value."""
     given = list(values)
     finite = [value for value in given if value is not None]
     if not finite:

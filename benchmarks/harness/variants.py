@@ -1,4 +1,4 @@
-"""What the studies of variants share: each fitted at equal numbers of network calls, one table and one figure."""
+"""What studies of variants share: fits at equal numbers of network calls, a table and a figure."""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -13,16 +13,16 @@ from trainer.report.curves import COOL, INK, LEGEND, SMALL, WARM, write
 
 from .bench import Bench
 from .panels import panels
-from .study import best, significant, table
+from .study import Numbers, best, significant, table
 
 Cases = Mapping[str, Mapping[str, Any]]
 """Name of a variant -> options of its fit."""
 Errors = dict[str, dict[str, dict[str, list[float]]]]
 """Method -> variant -> network calls -> error of each seed."""
 Found = tuple[Errors, Mapping[str, tuple[str, float]]]
-"""Of a model: its errors, and by network calls the best handcrafted solver and its error."""
+"""A model's errors, and for each number of network calls the best handcrafted solver with its error."""
 ANALYTIC_FIRST_STEP = ("shapes",)
-"""Pixel models, where the paper takes the first slope without a network call."""
+"""Pixel-space models, for which the paper makes the first slope without a network call."""
 HANDCRAFTED = "best handcrafted"
 STYLES = {"3": (WARM, "o"), "5": (COOL, "s"), "7": (INK, "^")}
 """Network calls -> colour and marker."""
@@ -30,16 +30,16 @@ STYLES = {"3": (WARM, "o"), "5": (COOL, "s"), "7": (INK, "^")}
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is run for a model."""
+    """The amount of work for a model."""
 
     calls: tuple[int, ...] = (3, 5, 7)
     methods: tuple[str, ...] = ("adam", "gauss-newton")
     adam_pairs: int = 4000
     more: Mapping[str, Mapping[str, Any]] | None = None
-    """Method -> further options."""
+    """Method -> more options of its fits."""
 
     def options(self, method: str) -> dict[str, Any]:
-        """Of a fit with this method."""
+        """The options of a fit with this method."""
         pairs = {"pairs": self.adam_pairs} if method == "adam" else {}
         return {"method": method, **pairs, **(self.more or {}).get(method, {})}
 
@@ -48,17 +48,17 @@ QUICK = Sizes((3,), adam_pairs=64, more={"gauss-newton": {"pairs": 16, "iteratio
 
 
 class Fits:
-    """Fits on a model at numbers of network calls; one that is asked for twice is made once."""
+    """Fits on a model; a fit that is needed twice is made once."""
 
     def __init__(self, bench: Bench, sizes: Sizes) -> None:
         self.bench, self.sizes = bench, sizes
         self._made: dict[tuple[object, ...], tuple[Distillation, float]] = {}
 
     def errors(self, cases: Callable[[str, int], Cases], seeds: Sequence[int]) -> Errors:
-        """Errors on unseen samples. cases: of a method and a number of steps."""
+        """Errors on unseen samples. cases: (method, steps) -> the variants."""
         found: Errors = {}
         for method in self.sizes.methods:
-            for calls in reversed(self.sizes.calls):  # the most calls have the most variants
+            for calls in reversed(self.sizes.calls):  # most calls first, since they have the most variants
                 for name, options in cases(method, steps_of(self.bench.model, calls)).items():
                     errors = [self.fit(method, calls, seed, options)[1] for seed in seeds]
                     found.setdefault(method, {}).setdefault(name, {})[str(calls)] = errors
@@ -80,12 +80,17 @@ class Fits:
 
 
 def steps_of(model: str, calls: int) -> int:
-    """Steps that make so many network calls."""
+    """The number of steps that make this many network calls."""
     return calls + int(model in ANALYTIC_FIRST_STEP)
 
 
+def of_models(numbers: Numbers, part: str = "errors") -> dict[str, Found]:
+    """One part of the errors of each model, with the handcrafted ones."""
+    return {model: (found[part], found["handcrafted"]) for model, found in numbers.items()}
+
+
 def errors_table(models: Mapping[str, Found]) -> str:
-    """A row a variant of each method on each model, a column a number of network calls."""
+    """A row for each variant of each method on each model, a column for each number of network calls."""
     every_calls = sorted({int(calls) for _, handcrafted in models.values() for calls in handcrafted})
     rows = []
     for model, (errors, handcrafted) in models.items():
@@ -99,10 +104,10 @@ def errors_table(models: Mapping[str, Found]) -> str:
 
 
 def figure(title: str, models: Mapping[str, Found], references: Sequence[str], path: Path) -> None:
-    """Errors as multiples of a reference variant's: a column a model, a row a method, handcrafted first.
+    """Errors as multiples of a reference variant's, the handcrafted one first.
 
-    references: of each model the variant whose mean is 1. Marks are means over the seeds, bars reach from the
-    smallest to the largest.
+    A column for each model, a row for each method. references: for each model the variant whose mean is 1. Marks are
+    means over the seeds, bars reach from the smallest to the largest.
     """
     columns: dict[str, Errors] = {}
     for model, (errors, handcrafted) in models.items():
@@ -123,13 +128,13 @@ def figure(title: str, models: Mapping[str, Found], references: Sequence[str], p
         for one in [one for one in axes[:, column] if one.get_visible()][:-1]:
             one.set_xticklabels([])
     _same_limits([one for one in axes.flat if one.get_visible()])
-    drawn.supylabel("error as a multiple of the line's", fontsize=SMALL, color=INK)
+    drawn.supylabel("error relative to the line", fontsize=SMALL, color=INK)
     drawn.legend(handles.values(), handles.keys(), loc="upper right", ncols=3, **LEGEND)
     write(drawn, path)
 
 
 def _names(errors: Errors) -> list[str]:
-    """Of the variants of all methods, in the order of the method that has most."""
+    """The variants of all methods, in the order of the method with the most."""
     longest_first = sorted(errors.values(), key=len, reverse=True)
     return list(dict.fromkeys(name for variants in longest_first for name in variants))
 
@@ -137,7 +142,7 @@ def _names(errors: Errors) -> list[str]:
 def _draw(
     axes: Any, variants: Mapping[str, Mapping[str, Sequence[float]]], reference: str, names: list[str]
 ) -> dict[str, Any]:
-    """The marks of one panel; what its legend names."""
+    """Draw the marks of one panel; returns what the legend names."""
     handles = {}
     for index, calls in enumerate(STYLES):
         shown = [name for name in names if calls in variants.get(name, {})]

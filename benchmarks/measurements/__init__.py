@@ -1,1 +1,1 @@
-"""Measurements of this project's own: what a fit and a sampling run take, and what rules are worth."""
+"""Our own measurements: the cost of a fit and of a sampling run, and the worth of the rules."""

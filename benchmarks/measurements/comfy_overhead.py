@@ -1,7 +1,7 @@
-"""What the sampler costs inside ComfyUI: time and memory against ComfyUI's own euler at the same number of calls.
+"""The cost of the sampler inside ComfyUI: time and memory compared with ComfyUI's euler at the same number of calls.
 
-Samples the small FLUX of tools/models (1.3 M parameters) through comfy.sample. A real model takes longer in the network
-and the same in the sampler, so its ratio is nearer to 1.
+Samples the small FLUX of tools/models (1.3 M parameters) through comfy.sample. A real model's network takes longer and
+the sampler the same time, so that the ratio is closer to 1.
 """
 
 import argparse
@@ -27,11 +27,11 @@ from ..harness.study import Numbers, Options, Study, Tables, table
 
 ORDER = 3
 TIME_LIMIT = 1.05
-"""Of a step's time over euler's. For memory it is the order: as many latents as the solver remembers."""
+"""Limit of a step's time relative to euler's. For memory it is ORDER, the number of latents that the solver keeps."""
 
 
 class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """The most bytes that tensors made under this mode held at one time, on a device that does not count itself."""
+    """The peak bytes of tensors made under this mode, on a device that keeps no count of its own."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -61,7 +61,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
-    """The most memory of tensors that one run holds at one time."""
+    """The peak memory of the tensors of one run."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         run()
@@ -72,7 +72,7 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
 
 
 def sampling_runs(comfyui: Path, device: torch.device, steps: int, size: int) -> dict[str, Callable[[], Tensor]]:
-    """One sampling run with ComfyUI's euler, and one with a solver of order 3 given by DyWeightApply."""
+    """A sampling run with ComfyUI's euler, and one with a solver of order 3 from DyWeightApply."""
     use_stand_ins()
     start(comfyui)
     importlib.import_module("comfy.cli_args").args.cpu = device.type == "cpu"
@@ -99,7 +99,7 @@ def sampling_runs(comfyui: Path, device: torch.device, steps: int, size: int) ->
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--comfyui", type=Path, help="by default as for the trainer")
+    parser.add_argument("--comfyui", type=Path, help="ComfyUI's folder; the default is the trainer's")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--size", type=int, default=64, help="width and height of the latent")
@@ -108,7 +108,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 @torch.inference_mode()
 def measure(options: Options) -> Iterator[tuple[str, Any]]:
-    """Device -> the sizes, seconds of a step, the median ratio of them, and latents at the peak."""
+    """Device -> the sizes, seconds of a step and their median ratio, and latents at the peak."""
     given = options.more
     runs = sampling_runs(find_comfyui(given.comfyui), given.device, given.steps, given.size)
     seconds = seconds_by_turns(runs, 2 if options.quick else given.repeats, given.device)
@@ -124,7 +124,7 @@ def measure(options: Options) -> Iterator[tuple[str, Any]]:
 
 
 def tables(numbers: Numbers) -> Tables:
-    """Time and memory, and what DyWeight adds."""
+    """Time and memory, and the difference that DyWeight makes."""
     found = {}
     for device, one in numbers.items():
         time, memory = one["seconds"], one["latents"]
@@ -138,7 +138,7 @@ def tables(numbers: Numbers) -> Tables:
 
 
 def extra(found: Numbers) -> float:
-    """Latents that DyWeight holds beside those of euler."""
+    """The number of latents that DyWeight holds in addition to euler's."""
     return float(found["latents"]["dyweight"] - found["latents"]["euler"])
 
 

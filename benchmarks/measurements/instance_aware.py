@@ -1,4 +1,4 @@
-"""What a table for each sample brings over one for all: INDIS, DyWeight, both together, and the ablations."""
+"""The gain of a table for each sample over one for all: INDIS, DyWeight, both together, and the ablations."""
 
 import argparse
 import statistics
@@ -30,11 +30,11 @@ QUICK = {"pairs": 512, "iterations": 8}
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--pairs", type=int, default=100_000, help="of the variants with a network")
+    parser.add_argument("--pairs", type=int, default=100_000, help="training pairs of the variants with a network")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--iterations", type=int, default=2000)
     parser.add_argument("--learning-rate", type=float, default=3e-3)
-    parser.add_argument("--teacher", default="ipndm:20", help="that endpoints are learned from")
+    parser.add_argument("--teacher", default="ipndm:20", help="the teacher of the fits")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="NAME")
 
 
@@ -59,7 +59,7 @@ def measure(options: Options) -> Iterator[tuple[str, Any]]:
 
 
 def fitted(bench: Bench, name: str, seed: int, options: Options, folder: Path) -> float:
-    """The error of a variant. folder: where the DyWeight of a seed lies, which others start from."""
+    """The error of a variant. folder: for each seed's DyWeight, from which others start."""
     given, variant, start = options.more, dict(VARIANTS[name]), folder / f"dyweight-{seed}.safetensors"
     few = {"pairs": 16, "iterations": 1} if options.quick else {}
     if not start.exists() and (not variant or "instance_aware" in variant):
@@ -76,7 +76,7 @@ def fitted(bench: Bench, name: str, seed: int, options: Options, folder: Path) -
 
 
 def tables(numbers: Numbers) -> Tables:
-    """One for each model."""
+    """A table for each model."""
     return {model: of_model(found) for model, found in numbers.items()}
 
 

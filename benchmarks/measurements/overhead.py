@@ -1,4 +1,4 @@
-"""What the table costs: time per step of `sample()` against the usual hand-written iPNDM loop, with a free network."""
+"""The cost of the table: time per step of `sample()` and of a hand-written iPNDM loop, with a network that is free."""
 
 import argparse
 import statistics
@@ -11,22 +11,21 @@ import torch
 from torch import Tensor
 
 from dyweight import DyWeight, Solver, load_solver, sample, save_solver, schedules
+from dyweight.adams import EQUAL_STEP_WEIGHTS
+from dyweight.sampling import Denoise
 
 from ..harness.bench import seconds_by_turns
 from ..harness.study import Numbers, Options, Study, Tables, table
 
 LATENT = (1, 16, 128, 128)
 ORDER = 3
-ADAMS_BASHFORTH = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12))
 HAND = "hand-written iPNDM"
 LIMIT = 1.1
-"""Of a step's time, over that of the loop by hand."""
-
-Denoise = Callable[[Tensor, Tensor], Tensor]
+"""Limit of a step's time relative to the hand-written loop's."""
 
 
 def ipndm(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
-    """iPNDM of order 3 as sampler packs write it."""
+    """iPNDM of order 3 as sampler packs implement it."""
     batch = x.new_ones(len(x))
     history: list[Tensor] = []
     for i in range(len(sigmas) - 1):
@@ -36,16 +35,16 @@ def ipndm(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
         if len(history) == 1:
             x = x + step * slope
         elif len(history) == 2:
-            c0, c1 = ADAMS_BASHFORTH[1]
+            c0, c1 = EQUAL_STEP_WEIGHTS[2]
             x = x + step * (c0 * history[0] + c1 * history[1])
         else:
-            c0, c1, c2 = ADAMS_BASHFORTH[2]
+            c0, c1, c2 = EQUAL_STEP_WEIGHTS[3]
             x = x + step * (c0 * history[0] + c1 * history[1] + c2 * history[2])
     return x
 
 
 def frozen_solver(steps: int) -> Solver:
-    """An untrained solver, which is iPNDM, as a user has it: read from a file, without gradients."""
+    """An untrained solver, which is iPNDM, read from a file as by a user, without gradients."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "solver.safetensors"
         save_solver(DyWeight(schedules.flow(steps), ORDER), path, {})
@@ -80,8 +79,8 @@ def measure(options: Options) -> Iterator[tuple[str, Any]]:
 
 
 def tables(numbers: Numbers) -> Tables:
-    """Time of a step, and over that of the loop by hand."""
-    header = ["", "microseconds a step", f"of the loop by hand (at most {LIMIT})"]
+    """The time of a step, absolute and relative to the hand-written loop's."""
+    header = ["", "microseconds a step", f"relative to the hand-written loop (at most {LIMIT})"]
     return {
         device: table(
             header,

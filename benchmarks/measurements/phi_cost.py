@@ -1,7 +1,7 @@
-"""What a table for each sample costs: time of phi and of the whole plan against sampling with 5 calls in ComfyUI.
+"""The cost of a table for each sample: the time of phi and of the whole plan relative to 5 calls in ComfyUI.
 
-Samples the small FLUX of tools/models, so small that everything beside the network shows: its own latent of 8 x 8, and
-one of 64 x 64 (512 pixels). A real model takes longer in the network and the same in phi.
+Samples the small FLUX of tools/models, which is so small that everything besides the network shows, with its own latent
+of 8 x 8 and with one of 64 x 64 (512 pixels). A real model's network takes longer, and phi the same time.
 """
 
 import argparse
@@ -22,12 +22,12 @@ from ..harness.study import Numbers, Options, Study, Tables, table
 
 STEPS, ORDER = 5, 3
 LIMIT = 0.03
-"""Of the sampling time, for one forward of phi."""
+"""Limit of the time of phi's forward pass as a share of the sampling time."""
 PARTS = ("phi", "plan", "node")
 
 
 def solver_of(kind: str, flux: ComfyCheckpoint) -> Indis | InstanceDyWeight:
-    """A solver with a network of the size it has for this model, as read from a file."""
+    """A solver with a network of the usual size for this model, as read from a file."""
     sigmas, width = flux.schedule(STEPS), flux.condition(torch.zeros(1).long()).shape[1]
     if kind == "indis":
         return Indis(sigmas, flux.shape, width, order=ORDER).requires_grad_(False)
@@ -35,14 +35,14 @@ def solver_of(kind: str, flux: ComfyCheckpoint) -> Indis | InstanceDyWeight:
 
 
 def runs_of(kind: str, flux: ComfyCheckpoint, batch: int) -> Mapping[str, Callable[[], object]]:
-    """What takes turns: sampling without any phi, and what phi adds before it."""
+    """The runs that take turns: sampling without phi, and what phi adds before it."""
     solver = solver_of(kind, flux)
     noise, prompts = flux.draw(torch.Generator().manual_seed(0), batch)
     condition, first = flux.condition(prompts), float(solver.sigmas[0])
     unit, asked = noise.cpu() / first, solver.sigmas.float()
 
     def in_the_node() -> object:
-        """All that the node does before the first call; the condition comes from the guider there."""
+        """Everything that the node does before the first call; there the condition comes from the guider."""
         given: Tensor = noise / first
         return place(solver, asked, noise=given, condition=flux.condition(prompts))
 
@@ -55,16 +55,18 @@ def runs_of(kind: str, flux: ComfyCheckpoint, batch: int) -> Mapping[str, Callab
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--comfyui", type=Path, help="by default as for the trainer")
-    parser.add_argument("--width", type=int, nargs="+", default=[64, 512], help="of the picture, in pixels")
+    parser.add_argument("--comfyui", type=Path, help="ComfyUI's folder; the default is the trainer's")
+    parser.add_argument("--width", type=int, nargs="+", default=[64, 512], help="widths of the picture in pixels")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--repeats", type=int, default=10)
 
 
 @torch.inference_mode()
 def measure(options: Options) -> Iterator[tuple[str, Any]]:
-    """Latent -> rows of batch, solver, seconds of sampling, and shares of it: of phi's forward alone, of phi with the
-    tables (plan), and of condition, plan and choice of the rows (node)."""
+    """Latent -> rows of batch, solver, seconds of sampling, and shares of it.
+
+    phi: its forward pass alone. plan: phi and the tables. node: the condition, the plan and the choice of its rows.
+    """
     torch.set_num_threads(1)
     for width in options.more.width:
         flux, rows = Bench(FLUX, options.quick, comfyui=options.more.comfyui, width=width).checkpoint.made, []
@@ -79,7 +81,7 @@ def measure(options: Options) -> Iterator[tuple[str, Any]]:
 
 
 def tables(numbers: Numbers) -> Tables:
-    """All rows; shares in percent."""
+    """All rows, with shares in percent."""
     rows = [
         [latent, row["batch"], row["solver"], f"{1000 * row['sampling']:.1f}", *(f"{100 * row[p]:.2f}" for p in PARTS)]
         for latent, found in numbers.items()

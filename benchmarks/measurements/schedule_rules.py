@@ -1,7 +1,7 @@
-"""What a learned solver is worth on sigmas that are not its own: the figures of docs/schedules.md.
+"""The worth of a learned solver on sigmas other than its own: the figures of docs/schedules.md.
 
-For each rule of dyweight/placement.py the endpoint error of the rule, of the untrained solver on the same sigmas, and
-of the solver on its own schedule.
+For each rule of dyweight/placement.py: the endpoint error with the rule, of the untrained solver on the same sigmas,
+and of the solver on its own schedule.
 """
 
 import argparse
@@ -30,7 +30,7 @@ QUICK = {"pairs": 16, "iterations": 1}
 
 
 class Case:
-    """One model with a solver fitted for it, and unseen samples."""
+    """A model with a solver fitted to it and unseen samples."""
 
     def __init__(self, model: str, steps: int, quick: bool) -> None:
         bench = Bench(model, quick, samples=SAMPLES)
@@ -40,7 +40,7 @@ class Case:
         self.is_flow = abs(float(self.sigmas[0]) - 1) < 1e-6
 
     def error(self, plans: Sequence[Plan]) -> float:
-        """Relative endpoint error of plans run one after the other from the noise."""
+        """Relative endpoint error of plans that run one after the other, starting from the noise."""
         total = 0.0
         for block in self.blocks:
             x = block.noise
@@ -50,7 +50,7 @@ class Case:
         return total / len(self.blocks)
 
     def error_from(self, sigma: float, plan: Plan) -> float:
-        """The same from fresh noise at a sigma on the clean endpoints, against 200 untrained steps from there."""
+        """The error from new noise of level sigma on the clean endpoints; the reference are 200 untrained steps."""
         fine = untrained_plan(self._schedule_below(sigma, 200))
         total, generator = 0.0, torch.Generator().manual_seed(5)
         for block in self.blocks:
@@ -88,7 +88,7 @@ def other_sigmas(case: Case) -> Iterator[tuple[str, float, float]]:
 
 
 def higher_start(case: Case) -> Iterator[tuple[str, float, float]]:
-    """The same on the schedule scaled, or drawn out, to a higher start, against 60 untrained steps from there."""
+    """The same on the schedule scaled or stretched to a higher start, compared with 60 untrained steps from there."""
     low, high = float(case.sigmas[-1]), float(case.sigmas[0])
     for factor in () if case.is_flow else HIGHER:
         for name, sigmas in (
@@ -105,7 +105,7 @@ def higher_start(case: Case) -> Iterator[tuple[str, float, float]]:
 
 
 def two_parts(case: Case) -> Iterator[tuple[str, float, float]]:
-    """The same where the run is split in two without new noise."""
+    """The same for a run that is split in two without new noise."""
     for k in range(1, case.solver.steps):
         before, after = case.sigmas[: k + 1], case.sigmas[k:]
         first = place(case.solver, before).plan
@@ -114,7 +114,7 @@ def two_parts(case: Case) -> Iterator[tuple[str, float, float]]:
 
 
 def fresh_noise(case: Case) -> Iterator[tuple[str, float, float]]:
-    """The same where the last steps start from fresh noise on a clean sample."""
+    """The same for the last steps, starting from new noise on a clean sample."""
     for k in range(1, case.solver.steps):
         sigmas = case.sigmas[k:]
         learned = case.error_from(float(sigmas[0]), place(case.solver, sigmas).plan)
@@ -122,7 +122,7 @@ def fresh_noise(case: Case) -> Iterator[tuple[str, float, float]]:
 
 
 def off_schedule(case: Case) -> Iterator[tuple[str, float, float]]:
-    """What the rule avoids: all learned rows on a denoise below 1 with as many steps, against the untrained solver."""
+    """What the rule avoids: all learned rows at a denoise below 1 with as many steps, and the untrained solver."""
     steps = case.solver.steps
     for finer in (steps + 2, 2 * steps):
         sigmas = case.tail(finer, finer - steps)
@@ -147,7 +147,7 @@ RULES: dict[str, Callable[[Case], Iterator[tuple[str, float, float]]]] = {
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--steps", type=int, nargs="+", help="by default 5 7, with --quick 3")
+    parser.add_argument("--steps", type=int, nargs="+", help="numbers of steps; by default 5 7, with --quick 3")
 
 
 def measure(options: Options) -> Iterator[tuple[str, Any]]:
@@ -165,7 +165,7 @@ def measure(options: Options) -> Iterator[tuple[str, Any]]:
 
 
 def tables(numbers: Numbers) -> Tables:
-    """Every case, and what each rule is worth."""
+    """Every case, and the worth of each rule."""
     rows = [{"model": model, **row} for model, found in numbers.items() for row in found["rows"]]
     errors = ("learned", "untrained", "own")
     cases = [[f"{r['model']}, {r['steps']}", r["sigmas"], *(f"{r[error]:.5f}" for error in errors)] for r in rows]
@@ -174,7 +174,7 @@ def tables(numbers: Numbers) -> Tables:
 
 
 def of_rules(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The learned error over the untrained one, over all cases of a rule."""
+    """The learned error relative to the untrained one, over all cases of a rule."""
     found = []
     for rule in (rule for rule in RULES if rule in {row["rule"] for row in rows}):
         ratios = [row["learned"] / row["untrained"] for row in rows if row["rule"] == rule]

@@ -1,8 +1,8 @@
-"""Two single-threaded processes against one on the same fit: how many times as fast they are.
+"""The speed of two single-threaded processes relative to one, on the same fit.
 
-Runs `trainer.distill` alone and under torchrun by turns, each time in fresh processes that make the teacher's endpoints
-too. The fit's seconds are those of report.json, from when Python has imported everything; the seconds of the whole
-command stand beside them. It needs two idle cores.
+Runs `trainer.distill` alone and under torchrun in turn, each time in new processes that also make the teacher's
+endpoints. The seconds of the fit are those of report.json, which begin after all imports; those of the whole command
+are given beside them. It needs two idle cores.
 """
 
 import argparse
@@ -21,13 +21,13 @@ from ..harness.bench import FLUX, MODELS, ROOT, STANDINS
 from ..harness.study import Numbers, Options, Study, Tables, table
 
 LIMIT = 1.6
-"""How many times as fast two are to be."""
+"""The least speed of two relative to one."""
 LAUNCHERS = {"one process": (), "two": ("torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m")}
 SETTINGS = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, (ROOT, STANDINS)))}
 
 
 def seconds_of(launcher: Sequence[str], model: str, steps: int, quick: bool) -> tuple[float, float]:
-    """Of the fit and of the whole command."""
+    """Seconds of the fit, and of the whole command."""
     with tempfile.TemporaryDirectory() as folder:
         options = {
             **MODELS.get(model, {"ckpt": model}),
@@ -62,7 +62,7 @@ def measure(options: Options) -> Iterator[tuple[str, Any]]:
 
 
 def tables(numbers: Numbers) -> Tables:
-    """Medians over the turns: the fit's seconds, in brackets those of the whole command."""
+    """Medians over the turns: seconds of the fit, with those of the whole command in brackets."""
     rows = []
     for model, found in numbers.items():
         medians = [[statistics.median(column) for column in zip(*found[name], strict=True)] for name in LAUNCHERS]
@@ -73,7 +73,7 @@ def tables(numbers: Numbers) -> Tables:
 
 
 def ratio(found: Numbers, of: int) -> float:
-    """How many times as fast two are, median over the turns. of: 0 the fit, 1 the whole command."""
+    """The speed of two relative to one, median over the turns. of: 0 for the fit, 1 for the whole command."""
     alone, two = (found[name] for name in LAUNCHERS)
     return float(statistics.median(a[of] / b[of] for a, b in zip(alone, two, strict=True)))
 

@@ -1,9 +1,8 @@
-"""What each part of DyWeight brings: time shifting, time scaling, and the number of slopes a step uses (DyWeight,
-figure 6).
+"""The gain of each part of DyWeight: time shifting, time scaling, and the number of slopes of a step (figure 6).
 
-Errors are relative endpoint errors on unseen samples. A table of a solver with time shifting is also one of a solver
-without it, as long as time scaling is on (`without_shifting` writes it as one); so where the two end apart, the way
-to the table made the difference, not what can be reached.
+Errors are relative endpoint errors on unseen samples. With time scaling, every table of a solver with time shifting is
+also one of a solver without it (`without_shifting` converts it). So where the two end at different errors, the fit
+made the difference, not the tables that exist.
 """
 
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from dyweight import DyWeight, Solver
 
 from ..harness.bench import Bench
 from ..harness.study import Numbers, Options, Study, Tables, table
-from ..harness.variants import QUICK, Cases, Fits, Sizes, errors_table, figure
+from ..harness.variants import QUICK, Cases, Fits, Sizes, errors_table, figure, of_models
 
 DEFAULT = "order 3"
 MODELS = ("digits", "gmm", "shapes")
@@ -31,7 +30,7 @@ TIME: Cases = {
 
 
 def measure(options: Options) -> Iterator[tuple[str, Any]]:
-    """Model -> the best handcrafted errors, those of all variants, and of the default's tables written otherwise."""
+    """Model -> the errors of the best handcrafted solvers, all variants, and the default's tables without shifting."""
     for model in options.models:
         fits = Fits(Bench(model, options.quick), QUICK if options.quick else SIZES.get(model, Sizes()))
         errors = fits.errors(cases, options.seeds)
@@ -40,7 +39,7 @@ def measure(options: Options) -> Iterator[tuple[str, Any]]:
 
 
 def cases(method: str, steps: int) -> Cases:
-    """Variants of a solver with so many steps: orders from 1 to N, with Adam 1, 2, 3 and N, then parts off."""
+    """Variants of a solver with this many steps: orders 1 to N (with Adam 1, 2, 3 and N), then parts turned off."""
     orders: dict[str, dict[str, Any]] = {
         f"order {order}": {"order": order} for order in range(1, steps + 1) if order <= 3 or method != "adam"
     }
@@ -53,13 +52,13 @@ def cases(method: str, steps: int) -> Cases:
 
 
 def without_shifting(solver: Solver) -> DyWeight:
-    """The same table as weights and time scales of a solver without time shifting."""
+    """A solver without time shifting whose weights and time scales give the same table."""
     other = DyWeight(solver.sigmas, solver.order, solver.slope, solver.analytic_first_step, time_shifting=False)
     return other.set_table(solver.plan().detach())
 
 
 def rewritten(fits: Fits, seed: int) -> list[list[Any]]:
-    """Rows of method, network calls, error of the table without time shifting, and of the solver it was."""
+    """Rows of method, network calls, error of the table without time shifting, and error of the original solver."""
     rows: list[list[Any]] = []
     for method in fits.sizes.methods:
         for calls in fits.sizes.calls:
@@ -69,23 +68,22 @@ def rewritten(fits: Fits, seed: int) -> list[list[Any]]:
 
 
 def tables(numbers: Numbers) -> Tables:
-    """All variants, and the default's tables written without time shifting."""
+    """All variants, and the default's tables without time shifting."""
     again = [
         [f"`{model}`", method, calls, f"{error:.6f}", f"{before:.6f}"]
         for model, found in numbers.items()
         for method, calls, error, before in found["rewritten"]
     ]
     return {
-        "errors": errors_table({model: (found["errors"], found["handcrafted"]) for model, found in numbers.items()}),
+        "errors": errors_table(of_models(numbers)),
         "without time shifting": table(["model", "method", "network calls", "error", "as it was"], again),
     }
 
 
 def draw(numbers: Numbers, folder: Path) -> None:
-    """The figure: a column a model, a row a method."""
-    models = {model: (found["errors"], found["handcrafted"]) for model, found in numbers.items()}
+    """The figure: a column for each model, a row for each method."""
     title = f"DyWeight with less; {DEFAULT} = 1"
-    figure(title, models, [DEFAULT] * len(models), folder / "study-ablations.png")
+    figure(title, of_models(numbers), [DEFAULT] * len(numbers), folder / "study-ablations.png")
 
 
 STUDY = Study("ablations", __doc__, measure, tables, draw, MODELS, quick_models=("digits",))

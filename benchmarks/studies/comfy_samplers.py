@@ -1,4 +1,4 @@
-"""ComfyUI's own samplers as tables: its code, run on symbols, so that they are measured as every other solver is."""
+"""ComfyUI's own samplers as tables: its code runs on symbols, so that they are measured like every other solver."""
 
 import importlib
 from collections.abc import Callable
@@ -10,17 +10,18 @@ from torch import Tensor
 from dyweight import Plan
 from dyweight.tracing import trace
 from trainer.checkpoints.comfy.installation import find_comfyui, start
+from trainer.checkpoints.comfy.rivals import SAMPLERS
 from trainer.run.errors import TrainerError
 
-NAMES = ("euler", "dpmpp_2m", "ipndm", "uni_pc", "deis", "res_multistep", "er_sde")
-"""Its deterministic multistep samplers, by its names. er_sde adds noise there; here it is the ODE of its family, whose
-noise scaler is the identity, since with noise no sampler ends where the teacher does."""
+NAMES = SAMPLERS
+"""ComfyUI's deterministic multistep samplers, and er_sde, which adds noise there. With noise no sampler ends where the
+teacher does, so here it is the ODE of its family, whose noise scaler is the identity."""
 OWN = ("ipndm", "uni_pc", "deis", "res_multistep", "er_sde")
-"""Those that `dyweight.baselines` has not: ComfyUI's ipndm ends with an Euler step, its uni_pc at sigma 0.001."""
+"""Those that `dyweight.baselines` lacks: ComfyUI's ipndm ends with an Euler step, its uni_pc at sigma 0.001."""
 
 
 def missing() -> str | None:
-    """Why ComfyUI's samplers can't be had, None where they can."""
+    """Why ComfyUI's samplers are not available; None if they are."""
     try:
         start(find_comfyui(None))
         importlib.import_module("comfy.k_diffusion.sampling")
@@ -41,7 +42,7 @@ def plan(name: str, sigmas: Tensor, flow: bool = False) -> Plan:
             return denoise(x[:, 0].double(), sigma.double()[0])[:, None].float()
 
         model.inner_model = SimpleNamespace(model_patcher=patcher)  # type: ignore[attr-defined]
-        # In float32, as ComfyUI runs them; uni_pc knows no other.
+        # In float32, as ComfyUI runs them; uni_pc supports nothing else.
         end: Tensor = sampler(model, x[:, None].float(), sigmas.float(), extra_args={}, disable=True, **extra)
         return end[:, 0].double()
 
@@ -55,7 +56,7 @@ def _function(name: str) -> Any:
 
 
 def _model_sampling(flow: bool) -> Any:
-    """What the samplers ask of ComfyUI's model: whether it is a flow, and its sigma a little below the first."""
+    """What the samplers read of ComfyUI's model: whether it is a flow, and its sigma just below the first."""
     if not flow:
         return SimpleNamespace()
     kinds = importlib.import_module("comfy.model_sampling")

@@ -1,7 +1,8 @@
 """Where a fit begins: the initial weights and the base schedule (DyWeight, table A.3).
 
-Neither changes what can be reached: with time shifting and time scaling every table of one base schedule is a table of
-the others. Errors are relative endpoint errors on unseen samples. The teacher always runs on the model's own schedule.
+Neither changes which tables are possible: with time shifting and time scaling, every table of one base schedule is a
+table of the others. Errors are relative endpoint errors on unseen samples. The teacher always runs on the model's own
+schedule.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ from typing import Any
 
 from ..harness.bench import Bench
 from ..harness.study import Numbers, Options, Study, Tables
-from ..harness.variants import QUICK, Cases, Fits, Sizes, errors_table, figure
+from ..harness.variants import QUICK, Cases, Fits, Sizes, errors_table, figure, of_models
 
 MODELS = ("digits", "gmm", "shapes")
 SIZES = {"shapes": Sizes((3, 5), adam_pairs=1000)}
@@ -22,7 +23,7 @@ SCHEDULES: Mapping[str, Mapping[str, str | None]] = {
     "gmm": EDM,
     "shapes": EDM,
 }
-"""Model -> name of a base schedule, the model's own first -> its checkpoint in rescheduled.py."""
+"""Model -> name of a base schedule, its own first -> the checkpoint in rescheduled.py."""
 PARTS = ("weights", "schedule")
 
 
@@ -39,7 +40,7 @@ def measure(options: Options) -> Iterator[tuple[str, Any]]:
 
 
 def weight_cases(method: str, steps: int) -> Cases:
-    """The paper's three initial weights, and for Gauss-Newton its own choice of starts."""
+    """The paper's three initial weights, and for Gauss-Newton also its own choice."""
     del steps
     names = ("adams-bashforth", "euler", "uniform", *(() if method == "adam" else ("auto",)))
     return {name: {"initial": name} for name in names}
@@ -56,11 +57,8 @@ def schedule_cases(model: str, method: str, steps: int) -> Cases:
 
 
 def tables(numbers: Numbers) -> Tables:
-    """One for each part."""
-    return {
-        part: errors_table({model: (found[part], found["handcrafted"]) for model, found in numbers.items()})
-        for part in PARTS
-    }
+    """A table for each part."""
+    return {part: errors_table(of_models(numbers, part)) for part in PARTS}
 
 
 def draw(numbers: Numbers, folder: Path) -> None:

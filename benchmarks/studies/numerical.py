@@ -1,8 +1,8 @@
 """Are handcrafted multistep weights good at few steps? The numerical study: section 3.2, D.1, figures 3 and A.2.
 
-Adams-Bashforth of orders 1 to 4 on polynomials of degree K: with the classical weights, and with weights of each step
-that Adam moves for 2,000 iterations towards the known end. 50 problems a seed; a point is the mean of their relative
-errors. The paper's four observations are checked point by point.
+Adams-Bashforth of orders 1 to 4 on polynomials of degree K, with the classical weights and with weights of each step
+that Adam optimises for 2,000 iterations towards the known end. A point is the mean relative error of 50 problems per
+seed. The paper's four observations are checked point by point.
 """
 
 import itertools
@@ -24,16 +24,16 @@ from .polynomials import COUPLING, DIMENSION, Integration, Problems, optimised_w
 ORDERS = (1, 2, 3, 4)
 TEACHER_ORDER, TEACHER_STEPS = 4, 100
 SHOWN_STEPS, SHOWN_DEGREE, READING_STEPS = 10, 20, 12
-"""What the figure holds fixed, and where the other reading of A's entries is tried."""
+"""The values that the figure fixes, and the number of steps for the other reading of A's entries."""
 SHOWN_DEGREES = (5, 20, 40)
-"""Of the tables."""
+"""The degrees in the tables."""
 VARIANTS = ("standard", "optimised")
 LEGEND: dict[str, Any] = {"frameon": False, "fontsize": SMALL, "labelcolor": INK}
 
 
 @dataclass(frozen=True)
 class Grid:
-    """What is run."""
+    """The problems and solvers that are run."""
 
     degrees: tuple[int, ...] = tuple(range(5, 45, 5))
     steps: tuple[int, ...] = tuple(range(6, 22, 2))
@@ -58,7 +58,7 @@ class Errors:
 
 
 def study(options: Options) -> Iterator[tuple[str, Any]]:
-    """The grid with all seeds, and three side questions with the first seed."""
+    """The grid with all seeds, and three further questions with the first seed."""
     grid, first = QUICK if options.quick else Grid(), options.seeds[0]
     found = [plain(measure(problems(grid.runs, max(grid.degrees), seed), grid)) for seed in options.seeds]
     yield "grid", {"grid": asdict(grid), "seeds": dict(zip(options.seeds, found, strict=True))}
@@ -87,7 +87,7 @@ def errors_at(given: Problems, grid: Grid, steps: int) -> tuple[Tensor, Tensor]:
 
 
 def observations(grid: Grid, errors: Errors) -> dict[str, dict[str, bool]]:
-    """What the paper observed -> point -> whether it holds there."""
+    """Observation of the paper -> point -> whether it holds there."""
     found: dict[str, dict[str, bool]] = {}
     for variant in VARIANTS:
         table = getattr(errors, variant)
@@ -117,7 +117,7 @@ def _falls(grid: Grid, table: Tensor, axis: int, flipped: bool = False) -> dict[
 
 
 def tables(numbers: Numbers) -> Tables:
-    """Of the parts that there are: errors and observations over the grid, and the side questions."""
+    """Errors and observations over the grid, and the further questions, where they are given."""
     made: dict[str, str] = {}
     if "grid" in numbers:
         grid, found = read(numbers["grid"])
@@ -149,7 +149,7 @@ def cells(found: Mapping[str, Any]) -> list[str]:
 
 
 def of_errors(grid: Grid, found: Sequence[Errors], steps: int) -> str:
-    """Rows: orders; columns: some degrees. Standard / optimised at a number of steps, over the seeds."""
+    """Standard / optimised errors at a number of steps, over the seeds: a row per order, columns for some degrees."""
     at, shown = grid.steps.index(steps), [k for k, degree in enumerate(grid.degrees) if degree in SHOWN_DEGREES]
     rows = [
         [
@@ -167,7 +167,7 @@ def of_errors(grid: Grid, found: Sequence[Errors], steps: int) -> str:
 
 
 def of_gains(found: Sequence[Errors]) -> str:
-    """What optimising takes off the error, mean over the grid, and how many single runs it improves."""
+    """The part of the error that optimising removes, mean over the grid, and the share of runs that it improves."""
     gains = [
         [f"AB-{order}", _spread([float((1 - one.optimised[:, o] / one.standard[:, o]).mean()) for one in found])]
         for o, order in enumerate(ORDERS)
@@ -183,7 +183,7 @@ def _spread(values: Sequence[float], digits: int = 1) -> str:
 
 
 def of_observations(grid: Grid, found: Sequence[Errors]) -> str:
-    """One row an observation: how often it holds, and where it does not."""
+    """A row for each observation: how often it holds, and where it does not."""
     by_seed = [observations(grid, errors) for errors in found]
     rows = []
     for name in by_seed[0]:
@@ -207,7 +207,7 @@ def readings(grid: Grid, seed: int) -> dict[str, Any]:
 
 
 def rates(grid: Grid, seed: int) -> dict[str, list[float]]:
-    """What the constant learning rate and float32 leave where errors are smallest: on the first few problems."""
+    """What a constant learning rate and float32 leave of the smallest errors, on the first few problems."""
     given = problems(min(10, grid.runs), max(grid.degrees), seed)
     exact, fast = (
         Integration(given, grid.degrees[:1], ORDERS, grid.steps[-1], dtype) for dtype in (torch.float64, torch.float32)
@@ -222,7 +222,7 @@ def rates(grid: Grid, seed: int) -> dict[str, list[float]]:
 
 
 def exchanged(grid: Grid, seed: int) -> dict[str, list[float]]:
-    """Mean errors over runs and degrees: of classical weights, of each run's own, and of the next run's weights."""
+    """Mean errors over runs and degrees with classical weights, each run's own weights, and the next run's weights."""
     given = problems(grid.runs, max(grid.degrees), seed)
     made = Integration(given, grid.degrees, ORDERS, READING_STEPS, torch.float32)
     own = optimised_weights(made, grid.iterations)
@@ -236,7 +236,7 @@ def plain(errors: Errors) -> dict[str, Any]:
 
 
 def draw(numbers: Numbers, folder: Path) -> None:
-    """`study-numerical.png` as the paper's figure 3, `study-numerical-grid.png` as its figure A.2."""
+    """`study-numerical.png` like the paper's figure 3, `study-numerical-grid.png` like its figure A.2."""
     grid, found = read(numbers["grid"])
     means = {name: torch.stack([getattr(one, name) for one in found]).mean(0) for name in (*VARIANTS, "teacher")}
     steps = SHOWN_STEPS if SHOWN_STEPS in grid.steps else grid.steps[0]

@@ -1,4 +1,4 @@
-"""Path supervision: a teacher's whole way, and the trainer's Adam with a loss on every state of the student."""
+"""Path supervision: the path of a teacher, and the trainer's Adam with a loss on every state of the student."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from trainer.pairs.targets import Block, Draw
 from trainer.run.network import Network
 
 Times = Literal["scheduled", "shifted"]
-"""Where a student's state is compared with the teacher's: at the base schedule's point, or at its own shifted time."""
+"""Where a student's state is compared with the teacher's: at the time of the base schedule, or at its shifted time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class TeacherPath:
 
 
 def teacher_path(denoise: Denoise, noise: Tensor, plan: Plan) -> TeacherPath:
-    """The way of a handcrafted solver of one call a step, without gradients."""
+    """The path of a handcrafted solver with one call per step, without gradients."""
     states, slopes = [], []
 
     def keep(call: Call) -> None:
@@ -62,7 +62,7 @@ def states_of(denoise: Denoise, noise: Tensor, plan: Plan) -> list[Tensor]:
 
 
 class TeacherPaths:
-    """The ways of one teacher from the blocks of pairs, each made once."""
+    """The paths of one teacher from the blocks of pairs, each made once."""
 
     def __init__(self, network: Network, plan: Plan) -> None:
         self.network, self.plan = network, plan

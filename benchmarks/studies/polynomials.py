@@ -23,7 +23,7 @@ DIMENSION = 50
 COEFFICIENT = 2.0
 """Standard deviation, N(0, 4). Relative errors do not depend on it: the problem is linear in the coefficients."""
 COUPLING = 0.1
-"""Times D**-0.5 it is the standard deviation of A's entries; read as their variance A would be unstable."""
+"""Times D**-0.5 the standard deviation of A's entries; if it were their variance, A would be unstable."""
 DAMPING = 0.5
 """Subtracted from A's diagonal."""
 LEARNING_RATE = 1e-3
@@ -60,7 +60,7 @@ class Integration:
     def __init__(
         self, given: Problems, degrees: Sequence[int], orders: Sequence[int], steps: int, dtype: torch.dtype
     ) -> None:
-        """dtype: of what `errors` and `gradients` compute; the defects themselves are made in float64."""
+        """dtype: that of `errors` and `gradients`; the defects themselves are computed in float64."""
         self.degrees, self.orders, self.steps = list(degrees), list(orders), steps
         at = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
         powers = torch.arange(given.coefficients.shape[-1], dtype=torch.float64)
@@ -102,9 +102,9 @@ class Integration:
         return error
 
     def gradients(self, weights: Tensor) -> Tensor:
-        """Of the sum over runs and columns of the mean square of e(1): each problem has its own gradient.
+        """Gradients of the sum over runs and columns of the mean square of e(1), a separate one for each problem.
 
-        By hand, the same loop backwards: half the time of autograd.
+        The same loop backwards, by hand, in half the time of autograd.
         """
         above = 2 / DIMENSION * self.errors(weights)
         found, of_slopes = torch.zeros_like(weights), torch.zeros_like(self._slopes)
@@ -123,9 +123,9 @@ class Integration:
 
 
 def optimised_weights(integration: Integration, iterations: int, decaying: bool = False) -> Tensor:
-    """Of each run, order and degree by Adam from the classical ones; it is elementwise, so batching changes nothing.
+    """The weights of each run, order and degree by Adam, which works elementwise, from the classical ones.
 
-    decaying: the learning rate falls to 0 along a cosine; the paper's stays.
+    decaying: let the learning rate fall to 0 along a cosine; the paper's is constant.
     """
     weights = integration.classical_weights()
     adam = torch.optim.Adam([weights], lr=LEARNING_RATE)

@@ -1,4 +1,4 @@
-"""Models with another base schedule than their own, for `--ckpt benchmarks.studies.rescheduled:NAME`."""
+"""Models with a base schedule other than their own, for `--ckpt benchmarks.studies.rescheduled:NAME`."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,13 +11,13 @@ from dyweight import schedules
 from trainer.checkpoints.load import load_checkpoint
 
 MOST_STUDENT_STEPS = 10
-"""A schedule that is asked for more is the teacher's."""
+"""Schedules with more steps are for the teacher."""
 
 
 class Rescheduled:
-    """A model whose students get another base schedule than its own. The teacher keeps the model's.
+    """A model whose students get another base schedule, while the teacher keeps the model's.
 
-    The fingerprint is the model's: pairs of noise and endpoint are the same, and are kept once for all schedules.
+    The fingerprint is the model's: pairs of noise and endpoint are the same, and are cached once for all schedules.
     """
 
     def __init__(self, model: str, schedule: Callable[[int], Tensor]) -> None:
@@ -37,7 +37,7 @@ class Rescheduled:
 
 
 def flow_log_snr(steps: int) -> Tensor:
-    """EDM's range of noise levels even in log SNR, as times sigma / (1 + sigma) of a flow, with its ends 1 and 0."""
+    """EDM's range of noise levels, even in log SNR, as times sigma / (1 + sigma) of a flow with the ends 1 and 0."""
     sigmas = schedules.log_snr(steps)
     times = sigmas / (1 + sigmas)
     times[0], times[-1] = 1, 0

@@ -1,8 +1,8 @@
-"""Against what users would use: handcrafted samplers, ComfyUI's own among them, learned schedules and free tables
-(tables 1 and A.5 to A.9).
+"""Comparison with other samplers: handcrafted ones, ComfyUI's own, learned schedules and free tables (tables 1 and A.5
+to A.9).
 
-Endpoint error over 3 to 10 network calls, and the calls at which each rival is as good as DyWeight is at 5. The three
-learned families have one trainer, Gauss-Newton with its defaults. `--quick` takes none of ComfyUI's samplers.
+Endpoint error over 3 to 10 network calls, and the number of calls with which each rival equals DyWeight at 5. All
+learned families are fitted by Gauss-Newton with its defaults. `--quick` leaves out ComfyUI's samplers.
 """
 
 import copy
@@ -33,16 +33,16 @@ FAMILIES: Mapping[str, Mapping[str, str]] = {
     "learned-schedule of dpmpp_2m": {"family": "learned-schedule", "base": "dpmpp_2m"},
     "free-table": {"family": "free-table"},
 }
-"""Options of the trainer for what is learned; where no base is given, it is ipndm."""
+"""Family -> the trainer's options for it; without a base it is ipndm."""
 CALLS, FITTED = range(3, 11), (3, 5, 7, 10)
 REFERENCE, MOST_CALLS = 5, 40
-"""How many calls of DyWeight a rival must equal, and up to how many calls that is looked for."""
+"""The number of calls of the DyWeight that a rival must equal, and the most calls with which it may."""
 SLOW: Mapping[str, tuple[int, tuple[int, ...]]] = {"shapes": (100, (3, 5, 7)), FLUX: (50, (3, 5))}
-"""Samples and fitted step counts where a call is dear."""
+"""Samples and fitted numbers of steps for models with expensive calls."""
 SCHEDULERS = ("beta", "karras")
-"""Of ComfyUI, beside the model's own, where the model is one of ComfyUI's."""
+"""ComfyUI's schedulers besides the model's own, for models of ComfyUI."""
 ON_LOG_SNR = ("dpmpp_2m", "dpmpp_3m", "unipc")
-"""Where the paper runs these on noise levels even in log sigma; the model's own schedule is the other."""
+"""Those that the paper runs on noise levels even in log sigma, in addition to the model's own schedule."""
 COLORS = (curves.WARM, "#e69f00", "#f0c987", "#8a3b12")
 SHOWN = ("euler", "ipndm:2", "ipndm:3", "dpmpp_2m", "dpmpp_3m", "unipc:3", "deis", "res_multistep", "er_sde")
 
@@ -51,8 +51,8 @@ Maker = Callable[[int], Plan]
 
 
 def measure(options: Options) -> Iterator[tuple[str, Any]]:
-    """Model -> what `measured` gives."""
-    why = "--quick has no time for them" if options.quick else _missing()
+    """Model -> the result of `measured`."""
+    why = "--quick does not run them" if options.quick else _missing()
     if why is not None:
         print(f"ComfyUI's own samplers are left out: {why}")
     for model in options.models:
@@ -69,7 +69,7 @@ def _missing() -> str | None:
 
 def measured(model: str, options: Options, with_comfyui: bool) -> dict[str, Any]:
     """errors: rival -> network calls -> error. learned: family -> steps -> errors by seed. equal: rival or family ->
-    the calls at which it equals DyWeight at REFERENCE, None where it does not up to MOST_CALLS."""
+    the number of calls with which it equals DyWeight at REFERENCE, None if MOST_CALLS do not suffice."""
     samples, fitted = SLOW.get(model, (SAMPLES, FITTED))
     calls, budget = CALLS, dict[str, Any]()
     if options.quick:
@@ -97,7 +97,7 @@ def measured(model: str, options: Options, with_comfyui: bool) -> dict[str, Any]
 
 
 def rivals(bench: Bench, with_comfyui: bool) -> dict[str, Maker]:
-    """Handcrafted solvers on the model's schedule and the one made for them, and ComfyUI's own on ComfyUI's too."""
+    """Handcrafted solvers on the model's schedule and on log-SNR, and ComfyUI's samplers on ComfyUI's schedules too."""
     checkpoint = bench.checkpoint
     flow = (checkpoint.prediction_type or "").startswith("flow")
 
@@ -125,10 +125,10 @@ def rivals(bench: Bench, with_comfyui: bool) -> dict[str, Maker]:
 
 
 def calls_to_equal(make: Maker, error: Callable[[int], float], target: float) -> int | None:
-    """Network calls of the fewest steps with an error of at most target, None where MOST_CALLS do not suffice.
+    """Network calls of the fewest steps with an error of at most target, None if MOST_CALLS do not suffice.
 
-    make, error: of so many steps. By bisection, so it holds that one step less is worse, and it is the fewest where
-    errors fall with steps.
+    make, error: functions of the number of steps. By bisection: one step less is worse, and the number is the smallest
+    if errors fall with the steps.
     """
     low, high = 1, MOST_CALLS
     while make(high).network_calls > MOST_CALLS:
@@ -146,7 +146,7 @@ def _on(name: str, schedule: Callable[[int], Tensor], steps: int, order: int | N
 
 
 def _steps_of(make: Maker, calls: range) -> dict[int, int]:
-    """steps -> network calls, for the counts that are wanted."""
+    """steps -> network calls, for the wanted numbers of calls."""
     made = {steps: make(steps).network_calls for steps in range(2, calls.stop)}
     return {steps: n for steps, n in made.items() if n in calls}
 
@@ -156,7 +156,7 @@ def _error(bench: Bench, make: Maker, steps: int) -> float:
 
 
 def tables(numbers: Numbers) -> Tables:
-    """At REFERENCE calls every solver on every model, and over the calls what is learned."""
+    """Every solver on every model at REFERENCE calls, and the learned ones over the calls."""
     families = dict.fromkeys(family for found in numbers.values() for family in found["learned"])
     others = dict.fromkeys(name for found in numbers.values() for name in found["errors"])
     at_reference = [
@@ -176,7 +176,7 @@ def tables(numbers: Numbers) -> Tables:
 
 
 def _at_reference(found: Mapping[str, Any], name: str) -> str:
-    """The error, and after the comma the calls to equal DyWeight."""
+    """The error, and after the comma the number of calls to equal DyWeight."""
     if name not in found["equal"]:
         return ""
     errors = found["learned"].get(name, found["errors"].get(name, {})).get(str(REFERENCE), [])
@@ -209,7 +209,7 @@ def draw(numbers: Numbers, folder: Path) -> None:
         axes.set(yscale="log", xlim=(2.6, 10.4), xticks=list(CALLS))
         axes.set_title(model, loc="left", fontsize=curves.TEXT, color=curves.INK)
         axes.yaxis.set_major_formatter("{x:g}")
-    # What diverges lies above the picture.
+    # Diverging solvers are above the picture.
     floor = min(axes.get_ylim()[0] for axes in panels[: len(numbers)])
     panels[0].set_ylim(floor, 3)
     for axes in panels[: len(numbers)][-columns:]:
@@ -220,7 +220,7 @@ def draw(numbers: Numbers, folder: Path) -> None:
 
 
 def _numbered(line: Mapping[Any, Any]) -> dict[int, Any]:
-    """Counts as numbers again, which JSON keeps as text."""
+    """Counts as numbers, which are texts in JSON."""
     return dict(sorted((int(n), value) for n, value in line.items()))
 
 

@@ -1,7 +1,8 @@
-"""What a fit is told: where to end, or every state on the way (DyWeight, table A.2 and equation A.15).
+"""Supervision of a fit by the endpoint or by every state on the path (DyWeight, table A.2 and equation A.15).
 
-All are the trainer's Adam with the same pairs and settings; only the loss differs. The teacher makes 5 steps between
-two points of the student's base schedule. Errors are relative endpoint errors on unseen samples against a finer one.
+All fits are the trainer's Adam with the same pairs and settings; only the loss differs. The teacher makes 5 steps
+between two points of the student's base schedule. Errors are relative endpoint errors on unseen samples, with a finer
+teacher.
 """
 
 import statistics
@@ -28,23 +29,23 @@ from .paths import PathAdam, TeacherPaths, Times, states_of
 MODELS = ("digits", "gmm", "shapes")
 SUBSTEPS, BATCH, VALIDATION_PAIRS = 5, 16, 64
 LOSSES: dict[str, Times | None] = {"endpoint": None, "path": "scheduled", "path, shifted times": "shifted"}
-"""Name -> where the states on the way are compared; None: nowhere."""
+"""Name -> where the states on the path are compared; None for nowhere."""
 PATH_BLOCKS = 4
-"""Blocks of unseen samples on which the distance from the teacher's way is measured."""
+"""Number of blocks of unseen samples on which the distance from the teacher's path is measured."""
 
 
 SIZES = {"shapes": Sizes((3, 5), adam_pairs=1000)}
 
 
 def measure(options: Options) -> Iterator[tuple[str, Any]]:
-    """Model -> what `compare` gives."""
+    """Model -> the result of `compare`."""
     for model in options.models:
         sizes = QUICK if options.quick else SIZES.get(model, Sizes())
         yield model, compare(Bench(model, options.quick), sizes, options.seeds)
 
 
 def compare(bench: Bench, sizes: Sizes, seeds: Sequence[int]) -> dict[str, Any]:
-    """Of each loss the errors at the end and on the way; beside them the teacher's and the best handcrafted one's."""
+    """The errors of each loss at the end and on the path, of the teacher, and of the best handcrafted solver."""
     found: dict[str, Any] = {"handcrafted": {}, "teacher": {}, "errors": {}, "away": {}}
     for calls in sizes.calls:
         found["handcrafted"][str(calls)] = best(bench.handcrafted_errors(calls))
@@ -61,7 +62,7 @@ def compare(bench: Bench, sizes: Sizes, seeds: Sequence[int]) -> dict[str, Any]:
 
 
 class Lesson:
-    """Pairs of one seed with the teacher's ways, and fits to them that differ in nothing but the loss."""
+    """Pairs of one seed with the teacher's paths, and fits to them that differ only in the loss."""
 
     def __init__(self, bench: Bench, calls: int, seed: int, pairs: int, substeps: int = SUBSTEPS) -> None:
         self.bench, self.steps = bench, steps_of(bench.model, calls)
@@ -78,7 +79,7 @@ class Lesson:
         return EndpointLoss(features=Latent(self.pairs.deviation))
 
     def untrained(self, order: int = 3) -> DyWeight:
-        """Where every fit begins."""
+        """The solver with which every fit begins."""
         sigmas = self.bench.checkpoint.schedule(self.steps)
         return DyWeight(sigmas, min(order, self.steps), analytic_first_step=self.analytic_first_step)
 
@@ -109,7 +110,7 @@ class Lesson:
 
 
 def tables(numbers: Numbers) -> Tables:
-    """Errors at the end, and on the way."""
+    """Errors at the end, and on the path."""
     models = {
         model: ({"": {"the teacher itself": found["teacher"]}, "adam": found["errors"]}, found["handcrafted"])
         for model, found in numbers.items()
@@ -130,7 +131,7 @@ def tables(numbers: Numbers) -> Tables:
 
 
 def draw(numbers: Numbers, folder: Path) -> None:
-    """The figure: a column a model."""
+    """The figure: a column for each model."""
     models = {model: ({"adam": found["errors"]}, found["handcrafted"]) for model, found in numbers.items()}
     figure("What a fit is told; endpoint = 1", models, ["endpoint"] * len(models), folder / "study-supervision.png")
 

@@ -1,8 +1,7 @@
-"""What a fit is fed with: which teacher, how many pairs, and how fast it converges (DyWeight, table 5, table A.4,
-figure 5).
+"""The data of a fit: the teacher, the number of pairs, and the convergence (DyWeight, tables 5 and A.4, figure 5).
 
-All errors are relative endpoint errors on unseen samples against one fine teacher, but for the column that says
-otherwise and the convergence, which is that of the fit itself: against its own teacher, on validation pairs.
+All errors are relative endpoint errors on unseen samples with one fine teacher, except for the column that says
+otherwise and the convergence, which the fit itself measures: with its own teacher, on validation pairs.
 """
 
 import statistics
@@ -19,36 +18,36 @@ from ..harness.panels import draw_range, log_scale, panels
 from ..harness.study import Numbers, Options, Study, Tables, best, significant, table
 
 STEPS = 5
-"""Of the solvers in the parts on pairs and on convergence."""
+"""Steps of the solvers in the parts on pairs and on convergence."""
 ADAM, BATCH = "adam", 16
-"""The paper's method, and its pairs in an iteration."""
+"""The paper's method, and its number of pairs per iteration."""
 CONFIGURATIONS = {
     "adams-bashforth, order 3": {"initial": "adams-bashforth", "order": 3},
     f"adams-bashforth, order {STEPS}": {"initial": "adams-bashforth", "order": STEPS},
     "euler, order 3": {"initial": "euler", "order": 3},
     f"euler, order {STEPS}": {"initial": "euler", "order": STEPS},
 }
-"""Figure 5's: higher-order or Euler weights at the start; the last slopes or all of them."""
+"""Those of figure 5: initial weights of higher order or of Euler; the last slopes or all."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is run for a model."""
+    """The amount of work for a model."""
 
     steps: tuple[int, ...] = (3, 5, 7)
     teachers: tuple[str, ...] = ("ipndm:10", "ipndm:18", "ipndm:35", "ipndm:50", "dpm_solver_2:35", "heun:35")
-    """Table 5's, and a rough one."""
+    """Those of table 5, and a coarse one."""
     adam: tuple[int, ...] = (600, 2000, 10_000, 30_000)
     """Pairs, each seen once."""
     again: tuple[int, ...] = (600,)
-    """Pairs seen again and again, for as many iterations as the most pairs of `adam` take."""
+    """Pairs that are repeated for as many iterations as the largest number of `adam` takes."""
     gauss_newton: tuple[int, ...] = (8, 16, 32, 64, 128, 256, 512)
     convergence: int = 10_000
     """Pairs of each run."""
     validation: int = 256
     samples: int = SAMPLES
     fit: Mapping[str, Any] = field(default_factory=dict)
-    """Options of the fits for the teachers, beside the trainer's defaults."""
+    """Options of the fits in the part on teachers, other than the trainer's defaults."""
 
 
 SIZES = {
@@ -64,12 +63,12 @@ SIZES = {
         fit={"pairs": 16},
     )
 }
-"""Where a network call takes long."""
+"""Models with slow network calls."""
 QUICK = Sizes((3,), ("ipndm:10", "ipndm:35"), (32, 64), (32,), (8, 16), 160, 16, fit={"pairs": 16, "iterations": 2})
 
 
 def measure(options: Options) -> Iterator[tuple[str, Any]]:
-    """Model -> the best handcrafted errors by steps, and the three parts."""
+    """Model -> the best handcrafted errors by number of steps, and the three parts."""
     for model in options.models:
         sizes = QUICK if options.quick else SIZES.get(model, Sizes())
         bench = Bench(model, options.quick, samples=sizes.samples)
@@ -83,7 +82,7 @@ def measure(options: Options) -> Iterator[tuple[str, Any]]:
 
 
 def teachers(bench: Bench, sizes: Sizes, seeds: Sequence[int]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Steps -> teacher -> its own error, and those of its students: against the fine teacher, and against itself."""
+    """Steps -> teacher -> its own error, and those of its students with the fine teacher and with itself."""
     judges = {name: Bench(bench.model, bench.quick, teacher=name, samples=sizes.samples) for name in sizes.teachers}
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for steps in sizes.steps:
@@ -98,7 +97,7 @@ def teachers(bench: Bench, sizes: Sizes, seeds: Sequence[int]) -> dict[str, dict
 
 
 def pairs(bench: Bench, sizes: Sizes, seeds: Sequence[int]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Method -> distinct training pairs -> validation pairs beside them, and errors."""
+    """Method -> number of distinct training pairs -> number of validation pairs, and errors."""
     most = max(sizes.adam) // BATCH
     series: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
         ADAM: (sizes.adam, {"method": "adam"}),
@@ -118,7 +117,7 @@ def pairs(bench: Bench, sizes: Sizes, seeds: Sequence[int]) -> dict[str, dict[st
 def convergence(bench: Bench, sizes: Sizes, seeds: Sequence[int]) -> dict[str, dict[str, list[Any]]]:
     """Configuration -> pairs seen, and [points][seeds] of the training loss and of the validation error.
 
-    The first point is the untrained solver, whose training loss nobody measures.
+    The first point is the untrained solver, whose training loss is not measured.
     """
     found = {}
     for name, configuration in CONFIGURATIONS.items():
@@ -135,7 +134,7 @@ def convergence(bench: Bench, sizes: Sizes, seeds: Sequence[int]) -> dict[str, d
 
 
 def tables(numbers: Numbers) -> Tables:
-    """One for each part; of the convergence one a model, since the points differ."""
+    """A table for each part; for the convergence one for each set of points."""
     header = ["model, steps", "teacher", "its own error", "error of the student", "against its teacher"]
     judged = [
         [
@@ -164,7 +163,7 @@ def tables(numbers: Numbers) -> Tables:
 
 
 def converging(numbers: Numbers) -> Tables:
-    """Validation error after so many pairs: a table for the models that were shown equally many."""
+    """Validation error over the pairs seen: a table for the models with the same number of pairs."""
     made: dict[str, tuple[list[str], list[list[str]]]] = {}
     for model, found in numbers.items():
         for name, row in found["convergence"].items():
@@ -177,7 +176,7 @@ def converging(numbers: Numbers) -> Tables:
 
 
 def draw(numbers: Numbers, folder: Path) -> None:
-    """A column a model, a row a part: students over teachers, errors over pairs, convergence."""
+    """A column for each model, a row for each part: students over teachers, errors over pairs, convergence."""
     drawn, axes = panels("What a fit is fed with: the teacher, the pairs, the time", [2.1, 2.1, 2.1], len(numbers))
     for column, (model, found) in enumerate(numbers.items()):
         _draw_teachers(axes[0, column], found["teachers"])

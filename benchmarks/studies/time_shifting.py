@@ -1,8 +1,8 @@
-"""Does time shifting steady the training? The slopes on the way and the loss, with and without it: figure 4.
+"""Does time shifting steady the training? The slopes on the path and the loss, with and without it (figure 4).
 
-The trainer's Adam fits a solver of 5 steps twice, on the same pairs: with time shifting, and with the times of the base
-schedule whatever the weights sum to. After every iteration the solver samples the same held-out pairs. Where the solver
-says that its state has noise level t, the slope (x - D(x, s t)) / t should spread as the teacher's slopes do at t.
+The trainer's Adam fits a solver of 5 steps twice on the same pairs: with time shifting, and with the times of the base
+schedule, whatever the sums of the weights. After every iteration the solver samples the same held-out pairs. Where its
+state has noise level t, the slope (x - D(x, s t)) / t should have the deviation of the teacher's slopes at t.
 """
 
 import statistics
@@ -40,13 +40,13 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of the fits."""
+    """The amount of work for a model."""
 
     pairs: int = 800
     iterations: int = 150
-    """Three times through the pairs."""
+    """Three passes over the pairs."""
     held_out: int = 64
-    """Pairs, whose first batch is sampled after every iteration."""
+    """Number of pairs, of which the first batch is sampled after every iteration."""
 
 
 QUICK = Sizes(pairs=48, iterations=6, held_out=16)
@@ -54,22 +54,22 @@ QUICK = Sizes(pairs=48, iterations=6, held_out=16)
 
 @dataclass(frozen=True)
 class Summary:
-    """Of one fit."""
+    """The figures of one fit."""
 
     deviations: list[tuple[float, float, float, float]]
-    """By state, over the iterations: mean, standard deviation, 5 % and 95 % of the slopes' relative deviation."""
+    """By state, over the iterations: mean, standard deviation, 5 % and 95 % quantile of the relative deviation."""
     loss: float
-    """On the iterations' own pairs, mean of the last fifth of the iterations."""
+    """Mean over the last fifth of the iterations, on each iteration's own pairs."""
     held_out: float
-    """Of the median held-out pair, likewise."""
+    """The same for the median held-out pair."""
     jitter: float
-    """How far the logarithm of the held-out loss jumps from one iteration to the next."""
+    """Standard deviation of the change of the logarithm of the held-out loss from one iteration to the next."""
     halved: int | None
-    """First iteration whose held-out loss is below half of the untrained solver's; None if there is none."""
+    """First iteration with a held-out loss below half of the untrained solver's; None if there is none."""
 
 
 def measure(options: Options) -> Iterator[tuple[str, Any]]:
-    """Model -> its scheduled sigmas, and by variant the summary of each seed's fit and what the picture shows of it."""
+    """Model -> its scheduled sigmas, and for each variant what `kept` returns for each seed."""
     sizes = QUICK if options.quick else Sizes()
     for model in options.models:
         bench = Bench(model, options.quick)
@@ -79,7 +79,7 @@ def measure(options: Options) -> Iterator[tuple[str, Any]]:
 
 
 def kept(record: Record) -> dict[str, Any]:
-    """Of one fit: its summary, and the lines of the picture."""
+    """The summary of a fit, and its lines in the picture."""
     shown = {state: relative(record)[:, state].tolist() for state in SHOWN_STATES}
     lines = {"losses": record.losses, "held_out_losses": record.held_out_losses, "relative": shown}
     return {"summary": asdict(summary(record)), **lines}
@@ -101,7 +101,7 @@ def watch(bench: Bench, sizes: Sizes, seed: int) -> dict[str, Record]:
 
 
 def expected(bench: Bench, block: Block) -> list[tuple[float, float]]:
-    """(noise level, standard deviation of the slopes there) of the teacher on a block, from low to high."""
+    """(noise level, standard deviation of the slopes there) of the teacher on a block, in increasing order."""
     denoise = bench.network.bound(block.cond, block.first, who="teacher")
     with torch.no_grad():
         _, sigmas, deviations = slopes(denoise, block.noise, TEACHER.plan(bench.checkpoint))
@@ -109,14 +109,14 @@ def expected(bench: Bench, block: Block) -> list[tuple[float, float]]:
 
 
 def relative(record: Record) -> Array:
-    """[iterations, states]: the deviation of the slopes over the expected one at the state's own noise level."""
+    """[iterations, states]: the deviation of the slopes relative to the expected one at the state's own noise level."""
     sigmas, deviations = np.array(record.expected).T
     at: Array = np.interp(np.log(record.sigmas), np.log(sigmas), deviations)
     return np.array(record.deviations) / at
 
 
 def summary(record: Record) -> Summary:
-    """What a fit's record comes to."""
+    """The summary of the record of a fit."""
     table, held_out = relative(record), np.array(record.held_out_losses)
     low, high = np.quantile(table, (0.05, 0.95), axis=0)
     rows = zip(table.mean(0).tolist(), table.std(0).tolist(), low.tolist(), high.tolist(), strict=True)
@@ -132,7 +132,7 @@ def summary(record: Record) -> Summary:
 
 
 def tables(numbers: Numbers) -> Tables:
-    """Slopes by state, over the expected ones, over the iterations; losses. Means over the seeds, with the range."""
+    """Slopes by state relative to the expected ones, and losses: means over the seeds with the range."""
     slopes_of, losses = [], []
     for model, found in numbers.items():
         for name, fits in found["variants"].items():
@@ -151,7 +151,7 @@ def tables(numbers: Numbers) -> Tables:
 
 
 def draw(numbers: Numbers, folder: Path) -> None:
-    """A column a model; the slopes of two states above the losses. A line a seed."""
+    """A column for each model, a line for each seed: the slopes of two states, and the losses below."""
     figure, axes = panels("Slopes and loss during training, a line a seed", [1.8, 1.8, 2.0], len(numbers))
     for column, (model, found) in enumerate(numbers.items()):
         for (name, records), colour in zip(found["variants"].items(), COLOURS, strict=True):

@@ -1,7 +1,7 @@
-"""Does one file serve another model? Coefficients made on one model and used on another (DyWeight, table A.1), and on
-a FLUX with another size, guidance, shift or a LoRA.
+"""Is a file good for another model? Coefficients made on one model and used on another (DyWeight, table A.1), and on a
+FLUX with another size, guidance, shift or a LoRA.
 
-The weights and the time scale of a solver are carried to the other model's own schedule of as many steps. All errors
+The weights and the time scale of a solver are applied to the other model's own schedule with as many steps. All errors
 are relative endpoint errors on unseen samples of the model that is sampled.
 """
 
@@ -29,13 +29,12 @@ MODELS = ("digits", *(f"{OURS}digits_{kind}" for kind in ("shifted", "guided", "
 QUICK_MODELS = (MODELS[0], MODELS[1], MODELS[3])
 STEPS, QUICK_STEPS, FLUX_STEPS = (3, 5), (3,), 5
 METHODS: dict[str, dict[str, Any]] = {"gauss-newton": {}, "adam": {"method": "adam", "pairs": 2000}}
-"""The default, which takes any weights that give a small error, and the paper's, which stays near those that it begins
-with."""
+"""The default, which takes any weights with a small error, and the paper's, which stays close to its first weights."""
 SLOW, SLOW_SAMPLES, SLOW_FIT = ("shapes",), 50, {"pairs": 16}
-"""Models whose network calls take long: fewer samples and pairs, and Adam leaves them out."""
+"""Models with slow network calls: fewer samples and pairs, and no Adam."""
 QUICK_METHODS: dict[str, dict[str, Any]] = {"gauss-newton": {"pairs": 16, "iterations": 2}}
 FLUX_FIT: dict[str, Any] = {"pairs": 32, "batch": 16}
-"""Fewer and larger network calls than by default, which few cores like better."""
+"""Fewer and larger network calls than by default, which are faster on few cores."""
 FLUX_SAMPLES = 100
 LORA = TINY_FLUX.with_name("tiny-flux-lora.safetensors")
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -48,28 +47,28 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "LoRA at 0.5": {"lora": (f"{LORA}:0.5",)},
     "LoRA at 1": {"lora": (f"{LORA}:1",)},
 }
-"""Of the tiny FLUX, which is made for width 64, guidance 3.5, shift 1.15 and no LoRA."""
+"""Variants of the tiny FLUX, which is made for width 64, guidance 3.5, shift 1.15 and no LoRA."""
 KINDS = {
     "coefficients": "weights on the sampled model's schedule",
     "own schedule": "each solver on its own schedule",
     "placed": "on the sampled model's schedule by the rules of the nodes",
 }
-"""Of carrying a solver to another model."""
+"""Ways to use a solver on another model."""
 FARTHEST = 30.0
-"""Where the colours end: an error so many times that of the best handcrafted solver, or as small a part of it."""
+"""The end of the colours: this multiple of the error of the best handcrafted solver, or this fraction of it."""
 ROWS = (
     ("gauss-newton", "coefficients", "weights carried"),
     ("gauss-newton", "own schedule", "on its own schedule"),
     ("adam", "coefficients", "Adam, weights carried"),
 )
-"""Method, way of carrying, title."""
+"""Method, way, title."""
 SERIES = {"own schedule": (WARM, "o", "file of the model as made"), "native": (WARM, "D", "the variant's own")}
 GROUPS = {"flow": {"digits", "digits_shifted", "digits_guided"}, "exploding": {"digits_exploding", "gmm", "shapes"}}
-"""Models with one kind of noise."""
+"""Models with the same kind of noise."""
 
 
 def measure(options: Options) -> Iterator[tuple[str, Any]]:
-    """Method -> steps -> the matrix of all models but the FLUX; the FLUX -> its variants."""
+    """Method -> steps -> the matrix of all models except the FLUX; the FLUX -> its variants."""
     models = without_flux(options.models)
     small = {
         model.removeprefix(OURS): Bench(model, options.quick, samples=SLOW_SAMPLES if model in SLOW else SAMPLES)
@@ -89,10 +88,10 @@ def matrix(
 ) -> dict[str, dict[str, Any]]:
     """Model that is sampled -> errors of the handcrafted solvers, of its own, and of each model's coefficients.
 
-    coefficients: weights and time scale on the model's schedule, the paper's way. own schedule: the solver with the
-    schedule it was made on, as the scheduler `dyweight` runs it, where that begins at the model's noise level.
-    placed: on the model's schedule by the rules of the nodes, which carry the learned times where the weights would
-    run away (docs/schedules.md).
+    coefficients: weights and time scale on the model's schedule, as in the paper. own schedule: the solver on its own
+    schedule, as with the scheduler `dyweight`, if that begins at the model's noise level. placed: on the model's
+    schedule by the rules of the nodes, which carry over the learned times where the weights would diverge
+    (docs/schedules.md).
     """
     solvers = {
         name: [
@@ -115,7 +114,7 @@ def matrix(
 
 
 def carried(solver: Solver, checkpoint: Checkpoint) -> Plan | None:
-    """The solver's weights and time scale on the checkpoint's schedule; None where they reach time 0 too early."""
+    """The solver's weights and time scale on the checkpoint's schedule; None if they reach time 0 too early."""
     try:
         return solver.plan(checkpoint.schedule(len(solver.sigmas) - 1))
     except ValueError:
@@ -123,7 +122,7 @@ def carried(solver: Solver, checkpoint: Checkpoint) -> Plan | None:
 
 
 def on_its_own(solver: Solver, checkpoint: Checkpoint) -> Plan | None:
-    """The solver on its own schedule; None where that begins at another noise level than the checkpoint's."""
+    """The solver on its own schedule; None if that begins at another noise level than the checkpoint's."""
     return solver.plan() if math.isclose(float(solver.sigmas[0]), float(checkpoint.schedule(1)[0])) else None
 
 
@@ -140,7 +139,7 @@ WAYS: dict[str, Callable[[Solver, Checkpoint], Plan | None]] = {
 
 
 def error(bench: Bench, plan: Plan | None) -> float | None:
-    """On the model of the bench; None where there is no plan, or the network overflows."""
+    """The error on the model of the bench; None without a plan, or if the network overflows."""
     try:
         return None if plan is None else bench.error(plan)
     except NonFiniteError:
@@ -148,7 +147,7 @@ def error(bench: Bench, plan: Plan | None) -> float | None:
 
 
 def variants(options: Options) -> dict[str, dict[str, Any]]:
-    """Variant -> errors of the handcrafted solvers, of the variant's own, and by way those of the model as made."""
+    """Variant -> errors of the handcrafted solvers, its own solvers, and for each way those of the model as made."""
     found: dict[str, dict[str, Any]] = {}
     made: list[Solver] = []
     for name, named in VARIANTS.items():
@@ -164,8 +163,8 @@ def variants(options: Options) -> dict[str, dict[str, Any]]:
 
 
 def tables(numbers: Numbers) -> Tables:
-    """A matrix for each method, number of steps and way of carrying, whose rows are sampled and whose columns are where
-    the coefficients were made; of the FLUX a row for each variant; and how often foreign coefficients win."""
+    """A matrix for each method, number of steps and way: a row for each sampled model, a column for each model of the
+    coefficients; the variants of the FLUX; and how often foreign coefficients win."""
     made = {
         f"{method}, {steps} steps, {kind}": of_matrix(rows, kind)
         for method in METHODS
@@ -180,7 +179,7 @@ def tables(numbers: Numbers) -> Tables:
 
 
 def of_matrix(rows: Mapping[str, Mapping[str, Any]], kind: str) -> str:
-    """Errors of one way of carrying."""
+    """The errors of one way."""
     lines = (
         [f"`{name}`", *(significant(row[kind][of]) for of in rows), f"{ipndm(row['handcrafted']):.3g}", _best(row)]
         for name, row in rows.items()
@@ -189,7 +188,7 @@ def of_matrix(rows: Mapping[str, Mapping[str, Any]], kind: str) -> str:
 
 
 def of_wins(numbers: Numbers) -> str:
-    """At how many pairs of two models of one kind the foreign coefficients' mean error is the lower one."""
+    """For how many pairs of two models of one kind the mean error of the foreign coefficients is the lower one."""
     lines = []
     for method, kind in ((method, kind) for method in METHODS if method in numbers for kind in KINDS):
         for title, group in GROUPS.items():
@@ -217,7 +216,7 @@ def _best(row: Mapping[str, Any]) -> str:
 
 
 def draw(numbers: Numbers, folder: Path) -> None:
-    """A matrix for each number of steps and way, and the variants of the FLUX."""
+    """A matrix for each number of steps and way, and the variants of the FLUX below."""
     matrices, flux = {method: numbers[method] for method in METHODS if method in numbers}, numbers.get(FLUX, {})
     drawn_rows = [row for row in ROWS if row[0] in matrices]
     heights = [2.6] * len(drawn_rows) + [2.3] * bool(flux)

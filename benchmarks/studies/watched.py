@@ -1,4 +1,4 @@
-"""The trainer's Adam, watched: the loss of every iteration, and the slopes that its solver takes on the way."""
+"""The trainer's Adam with a record of the loss of every iteration and of the slopes on its solver's path."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,22 +16,22 @@ from trainer.pairs.targets import Block
 
 @dataclass
 class Record:
-    """What was seen, an entry an iteration; all but `losses` on the same pairs, so that only the solver moves them."""
+    """An entry for each iteration; all but `losses` are on the same pairs, so that only the solver changes them."""
 
     expected: list[tuple[float, float]]
-    """(noise level, deviation of the teacher's slopes there) on the same pairs, from low to high."""
+    """(noise level, deviation of the teacher's slopes there) on the same pairs, in increasing order."""
     losses: list[float] = field(default_factory=list)
-    """On the iteration's own pairs."""
+    """The loss on the iteration's own pairs."""
     held_out_losses: list[float] = field(default_factory=list)
-    """Of the median pair: a mean over few pairs would be that of the one that ends elsewhere."""
+    """The loss of the median pair: one pair that ends elsewhere would dominate the mean of a few."""
     sigmas: list[list[float]] = field(default_factory=list)
-    """Noise level of each state that the network was asked about."""
+    """Noise level of each state at which the network was called."""
     deviations: list[list[float]] = field(default_factory=list)
     """Standard deviation of the slope (x - denoised) / sigma there, over all elements of the pairs."""
 
 
 class WatchedAdam(Adam):
-    """Adam as it is, with a record."""
+    """Adam with a record."""
 
     def __init__(self, *of_adam: Any, expected: list[tuple[float, float]]) -> None:
         super().__init__(*of_adam)

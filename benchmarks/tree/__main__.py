@@ -21,12 +21,12 @@ DISTANCES = ("mse", "kl", "wasserstein")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--settings", action="store_true", help="how the oracle's gain depends on the tree, instead")
-    parser.add_argument("--calls", type=int, nargs="+", help="numbers of network calls beside 3")
+    parser.add_argument("--settings", action="store_true", help="measure how the oracle's gain depends on the tree")
+    parser.add_argument("--calls", type=int, nargs="+", help="numbers of network calls besides 3")
 
 
 def measure(options: Options) -> Iterator[tuple[str, Any]]:
-    """The experiment: its sizes and every seed's figures; with --settings its variants, by the first seed."""
+    """The experiment: its sizes and the figures of every seed; with --settings its variants, with the first seed."""
     if options.more.settings:
         yield "settings", [asdict(row) for row in settings(options.seeds[0])]
         return
@@ -34,12 +34,12 @@ def measure(options: Options) -> Iterator[tuple[str, Any]]:
     if options.more.calls:
         sizes = replace(sizes, calls=tuple(sorted({3, *options.more.calls})))
     with tempfile.TemporaryDirectory() as cache:
-        studies = [study(checkpoint(), seed, sizes, Path(cache))[0].as_json() for seed in options.seeds]
+        studies = [asdict(study(checkpoint(), seed, sizes, Path(cache))[0]) for seed in options.seeds]
     yield "experiment", {"sizes": asdict(sizes), "studies": studies}
 
 
 def tables(numbers: Numbers) -> Tables:
-    """Of the parts that there are."""
+    """The tables of the parts that are given."""
     made = {}
     if "experiment" in numbers:
         studies = numbers["experiment"]["studies"]
@@ -80,7 +80,7 @@ def of_noise(studies: Sequence[Mapping[str, Any]]) -> str:
 
 
 def of_calls(studies: Sequence[Mapping[str, Any]]) -> str:
-    """Over network calls, mean over the seeds: mean squared error, KL divergence, Wasserstein distance."""
+    """Mean squared error, KL divergence and Wasserstein distance over the network calls, mean over the seeds."""
     rows = []
     for calls in studies[0]["phi_gain"]:
         means = {
@@ -94,7 +94,7 @@ def of_calls(studies: Sequence[Mapping[str, Any]]) -> str:
 
 
 def draw(numbers: Numbers, folder: Path) -> None:
-    """Three steps sample by sample, which are made again with the first seed; distances over the calls."""
+    """Three steps sample by sample, computed again with the first seed; distances over the calls."""
     if "experiment" not in numbers:
         return
     found = numbers["experiment"]

@@ -16,18 +16,18 @@ class Branch:
     """A straight piece of the tree."""
 
     start: complex
-    """In the plane, x + iy, trunks being 1 long."""
+    """In the plane, as x + iy; trunks have the length 1."""
     end: complex
     generation: int
     """0 for a trunk."""
 
 
 class Tree(GaussianMixture):
-    """Trunks of length 1 leave the origin in even directions, and each branch forks into two shorter ones.
+    """Trunks of length 1 leave the origin in evenly spaced directions, and each branch forks into two shorter ones.
 
-    The noise is that of a variance-exploding model, x + sigma * noise, from `sigma_max` down to 0. What is
-    public of INDIS says no more of its tree than that it branches recursively (the experiment of its figures 2 and 3);
-    the shape is ours, found by looking for one where schedules of their own help samples as much as they do there.
+    The noise is that of a variance-exploding model, x + sigma * noise, from `sigma_max` down to 0. INDIS
+    publishes only that its tree (figures 2 and 3) branches recursively. This shape is ours, chosen so that a schedule
+    for each sample helps as much as it does there.
     """
 
     model_family = "tree"
@@ -44,9 +44,9 @@ class Tree(GaussianMixture):
         sigma_max: float = 2.0,
     ) -> None:
         """
-        generations: with the trunks. ratio: length of a branch to that of the one it leaves. angle: between the two, in
-        degrees. growth: the mass of a generation to that of the one before. components: Gaussians along a branch, each
-        with a deviation of `width` times the distance of two of them.
+        generations: including the trunks. ratio: length of a branch relative to its parent's. angle: between them, in
+        degrees. growth: mass of a generation relative to the previous one's. components: Gaussians along a branch, each
+        with a deviation of `width` times their distance.
         """
         branches = list(_branches(trunks, generations, ratio, math.radians(angle)))
         places = (torch.arange(components, dtype=torch.float64) + 0.5) / components
@@ -69,15 +69,15 @@ class Tree(GaussianMixture):
         return float((weights * ((means - centre) ** 2 + self.deviations[:, None] ** 2)).sum(0).mean().sqrt())
 
     def schedule(self, steps: int) -> Tensor:
-        """sigmas [steps + 1], even from sigma_max to 0: the uniform schedule in sigma, the time of Euler's steps."""
+        """sigmas [steps + 1], evenly spaced from sigma_max to 0."""
         return self.sigma_max * schedules.flow(steps)
 
     def draw(self, generator: torch.Generator, batch: int) -> tuple[Tensor, None]:
-        """Noise of deviation sigma_max, as INDIS starts, without the data that is left at that level. No condition."""
+        """Noise of deviation sigma_max as in INDIS, without the rest of the data at that level. No condition."""
         return torch.randn(batch, *self.shape, generator=generator) * self.sigma_max, None
 
     def denoise(self, x: Tensor, sigma: Tensor, cond: object = None) -> Tensor:
-        """The posterior mean: x [B, 2], sigma [B] -> [B, 2]. The mixture's, with products in the place of [B, K, 2]."""
+        """The mixture's posterior mean: x [B, 2], sigma [B] -> [B, 2]; by products of matrices instead of [B, K, 2]."""
         means, variances, weights = self.means.to(x), self.deviations.to(x) ** 2, self.weights.to(x)
         precision = 1 / (variances + sigma.to(x)[:, None] ** 2)
         half_distance = (x**2).sum(1, keepdim=True) / 2 - x @ means.T + (means**2).sum(1) / 2
@@ -98,7 +98,7 @@ def checkpoint() -> Tree:
 
 
 def _branches(trunks: int, generations: int, ratio: float, angle: float) -> Iterator[Branch]:
-    """All branches, each before those that leave it."""
+    """All branches, parents first."""
 
     def grow(start: complex, step: complex, generation: int) -> Iterator[Branch]:
         yield Branch(start, start + step, generation)

@@ -1,20 +1,20 @@
-"""How far two sets of points in the plane are from each other as distributions."""
+"""Distances of two sets of points in the plane as distributions."""
 
 import torch
 from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 from torch import Tensor
 
 BANDWIDTH = 0.1
-"""Deviation of the Gaussian that smooths both sets for the divergence; trunks of the tree are 1 long."""
+"""Deviation of the Gaussian that smooths both sets for the divergence; the tree's trunks have the length 1."""
 REACH, CELLS = 4.0, 161
-"""The square that the densities are integrated over, and points along a side."""
+"""Half the side of the square over which the densities are integrated, and the number of points along a side."""
 
 
 def kl_divergence(reference: Tensor, points: Tensor) -> float:
     """KL(reference || points) in nats between kernel density estimates; [n, 2] and [m, 2].
 
     Both sets are smoothed by the same Gaussian of deviation 0.1 and the integral is a sum over a square grid of spacing
-    0.05, all in float64. It is 0 for equal sets; structure finer than the bandwidth does not count.
+    0.05, all in float64. It is 0 for equal sets and ignores structure finer than the bandwidth.
     """
     axis = torch.linspace(-REACH, REACH, CELLS, dtype=torch.float64)
     p, q = (_density(points_of, axis) for points_of in (reference, points))

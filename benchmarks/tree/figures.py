@@ -19,12 +19,12 @@ DPI, WIDTH = 110, 9.0
 TITLES = {UNIFORM: "uniform", SHARED: "best shared", ORACLE: "own schedule (oracle)", PHI: "own schedule (phi)"}
 STYLES = {UNIFORM: (MUTED, "s"), SHARED: (COOL, "o"), PHI: (WARM, "D")}
 LEAST_ERROR, LARGEST_ERROR = 1e-3, 1.0
-"""Of the colours: the distance of an endpoint from the teacher's."""
+"""Ends of the colours: distances of an endpoint from the teacher's."""
 
 
 def errors_over_noise(picture: Picture, path: Path) -> None:
-    """Figure 2: above, each noise sample coloured by the distance of its endpoint from the teacher's; below, the
-    endpoints on the tree."""
+    """Figure 2: noise samples coloured by the distance of their endpoints from the teacher's, and the endpoints on the
+    tree below."""
     figure = _figure(4.7)
     axes = figure.subplots(2, len(picture.endpoints), squeeze=False)
     for column, (name, end) in enumerate(picture.endpoints.items()):
@@ -47,7 +47,7 @@ def errors_over_noise(picture: Picture, path: Path) -> None:
 
 
 def distances_over_calls(studies: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Figure 3: mean squared error, KL divergence and Wasserstein distance over the calls; seeds' range and mean."""
+    """Figure 3: mean squared error, KL divergence and Wasserstein distance over the calls, seeds' means and ranges."""
     figure = _figure(3.2)
     labels = {"mse": "mean squared error", "kl": "KL divergence, nats", "wasserstein": "Wasserstein distance"}
     for axes, (field, label) in zip(figure.subplots(1, len(labels)), labels.items(), strict=True):

@@ -1,4 +1,4 @@
-"""Schedules fitted by the repository's Adam on teacher endpoints: one for all samples, and phi's for each."""
+"""Schedules fitted by the trainer's Adam to the teacher's endpoints: one for all samples, and phi's for each."""
 
 from dataclasses import dataclass
 
@@ -14,12 +14,12 @@ from trainer.run.network import Network
 
 SHARED_RATE, PHI_RATE = 1e-2, 4e-3
 POWERS = (1.0, 2.0)
-"""Starts of the shared schedule: the even one raised to these powers, so the second is denser where sigma is low."""
+"""Initial shared schedules: the even one raised to these powers, so that the second is denser at low sigmas."""
 
 
 @dataclass(frozen=True)
 class Iterations:
-    """Steps of Adam, each on one batch."""
+    """Numbers of iterations of Adam, each on one batch."""
 
     shared: int = 100
     phi: int = 600
@@ -36,7 +36,7 @@ def best_shared(network: Network, pairs: Pairs, steps: int, iterations: Iteratio
 
 
 def phi(network: Network, pairs: Pairs, shared: Indis, iterations: Iterations, seed: int) -> Indis:
-    """INDIS with timesteps only; it starts as the best shared schedule."""
+    """INDIS with timesteps only, starting as the best shared schedule."""
     sigmas = shared.plan().sigmas.detach()
     return _fitted(network, pairs, sigmas, True, iterations.phi, PHI_RATE, seed)
 

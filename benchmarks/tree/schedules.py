@@ -1,4 +1,4 @@
-"""The best schedules of three Euler steps, one for all samples and one for each: by a grid, then closer and closer."""
+"""The best schedules of three Euler steps, one for all samples and one for each: a grid, then a finer search."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,30 +14,30 @@ from trainer.run.network import Network
 
 STEPS = 3
 LEAST_RATIO, MOST_RATIO = 1e-3, 0.999
-"""Of a sigma to the one before it."""
+"""Bounds of the ratio of a sigma to the previous one."""
 LEAST_SIGMA = 0.02
-"""Of the grid; the closer search goes below."""
+"""The smallest sigma of the grid; the finer search goes lower."""
 STARTS = 4
-"""Points of the grid from which the search for a sample's own schedule goes on."""
+"""Number of points of the grid from which the search for a sample's schedule continues."""
 ROUNDS = 9
-"""Of the closer search; the step is halved in each."""
+"""Rounds of the finer search; each halves the step."""
 
 
 @dataclass(frozen=True)
 class BestOfThree:
-    """What three Euler steps can reach on these samples."""
+    """The best that three Euler steps achieve on these samples."""
 
     shared: Tensor
-    """[4] the sigmas with the smallest mean error."""
+    """[4] the sigmas with the smallest mean error"""
     shared_error: float
     own: Tensor
-    """[samples, 4] the best sigmas of each sample: the oracle, which looks at the target."""
+    """[samples, 4] the best sigmas of each sample: the oracle, which knows the target"""
     own_errors: Tensor
     """[samples]"""
 
     @property
     def gain(self) -> float:
-        """How much smaller the mean error of the own schedules is."""
+        """The relative reduction of the mean error by a schedule for each sample."""
         return 1 - float(self.own_errors.mean()) / self.shared_error
 
 
@@ -47,10 +47,10 @@ def errors(network: Network, block: Block, sampler: Sampler) -> Tensor:
 
 
 def best_of_three(network: Network, block: Block, levels: int) -> BestOfThree:
-    """Search all schedules of the model's range with both inner sigmas on `levels` levels, then between them.
+    """Search all schedules of the model's range with both inner sigmas on `levels` levels, then between the levels.
 
-    The uniform schedule is among the starts of the shared one, and the shared one among those of each sample, so
-    neither search ends worse than what it is compared with.
+    The search for the shared schedule also starts from the uniform one, and that for each sample from the shared one,
+    so that neither ends worse than what it is compared with.
     """
     uniform = network.checkpoint.schedule(STEPS)
     grid = _grid(float(uniform[0]), levels)
@@ -79,13 +79,13 @@ def _means(network: Network, block: Block, rows: Tensor) -> Tensor:
 
 
 def _repeated(block: Block, times: int) -> Block:
-    """Each pair so many times, one after the other."""
+    """Each pair `times` times in a row."""
     noise, target = (value.repeat_interleave(times, 0) for value in (block.noise, block.target))
     return replace(block, noise=noise, target=target)
 
 
 def _grid(sigma_max: float, levels: int) -> Tensor:
-    """[levels (levels - 1) / 2, 4] schedules; the levels are denser where sigma is low."""
+    """[levels (levels - 1) / 2, 4] schedules; the levels are denser at low sigmas."""
     inner = schedules.polynomial(levels, LEAST_SIGMA, sigma_max, rho=5.0)[1:]
     rows = [[sigma_max, float(first), float(second), 0.0] for first, second in combinations(inner, 2)]
     return torch.tensor(rows, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""How the oracle's gain depends on the tree and on the range of sigma: one thing changed at a time."""
+"""The dependence of the oracle's gain on the tree and on the range of sigma, one change at a time."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,18 +22,18 @@ SAMPLES, LEVELS = 1024, 12
 
 @dataclass(frozen=True)
 class Setting:
-    """What three Euler steps reach on one tree."""
+    """The errors of three Euler steps on one tree."""
 
     changed: str
-    """What differs from the default tree."""
+    """The difference from the default tree."""
     deviation: float
-    """Of the tree, per coordinate."""
+    """Standard deviation of the tree per coordinate."""
     uniform: float
     shared: float
     oracle: float
     """Mean squared errors."""
     gain: float
-    """Of the oracle over the best shared schedule."""
+    """The relative reduction of the error by the oracle compared with the best shared schedule."""
 
 
 def settings(seed: int) -> Iterator[Setting]:
@@ -45,7 +45,7 @@ def settings(seed: int) -> Iterator[Setting]:
 
 
 def measure(changed: str, options: dict[str, Any], seed: int) -> Setting:
-    """One row."""
+    """The errors on the tree with these options."""
     case = Case(Tree(**options), seed, SAMPLES)
     best = case.best_of_three(LEVELS)
     uniform = float(errors(case.network, case.unseen, case.uniform(STEPS)).mean())

@@ -1,8 +1,7 @@
-"""One seed of the experiment: targets, schedules, and how far each student ends from the teacher."""
+"""One seed of the experiment: targets, schedules, and the distance of each student's endpoints from the teacher's."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,14 +20,14 @@ from .divergences import kl_divergence, wasserstein
 from .schedules import STEPS, BestOfThree, best_of_three, errors
 
 TEACHER_STEP = 0.02
-"""In sigma: 100 Euler steps from sigma_max 2, as many as the teacher of the paper's figure 2 makes."""
+"""In sigma: 100 Euler steps from sigma_max 2, the number of the teacher in the paper's figure 2."""
 BATCH = 128
 UNIFORM, SHARED, ORACLE, PHI = "uniform", "best shared", "oracle", "phi"
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is drawn, searched and trained."""
+    """The amount of work for a seed."""
 
     calls: tuple[int, ...] = (3, 4, 5, 6, 7, 8, 9)
     training: int = 10_000
@@ -42,47 +41,44 @@ QUICK = Sizes((3, 5), 1024, 256, 8, learned.Iterations(shared=30, phi=120))
 
 @dataclass(frozen=True)
 class Distance:
-    """Of a student's endpoints from the teacher's, on the same noise."""
+    """The distance of a student's endpoints from the teacher's on the same noise."""
 
     mse: float
     """Mean over samples and both coordinates."""
     kl: float
-    """Nats; see `divergences.kl_divergence`."""
+    """In nats; see `divergences.kl_divergence`."""
     wasserstein: float
 
 
 @dataclass(frozen=True)
 class Three:
-    """The table of three steps, on samples that no fit has seen but the two searches."""
+    """The table of three steps, on samples that only the two searches have seen."""
 
     mse: dict[str, float]
     shared_sigmas: list[float]
     gain: float
-    """Of the oracle over the best shared schedule, as a part of the latter's mean squared error."""
+    """The reduction of the mean squared error by the oracle, relative to the best shared schedule's."""
     gain_by_noise: list[float]
-    """The same in each quarter of the samples by the length of their noise, shortest first."""
+    """The same for each quarter of the samples by the length of their noise, shortest first."""
     recovered: float
-    """The part of the gain that phi has."""
+    """The part of the gain that phi achieves."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """All figures of one seed."""
+    """The figures of one seed."""
 
     seed: int
     three: Three
     curves: dict[str, dict[int, Distance]]
-    """By student and number of calls; best shared and phi are fitted on the training pairs."""
+    """By student and number of calls; the best shared schedule and phi are fitted to the training pairs."""
     phi_gain: dict[int, float]
-    """Of phi over the fitted shared schedule, as a part of the latter's mean squared error."""
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+    """The reduction of the mean squared error by phi, relative to the fitted shared schedule's."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """What figure 2 draws: three steps, sample by sample."""
+    """The data of figure 2: three steps, sample by sample."""
 
     tree: Tree
     noise: Tensor
@@ -97,7 +93,7 @@ class Case:
     """A tree with the noise of one seed and the teacher's endpoints."""
 
     def __init__(self, tree: Tree, seed: int, evaluation: int, cache: Path | None = None) -> None:
-        """cache: folder that keeps the endpoints of the training pairs, which several fits ask for."""
+        """cache: folder for the endpoints of the training pairs, which several fits need."""
         self.tree, self.network = tree, Network(checked(tree, "benchmarks.tree:checkpoint"))
         teacher = Teacher("euler", max(1, round(tree.sigma_max / TEACHER_STEP)))
         self.targets = Targets(self.network, teacher, seed, BATCH, cache)
@@ -106,7 +102,7 @@ class Case:
         self.unseen = Block(0, noise, None, target)
 
     def uniform(self, steps: int) -> Sampler:
-        """Euler on sigmas evenly from sigma_max to 0."""
+        """Euler on sigmas spaced evenly from sigma_max to 0."""
         return baselines.plan("euler", self.tree.schedule(steps))
 
     def distance(self, sampler: Sampler) -> Distance:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from dyweight import Call, Plan, baselines, sample
-from dyweight.sampling import advance, start
+from dyweight.sampling import ask, run, start, update
 
 ROWS = 4
 
@@ -194,7 +194,7 @@ def test_a_state_keeps_only_what_later_rows_use(denoise):
     plan, noise = table(width=2), torch.randn(3, 5)
     state = start(noise, plan)
     for i in range(plan.rows):
-        state = advance(denoise, state, plan)
+        state = update(ask(denoise, state, plan), plan)
         assert list(state.residuals) == [i] and state.step == i + 1
 
 
@@ -203,12 +203,9 @@ def test_a_kept_state_goes_on_as_the_whole_run(step, denoise):
     plan, noise = table(width=3, analytic_first_step=True), torch.randn(3, 5)
     state = start(noise, plan)
     for _ in range(step):
-        state = advance(denoise, state, plan)
+        state = update(ask(denoise, state, plan), plan)
     for _ in range(2):
-        end = state
-        while end.step < plan.rows:
-            end = advance(denoise, end, plan)
-        assert torch.equal(end.x, sample(denoise, noise, plan))
+        assert torch.equal(run(denoise, state, plan).x, sample(denoise, noise, plan))
 
 
 class StoppedError(Exception):

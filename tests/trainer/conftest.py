@@ -197,6 +197,14 @@ def full_disk() -> Callable[[int], AbstractContextManager[None]]:
     return full_after
 
 
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The figures that would have been written."""
+    figures: list[Any] = []
+    monkeypatch.setattr("trainer.report.curves.write", lambda figure, path: figures.append(figure))
+    return figures
+
+
 @pytest.fixture(scope="module")
 def picture_libraries() -> Iterator[None]:
     """The libraries, or those that `make test` put aside: ComfyUI would import a torchvision beside torch."""

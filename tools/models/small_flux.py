@@ -4,9 +4,9 @@ import torch
 
 
 def small_flux(hidden: int, context_width: int, pooled_width: int) -> torch.nn.Module:
-    """One double and two single blocks, 66 hidden^2 numbers, not yet set. hidden: a multiple of 128.
+    """One double and two single blocks with 66 hidden^2 uninitialised parameters. hidden: a multiple of 128.
 
-    context_width, pooled_width: of what the text encoders say. ComfyUI must be importable.
+    context_width, pooled_width: widths of the text encoders' outputs. ComfyUI must be importable.
     """
     import comfy.ldm.flux.model
     import comfy.ops

@@ -5,35 +5,27 @@ Recognition of Handwritten Digits", UCI Machine Learning Repository). 360 of the
 tell a generative model from a memory of its training images.
 """
 
-from __future__ import annotations
-
-import argparse
 import math
-import time
-from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from einops import rearrange
 from matplotlib.figure import Figure
-from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.svm import SVC
 from torch import Tensor
 from torch.nn import functional
-from torch.optim.lr_scheduler import OneCycleLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from trainer.checkpoints.builtin.digits import CLASSES, NO_CLASS, WEIGHTS, Digits, VelocityNetwork, checkpoint
 
-PICTURE = Path(__file__).parents[2] / "docs" / "images" / "digits-samples.png"
+from .training import PICTURES, arguments, averaged, write_weights
+
 HELD_OUT = 360
 BATCH = 256
 LEARNING_RATE = 1e-3
-AVERAGE_DECAY = 0.999
 DROPOUT = 0.2
 LABEL_DROPOUT = 0.1
 
@@ -53,7 +45,7 @@ class Split(NamedTuple):
 
 
 def real_digits() -> tuple[Split, Split]:
-    """The training digits and the held-out digits; the same split every time."""
+    """The training digits and the held-out digits, split the same way every time."""
     pixels, labels = load_digits(return_X_y=True)
     images = torch.tensor(pixels / 8 - 1, dtype=torch.float32).reshape(-1, *Digits.shape)
     classes = torch.tensor(labels, dtype=torch.int64)
@@ -67,7 +59,7 @@ def uniform(*shape: int) -> Tensor:
 
 
 def augment(images: Tensor) -> Tensor:
-    """Turn, scale and shift most of the images [B, 1, 8, 8] a little, and add a trace of noise to all."""
+    """Rotate, scale and shift most of the images [B, 1, 8, 8] a little, and add a trace of noise to all."""
     batch = len(images)
     angle, scale = ROTATION * uniform(batch), 1 + SCALE * uniform(batch, 2)
     matrix = torch.stack([scale[:, 0] * angle.cos(), -angle.sin(), angle.sin(), scale[:, 1] * angle.cos()], dim=1)
@@ -95,30 +87,13 @@ def train(data: Split, steps: int, seed: int) -> VelocityNetwork:
     """The exponential moving average of a network trained for `steps` batches."""
     torch.manual_seed(seed)
     network = VelocityNetwork(dropout=DROPOUT)
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(AVERAGE_DECAY))  # type: ignore[no-untyped-call]
-    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99))
-    rate = OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.05, cycle_momentum=False)
-    for step in range(1, steps + 1):
+
+    def loss() -> Tensor:
         picked = torch.randint(len(data.images), (BATCH,))
         labels = data.labels[picked].masked_fill(torch.rand(BATCH) < LABEL_DROPOUT, NO_CLASS)
-        loss = flow_loss(network, augment(data.images[picked]), labels)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        rate.step()
-        average.update_parameters(network)
-        if step % 1000 == 0 or step == steps:
-            print(f"step {step}/{steps}: loss {loss.item():.4f}", flush=True)
-    return cast(VelocityNetwork, average.module)
+        return flow_loss(network, augment(data.images[picked]), labels)
 
-
-def write(network: VelocityNetwork, path: Path, steps: int, seed: int) -> None:
-    """Save the weights under a temporary name, then rename, so that no reader sees half a file."""
-    partial = path.with_name(path.name + ".partial")
-    # One key only: safetensors keeps several in no fixed order, and the fingerprint hashes the file.
-    description = f"rectified flow of scikit-learn's load_digits, {steps} steps, seed {seed}"
-    save_file(network.state_dict(), partial, metadata={"description": description})
-    partial.replace(path)
+    return averaged(network, loss, steps, LEARNING_RATE)
 
 
 @torch.no_grad()
@@ -137,7 +112,7 @@ def nearest_distance(images: Tensor, references: Tensor) -> float:
 
 
 def report(samples: Tensor, cond: Tensor, train_split: Split, held_out: Split) -> None:
-    """Print whether a classifier of real digits sees the class asked for, and whether samples are new."""
+    """Print whether a classifier of real digits finds the class asked for, and whether the samples are new."""
     classifier = SVC(gamma=0.1).fit(train_split.images.flatten(1).numpy(), train_split.labels.numpy())
     real = classifier.score(held_out.images.flatten(1).numpy(), held_out.labels.numpy())
     generated = classifier.score(samples.flatten(1).numpy(), cond.numpy())
@@ -167,25 +142,14 @@ def draw_picture(digits: Digits, samples: Tensor, real: Split, path: Path) -> No
     figure.savefig(path, dpi=100)
 
 
-def arguments(words: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Train the demonstration model of 8x8 digits.")
-    parser.add_argument("--out", type=Path, default=WEIGHTS, help="where to write the weights (%(default)s)")
-    parser.add_argument("--steps", type=int, default=10_000, help="training batches (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the training and of the samples (%(default)s)")
-    parser.add_argument("--picture", type=Path, default=PICTURE, help="where to draw samples (%(default)s)")
-    return parser.parse_args(words)
-
-
-def main(words: Sequence[str] | None = None) -> None:
+def main() -> None:
     """Train, write the weights, and judge what was written."""
-    options = arguments(words)
+    picture = PICTURES / "digits-samples.png"
+    options = arguments("Train the demonstration model of 8x8 digits.", WEIGHTS, 10_000, picture)
     torch.set_num_threads(2)
     train_split, held_out = real_digits()
-    start = time.perf_counter()
-    write(train(train_split, options.steps, options.seed), options.out, options.steps, options.seed)
-    print(f"{options.out}: {options.out.stat().st_size:,} bytes, {time.perf_counter() - start:.0f} s of training")
-
+    description = f"rectified flow of scikit-learn's load_digits, {options.steps} steps, seed {options.seed}"
+    write_weights(train(train_split, options.steps, options.seed), options.out, description)
     digits = checkpoint(options.out)
     noise, _ = digits.draw(torch.Generator().manual_seed(options.seed), 1000)
     cond = torch.arange(CLASSES).repeat_interleave(100)

@@ -1,11 +1,6 @@
 """Train the classifier of drawn pictures from scratch: `python -m tools.models.train_shapes_judge`."""
 
-import argparse
-import time
-from pathlib import Path
-
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 from torch.optim.lr_scheduler import OneCycleLR
@@ -13,9 +8,11 @@ from torch.optim.lr_scheduler import OneCycleLR
 from trainer.checkpoints.builtin import shapes_data
 from trainer.checkpoints.builtin.shapes_judge import WEIGHTS, Judge, judge
 
+from .training import arguments, write_weights
+
 BATCH, LEARNING_RATE = 64, 5e-3
 GREY_NOISE = 0.1
-"""Most noise on a picture: features of an endpoint that is not quite clean stay near those of the clean one."""
+"""The most noise on a picture, so that an endpoint that is not quite clean has nearly the features of the clean one."""
 
 
 def drawn(count: int, generator: torch.Generator) -> tuple[Tensor, list[Tensor]]:
@@ -27,7 +24,7 @@ def drawn(count: int, generator: torch.Generator) -> tuple[Tensor, list[Tensor]]
 
 
 def train(steps: int, seed: int) -> Judge:
-    """A classifier trained on `steps` batches of fresh drawings."""
+    """A classifier trained on `steps` batches of new drawings."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     network = Judge()
@@ -46,18 +43,10 @@ def train(steps: int, seed: int) -> Judge:
 
 
 def main() -> None:
-    """Train, write the weights in half precision, and say how often they are right."""
-    parser = argparse.ArgumentParser(description="Train the classifier of drawn pictures.")
-    parser.add_argument("--out", type=Path, default=WEIGHTS, help="where to write the weights (%(default)s)")
-    parser.add_argument("--steps", type=int, default=1000, help="training batches (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the training (%(default)s)")
-    options = parser.parse_args()
-    start = time.perf_counter()
-    weights = {
-        name: value.half().contiguous() for name, value in train(options.steps, options.seed).state_dict().items()
-    }
-    save_file(weights, options.out, metadata={"description": f"classifier of drawn shapes, seed {options.seed}"})
-    print(f"{options.out}: {options.out.stat().st_size:,} bytes, {time.perf_counter() - start:.0f} s of training")
+    """Train, write the weights in half precision, and print how often they are right."""
+    options = arguments("Train the classifier of drawn pictures.", WEIGHTS, 1000)
+    network = train(options.steps, options.seed)
+    write_weights(network, options.out, f"classifier of drawn shapes, seed {options.seed}", half=True)
     pictures, truths = drawn(2000, torch.Generator().manual_seed(1000))
     with torch.inference_mode():
         scores = judge(options.out).answers(pictures)

@@ -1,7 +1,7 @@
 """Train a LoRA for the tiny FLUX: `python -m tools.models.train_tiny_lora MODEL OUT.safetensors`.
 
-With it the model of `train_tiny_flux` draws its shapes in other colours: red where it was blue, green where it was red,
-blue where it was green, and so on; the grounds stay. It has ComfyUI's names, so ComfyUI's own loader applies it.
+With the LoRA, the model of `train_tiny_flux` draws its shapes in other colours, red instead of blue, green instead of
+red, blue instead of green and so on, on the same grounds. Its keys have ComfyUI's names, for ComfyUI's own loader.
 """
 
 import argparse
@@ -21,12 +21,12 @@ RANK = 4
 
 
 def recoloured(pictures: Tensor) -> Tensor:
-    """[B, 3, height, width] with the channels exchanged in a circle."""
+    """pictures [B, 3, height, width] with their channels rotated."""
     return pictures.roll(1, dims=1)
 
 
 def adapted_layers(model: torch.nn.Module) -> list[str]:
-    """The layers of attention and of the perceptrons in all blocks; not those of the modulation, which end with lin."""
+    """The layers of attention and of the perceptrons in all blocks, not the modulation, whose names end with lin."""
     return [
         name
         for name, module in model.named_modules()
@@ -35,7 +35,7 @@ def adapted_layers(model: torch.nn.Module) -> list[str]:
 
 
 def train(model: torch.nn.Module, steps: int, batch: int, rate: float) -> dict[str, Tensor]:
-    """Layer and `lora_up` or `lora_down` -> matrix; the model's weights stay as they are."""
+    """`LAYER.lora_up` and `LAYER.lora_down` -> matrix; the model's weights do not change."""
     model.requires_grad_(False)
     weights, generator = dict(model.named_parameters()), torch.Generator().manual_seed(2)
     lora = {}

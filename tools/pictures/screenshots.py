@@ -1,6 +1,6 @@
-"""The pictures of ComfyUI in the docs: `python -m tests.comfy.screenshots` writes docs/images/comfyui-*.jpg.
+"""The pictures of ComfyUI in the docs: `python -m tools.pictures.screenshots` writes docs/images/comfyui-*.jpg.
 
-It needs the newest ComfyUI of `checkouts()` and Chromium; the models are tiny ones under the official names.
+It needs Chromium and takes the newest ComfyUI of `checkouts()`; the models are tiny ones under the official names.
 """
 
 import sys
@@ -27,7 +27,7 @@ PLACES = {
 
 
 def graph_of_all_nodes() -> Graph:
-    """Both ways from a solver to an image, and the plot."""
+    """The two ways from a solver to an image, and the plot."""
     graph = Graph()
     model = graph.add("UNETLoader", unet_name="flux1-dev.safetensors", weight_dtype="default")
     solver = graph.add("DyWeightLoadSolver", solver_name=SOLVER)

@@ -1,9 +1,9 @@
-"""Take the pictures in example_workflows/: open each workflow in a running ComfyUI and photograph its whole graph.
+"""The pictures in example_workflows/: open each workflow in a running ComfyUI and take a picture of its whole graph.
 
     python tools/pictures/workflow_pictures.py [--server http://127.0.0.1:8188] [--chromium PATH] [NAME ...]
 
-Needs playwright and Pillow. Solver plots are run, since they need no model; nothing else is. It stops at a workflow
-with missing nodes.
+It needs playwright and Pillow. Only the plots of solvers are run, since they need no model. It stops at a workflow with
+missing nodes.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from playwright.sync_api import Page, sync_playwright
 WORKFLOWS = Path(__file__).parents[2] / "example_workflows"
 WIDTH, MARGIN = 1280, 24
 LEFT, TOP, RIGHT, BOTTOM = 110, 160, 60, 260
-"""Room around the graph for the page's own bars, which stay out of the picture."""
+"""Room around the graph for the bars of the page, which are cut off."""
 
 MISSING = "app.graph._nodes.filter(n => !LiteGraph.registered_node_types[n.type]).map(n => n.type)"
 PLOTS = "app.graph._nodes.filter(n => n.type === 'DyWeightPlot').map(n => String(n.id))"
@@ -38,7 +38,7 @@ SHOW_AT = """([x, y]) => {
 
 
 def picture(page: Page, server: str, workflow: Path) -> Image.Image:
-    """The graph of a workflow, `WIDTH` pixels wide; the page is loaded anew, since previews outlive their workflow."""
+    """The graph of a workflow, WIDTH pixels wide. The page is loaded again, since previews outlive their workflow."""
     page.goto(server)
     page.wait_for_function("window.app?.vueAppReady && app.graph", timeout=120_000)
     page.wait_for_timeout(2000)
@@ -63,9 +63,9 @@ def picture(page: Page, server: str, workflow: Path) -> Image.Image:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="workflows, without .json; all of them if none is named")
-    parser.add_argument("--server", default="http://127.0.0.1:8188", help="the running ComfyUI")
-    parser.add_argument("--chromium", default=None, help="a browser to use instead of playwright's own")
+    parser.add_argument("names", nargs="*", help="workflows without .json; all by default")
+    parser.add_argument("--server", default="http://127.0.0.1:8188", help="address of the running ComfyUI")
+    parser.add_argument("--chromium", default=None, help="browser to use instead of playwright's")
     parser.add_argument("--out", type=Path, default=WORKFLOWS, help="folder for the pictures")
     options = parser.parse_args()
     with sync_playwright() as playwright:

@@ -1,7 +1,7 @@
 """Empty modules for torchvision and torchaudio where they are not installed.
 
-ComfyUI imports both when it starts, and neither tests nor benchmarks use anything of them. Python reads this file by
-itself when its folder is on PYTHONPATH; real packages go first.
+ComfyUI imports both when it starts, but neither tests nor benchmarks use them. Python runs this file when its folder is
+on PYTHONPATH; installed packages take precedence.
 """
 
 import importlib.machinery
@@ -16,7 +16,7 @@ _SUBMODULES = {
 
 
 class _Anything(types.ModuleType):
-    """A module that has every name, and whose names can be called."""
+    """A module that has every attribute, each of which can be called."""
 
     def __getattr__(self, name: str) -> "_Anything":
         if name.startswith("__"):

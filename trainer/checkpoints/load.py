@@ -1,10 +1,11 @@
-"""What `--ckpt` names -> a checkpoint: the frozen model that a solver is distilled for."""
+"""The checkpoint that `--ckpt` names: the frozen model for which a solver is distilled."""
 
 import importlib
 import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import ModuleType
 from typing import cast
@@ -14,11 +15,12 @@ from torch import Tensor
 
 from dyweight.suggest import did_you_mean
 
-from ..options.comfy import ComfyOptions
-from ..run.errors import CheckpointError
+from ..options.checkpoint import CheckpointOptions
+from ..options.parse import flag
+from ..run.errors import CheckpointError, NotFoundError
 from .builtin import digits, gmm, shapes
-from .comfy.checkpoint import ComfyCheckpoint
-from .comfy.installation import AmbiguousError, find_comfyui, find_model, start
+from .comfy.named import named
+from .comfy.options import ComfyOptions
 from .protocol import Checkpoint, FullCheckpoint, describe
 
 BUILT_IN: dict[str, Callable[..., Checkpoint]] = {
@@ -28,23 +30,43 @@ BUILT_IN: dict[str, Callable[..., Checkpoint]] = {
 }
 
 
-def load_checkpoint(name: str, options: ComfyOptions | None = None, cache: Path | None = None) -> FullCheckpoint:
+@dataclass(frozen=True)
+class Kind:
+    """Checkpoints with options of their own, named by a file, a folder or a plain name."""
+
+    name: str
+    """For errors."""
+    options: type
+    """Their options, one of the bases of `CheckpointOptions`."""
+    takes: Callable[[str], bool]
+    """Whether a `--ckpt` is one of them; the first kind that takes it loads it."""
+    load: Callable[[str, CheckpointOptions, Path | None], object]
+    """(name, options, folder for encoded prompts) -> the checkpoint."""
+
+
+KINDS = (Kind("ComfyUI", ComfyOptions, lambda name: True, named),)
+
+
+def load_checkpoint(name: str, options: CheckpointOptions | None = None, cache: Path | None = None) -> FullCheckpoint:
     """Find and check a checkpoint.
 
     name: one of BUILT_IN, `gmm:DIMENSION`, `module:callable` or `path/file.py:callable`, where the callable takes no
-    argument and returns a checkpoint; or a ComfyUI checkpoint by name or path, which options describe.
+    argument and returns a checkpoint; or what a kind of KINDS takes, which options describe.
     cache: folder for encoded prompts. Raises CheckpointError with what to do.
     """
-    options = options or ComfyOptions()
+    options = options or CheckpointOptions()
     before, _, after = name.rpartition(":")
     if name.endswith(".py"):
         raise CheckpointError(f"--ckpt {name}: name its callable too, as in {name}:checkpoint")
     unlike_built_in = name and not before and not did_you_mean(name, tuple(BUILT_IN))
-    if name not in BUILT_IN and (Path(name).is_file() or unlike_built_in):
-        return checked(_from_comfyui(name, options, cache), name)
-    given = options.of_comfyui()
-    if given:
-        raise CheckpointError(f"{given[0]} is for checkpoints of ComfyUI, and --ckpt {name} is not one: leave it out")
+    of_a_kind = name not in BUILT_IN and (Path(name).exists() or unlike_built_in)
+    kind = next((kind for kind in KINDS if kind.takes(name)), None) if of_a_kind else None
+    _refuse_options_of_others(name, kind, options)
+    if kind is not None:
+        try:
+            return checked(kind.load(name, options, cache), name)
+        except NotFoundError as error:
+            raise CheckpointError(f"{_unknown(name)}. {error}") from error
     if name in BUILT_IN:
         return checked(BUILT_IN[name](), name)
     if before == "gmm":
@@ -60,7 +82,7 @@ def load_checkpoint(name: str, options: ComfyOptions | None = None, cache: Path 
 
 
 def checked(made: object, name: str) -> FullCheckpoint:
-    """The checkpoint, after one look at each of its parts; CheckpointError where one is missing or misshapen."""
+    """The checkpoint after a check of each part. Raises CheckpointError if one is missing or wrong."""
     missing = [part for part in ("denoise", "shape", "schedule", "draw") if not hasattr(made, part)]
     if missing:
         found = type(made).__name__
@@ -84,27 +106,19 @@ def checked(made: object, name: str) -> FullCheckpoint:
     return checkpoint
 
 
-def _from_comfyui(name: str, options: ComfyOptions, cache: Path | None) -> object:
-    try:
-        start(find_comfyui(options.comfyui))
-        path = find_model(name)
-    except AmbiguousError:
-        raise
-    except CheckpointError as error:
-        raise CheckpointError(f"{_unknown(name)}. As the name of a ComfyUI checkpoint: {error}") from error
-    schedulers = tuple(importlib.import_module("comfy.samplers").SCHEDULER_NAMES)
-    if options.scheduler not in schedulers:
-        hint = did_you_mean(options.scheduler, schedulers)
-        raise CheckpointError(
-            f"--scheduler {options.scheduler}: {hint}ComfyUI without custom nodes has {', '.join(schedulers)}"
-        )
-    return ComfyCheckpoint(path, options, cache)
+def _refuse_options_of_others(name: str, kind: Kind | None, options: CheckpointOptions) -> None:
+    for other in KINDS:
+        given = [f.name for f in fields(other.options) if getattr(options, f.name) != f.default]
+        if given and other is not kind:
+            raise CheckpointError(
+                f"{flag(given[0])} is for checkpoints of {other.name}, and --ckpt {name} is not one: leave it out"
+            )
 
 
 def _unknown(name: str) -> str:
     return (
         f"--ckpt {name}: no such checkpoint. {did_you_mean(name, tuple(BUILT_IN)).capitalize()}"
-        f"Built in are {', '.join(BUILT_IN)} (or gmm:DIMENSION); "
+        f"The built-in ones are {', '.join(BUILT_IN)} (or gmm:DIMENSION); "
         "for your own give module:callable or path/file.py:callable"
     )
 

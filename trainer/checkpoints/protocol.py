@@ -1,4 +1,4 @@
-"""What a checkpoint is to the trainer: four parts that each must have, and its optional members."""
+"""What the trainer needs of a checkpoint: four required parts, and optional members."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from ..run.errors import CheckpointError
 
 
 class Checkpoint(Protocol):
-    """Any object with these four can be distilled. `FullCheckpoint` lists the optional members."""
+    """Any object with these four parts can be distilled. `FullCheckpoint` lists the optional members."""
 
     @property
     def shape(self) -> Sequence[int]:
@@ -21,15 +21,15 @@ class Checkpoint(Protocol):
         """sigmas [steps + 1], decreasing."""
 
     def draw(self, generator: torch.Generator, batch: int) -> tuple[Tensor, Any]:
-        """(noise [batch, *shape] already scaled to schedule(n)[0], cond); the same generator state, the same draw."""
+        """(noise [batch, *shape] scaled to schedule(n)[0], cond), the same for the same state of the generator."""
 
     def denoise(self, x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
-        """x [batch, *shape], sigma [batch] -> the predicted clean x."""
+        """x [batch, *shape], sigma [batch] -> [batch, *shape], the predicted clean x."""
 
 
 @dataclass(frozen=True)
 class Rival:
-    """A sampler that is code rather than a table, to compare a solver with."""
+    """A sampler that is code instead of a table, to compare a solver with."""
 
     network_calls: int
     sample: Callable[[Tensor, Any], Tensor]
@@ -37,41 +37,41 @@ class Rival:
 
 
 class FullCheckpoint:
-    """A checkpoint with all optional members; those that the object lacks have a value that means "none"."""
+    """A checkpoint with all optional members; those that the object lacks have a value for "none"."""
 
     def __init__(self, made: Checkpoint, name: str | None = None) -> None:
-        """made: any object with the four parts, kept as `made`. name: what `--ckpt` calls it, for errors."""
+        """made: any object with the four parts. name: its `--ckpt`, for errors."""
         self.made, self.name = made, name or type(made).__name__
         self.shape = tuple(made.shape)
         self._leaves_x = self._told_of_gradient = False
         self.fingerprint: str | None = getattr(made, "fingerprint", None)
         """Identifies the weights in caches and files; by default a hash of a few network calls."""
         self.model_family: str | None = getattr(made, "model_family", None)
-        """Kept in the file, as are the next four."""
+        """Kept in the coefficient file, like the next four."""
         self.prediction_type: str | None = getattr(made, "prediction_type", None)
         self.shift: float | None = getattr(made, "shift", None)
         self.guidance: float | None = getattr(made, "guidance", None)
         self.made_for: dict[str, Any] = getattr(made, "made_for", {})
         """More JSON values for the file."""
         self.schedule_recipe: dict[str, Any] | None = getattr(made, "schedule_recipe", None)
-        """JSON values: how `schedule` makes its sigmas."""
+        """How `schedule` makes its sigmas, as JSON values."""
         self.prompts: int | None = getattr(made, "prompts", None)
-        """How many prompts there are, where a condition is the numbers [B] of prompts."""
+        """The number of prompts, if a condition is the numbers [B] of prompts."""
         self.worth_timing: bool = getattr(made, "worth_timing", False)
         """Whether a run should estimate its time, which takes two network calls."""
         self.denoise_at: Callable[..., Tensor] | None = getattr(made, "denoise_at", None)
-        """(x, sigma, cond, states, row) -> clean x, as `denoise`, with the noise levels of a plan's states, where the
-        call's is `row`; for networks inside code that reads them."""
+        """(x, sigma, cond, states, row) -> clean x, like `denoise`; states: noise levels of a plan's states, with
+        the call's at `row`. For networks inside code that reads them."""
         self.features: Callable[[Tensor], Tensor] | None = getattr(made, "features", None)
         """[B, *shape] -> [B, n], differentiable: what `--loss features` compares."""
         self.rivals: Callable[[int, Sequence[str] | None, Callable[[int], object]], dict[str, Rival]] | None = getattr(
             made, "rivals", None
         )
-        """(network calls, names, count) -> samplers to compare with instead of the handcrafted ones, by name;
-        count is told of each network call that finding them takes. Raises CheckpointError for an unknown name."""
+        """(network calls, names, count) -> samplers by name to compare with instead of the handcrafted ones; count is
+        called with the network calls that finding them takes. Raises CheckpointError for an unknown name."""
 
     def schedule(self, steps: int) -> Tensor:
-        """sigmas [steps + 1]. Raises CheckpointError where they do not decrease to 0 or above."""
+        """sigmas [steps + 1]. Raises CheckpointError if they do not decrease to 0 or above."""
         try:
             sigmas = self.made.schedule(steps)
         except ValueError as error:
@@ -92,7 +92,7 @@ class FullCheckpoint:
         return self.made.draw(generator, batch)
 
     def denoise(self, x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
-        """As `Checkpoint.denoise`. Raises CheckpointError where it changes its x."""
+        """x [B, *shape], sigma [B] -> the predicted clean x. Raises CheckpointError if `made` changes its x."""
         before = None if self._leaves_x else x.detach().clone()
         denoised = self.made.denoise(x, sigma, cond)
         if before is not None and not torch.equal(before, x):
@@ -112,11 +112,11 @@ class FullCheckpoint:
         return None if cond is None else self._told("condition", cond)  # type: ignore[no-any-return]
 
     def images(self, x: Tensor) -> Tensor | None:
-        """A latent batch -> [B, height, width] or [B, height, width, 3] in 0..1, for pictures and losses on them."""
+        """x [B, *shape] -> [B, height, width] or [B, height, width, 3] in 0..1, for pictures and losses on them."""
         return self._told("images", x)  # type: ignore[no-any-return]
 
     def captions(self, cond: Any) -> list[str] | None:
-        """A text for each sample, as its prompt, for pictures and report.json."""
+        """A text for each sample, such as its prompt, for pictures and report.json."""
         return self._told("captions", cond)  # type: ignore[no-any-return]
 
     def _told(self, name: str, value: Any) -> Any:
@@ -130,5 +130,5 @@ def full(checkpoint: Checkpoint | FullCheckpoint, name: str | None = None) -> Fu
 
 
 def describe(value: object) -> str:
-    """What was found instead of a tensor, for errors."""
+    """A description of a value that is not the expected tensor, for errors."""
     return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

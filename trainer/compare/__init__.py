@@ -1,1 +1,1 @@
-"""Comparing samplers by their endpoints and by their pictures."""
+"""Comparison of samplers by their endpoints and by their pictures."""

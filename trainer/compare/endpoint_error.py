@@ -1,4 +1,4 @@
-"""How far samplers end from the teacher, at equal numbers of network calls."""
+"""Distances of samplers' endpoints from the teacher's, at equal numbers of network calls."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,9 +19,9 @@ from ..run.network import Network
 from .handcrafted import handcrafted
 
 Sampler = Plan | Solver | Rival
-"""A table for all samples, a solver that may make one for each, or other code."""
+"""A table for all samples, a solver that may make one for each sample, or other code."""
 CURVE_SAMPLES = 256
-"""Most samples for the errors over steps."""
+"""Largest number of samples for the errors over steps."""
 
 
 def plan_for(sampler: Plan | Solver, network: Network, block: Draw) -> Plan:
@@ -32,7 +32,7 @@ def plan_for(sampler: Plan | Solver, network: Network, block: Draw) -> Plan:
 
 
 def endpoint(network: Network, block: Block, sampler: Sampler) -> Tensor:
-    """The endpoints of a sampler from a block's noise, without gradients. Raises NonFiniteError."""
+    """The endpoints [B, *shape] of a sampler from a block's noise, without gradients. Raises NonFiniteError."""
     with torch.inference_mode():
         if isinstance(sampler, Rival):
             end = sampler.sample(block.noise, block.cond)
@@ -48,10 +48,10 @@ def endpoint(network: Network, block: Block, sampler: Sampler) -> Tensor:
 def endpoint_error(
     network: Network, blocks: Iterable[Block], sampler: Sampler, features: Features, cluster: Cluster = ALONE
 ) -> float:
-    """Mean squared difference of the features of endpoints and targets, over their unit^2.
+    """Mean squared difference of the features of endpoints and targets, divided by unit^2.
 
-    With the latent itself in standard deviations of the targets it is the relative endpoint error. The mean is over
-    the blocks of all processes.
+    For the latent itself, in standard deviations of the targets, it is the relative endpoint error. The mean is taken
+    over the blocks of all processes.
     """
     total, count = cluster.sum(_squares(network, blocks, sampler, features)).tolist()
     return float(total / count)
@@ -60,7 +60,7 @@ def endpoint_error(
 def error_or_infinity(
     network: Network, blocks: Iterable[Block], sampler: Sampler, features: Features, cluster: Cluster = ALONE
 ) -> float:
-    """`endpoint_error`, infinite for a sampler that drives the network to values that are not finite."""
+    """`endpoint_error`; infinity if the network gives values that are not finite."""
     try:
         squares = _squares(network, blocks, sampler, features)
     except NonFiniteError as found:
@@ -90,7 +90,7 @@ def errors_at_equal_calls(
 def errors_over_calls(
     network: Network, blocks: Sequence[Block], most_calls: int, names: Sequence[str] | None = None
 ) -> dict[str, dict[int, float]]:
-    """Handcrafted solver -> number of network calls, from 2 -> relative endpoint error, on CURVE_SAMPLES samples."""
+    """Handcrafted solver -> number of network calls, from 2 up -> relative endpoint error on CURVE_SAMPLES samples."""
     few = blocks[: max(1, CURVE_SAMPLES // len(blocks[0].noise))]
     features = Latent(deviation(few))
     curves: dict[str, dict[int, float]] = {}
@@ -103,7 +103,7 @@ def errors_over_calls(
 def _errors(
     network: Network, blocks: Sequence[Block], samplers: Mapping[str, Sampler], features: Features
 ) -> dict[str, float]:
-    """By name; of samplers with the same table, such as Euler and first-order iPNDM, one runs for all."""
+    """Errors by name; samplers with the same table, such as Euler and first-order iPNDM, are run once."""
     run: list[tuple[Sampler, float]] = []
     errors = {}
     for name, sampler in samplers.items():

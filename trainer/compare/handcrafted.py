@@ -1,4 +1,4 @@
-"""What a solver is compared with: the handcrafted solvers at every order, or a checkpoint's own samplers."""
+"""The samplers to compare with: the handcrafted solvers at every order, or a checkpoint's own samplers."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,10 +13,10 @@ from ..run.network import Network
 
 
 def solvers(names: Sequence[str] | None = None) -> dict[str, tuple[str, int]]:
-    """Row -> (solver, order): each solver at every order it has, or what `--baselines` names.
+    """Row -> (solver, order): every solver at each of its orders, or those that `--baselines` names.
 
-    names: NAME, at its default order, or NAME:ORDER; a row is named as given, otherwise NAME:ORDER where a solver has
-    several orders. Raises TrainerError.
+    names: NAME, at its default order, or NAME:ORDER, which also name the rows. Otherwise rows of solvers with several
+    orders are NAME:ORDER. Raises TrainerError.
     """
     if names is None:
         return {f"{n}:{o}" if len(ORDERS[n]) > 1 else n: (n, o) for n in ORDERS for o in ORDERS[n]}
@@ -35,8 +35,8 @@ def solvers(names: Sequence[str] | None = None) -> dict[str, tuple[str, int]]:
 def handcrafted(checkpoint: Checkpoint, network_calls: int, names: Sequence[str] | None = None) -> dict[str, Plan]:
     """The handcrafted solvers that make exactly this many network calls on the checkpoint's schedule, by row.
 
-    A solver with two calls a step is left out where no number of its steps gives that count. So is an order whose
-    history these steps never fill, which equals a lower one, unless names has it.
+    A solver with two calls per step is left out if no number of steps gives that number of calls. So is an order whose
+    history the steps never fill, since it equals a lower one, unless `names` contains it.
     """
     plans = {}
     for row, (name, order) in solvers(names).items():
@@ -51,13 +51,10 @@ def handcrafted(checkpoint: Checkpoint, network_calls: int, names: Sequence[str]
 
 
 def rivals(network: Network, network_calls: int, names: Sequence[str] | None = None) -> Mapping[str, Plan | Rival]:
-    """What to compare with at this many network calls, by name: the checkpoint's own rivals, or `handcrafted`.
+    """The samplers to compare with at this many network calls: the checkpoint's own rivals, or `handcrafted`.
 
     Raises TrainerError for an unknown name.
     """
-    own = network.checkpoint.rivals
-    return (
-        handcrafted(network.checkpoint, network_calls, names)
-        if own is None
-        else own(network_calls, names, network.count)
-    )
+    if network.checkpoint.rivals is not None:
+        return network.checkpoint.rivals(network_calls, names, network.count)
+    return handcrafted(network.checkpoint, network_calls, names)

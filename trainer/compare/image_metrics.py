@@ -1,6 +1,6 @@
-"""FID, CLIP score and LPIPS of decoded pictures, by the libraries used for published figures.
+"""FID, CLIP score and LPIPS of decoded pictures by the libraries that are used for published figures.
 
-Pictures come batch by batch, and no metric keeps them.
+Pictures come in batches, and no metric keeps them.
 """
 
 import math
@@ -27,12 +27,12 @@ FID_FEATURES = 2048
 
 @dataclass(frozen=True)
 class Shown:
-    """A batch of a sampler's pictures, and what they are compared with."""
+    """A batch of a sampler's pictures with their references."""
 
     pictures: Tensor
     """[B, 3, height, width] in 0..1, in steps of 1/255"""
     teacher: Tensor
-    """The fine teacher's pictures from the same noise."""
+    """[B, 3, height, width] the fine teacher's pictures from the same noise"""
     captions: Sequence[str] | None
     """Their prompts."""
 
@@ -69,7 +69,7 @@ class Statistics:
 
 
 class Known:
-    """Given mean and covariance."""
+    """A given mean and covariance."""
 
     def __init__(self, mean: NDArray[np.float64], covariance: NDArray[np.float64]) -> None:
         self._gaussian = mean, covariance
@@ -83,8 +83,8 @@ class Fid:
     """Fréchet distance between the Gaussians of two sets of features (Heusel et al. 2017, arXiv:1706.08500)."""
 
     def __init__(self, network: torch.nn.Module, reference: Statistics | Known, own: Statistics | None = None) -> None:
-        """network: pictures -> [B, n]. own: what takes the statistics of these pictures, by default a new one;
-        the reference itself where these pictures are the reference."""
+        """network: pictures -> [B, n]. own: the statistics of these pictures, by default new ones, or the reference if
+        they are the reference."""
         self._network, self._reference, self._own = network, reference, own or Statistics()
 
     def add(self, shown: Shown) -> None:
@@ -99,7 +99,7 @@ class Fid:
 
 
 class Mean:
-    """The mean of a number that each picture has."""
+    """The mean of a score of each picture."""
 
     def __init__(self, score: Any) -> None:
         """score: Shown -> [B]"""
@@ -117,7 +117,7 @@ class ClipScore:
     """100 times the cosine of picture and prompt in CLIP's space, at least 0 (Hessel et al. 2021, arXiv:2104.08718)."""
 
     def __init__(self, network: Any, preprocess: Any, tokenize: Any) -> None:
-        """What `open_clip` makes: the model, PIL picture -> tensor, texts -> tokens."""
+        """The model of `open_clip`, its function from a PIL picture to a tensor, and its tokenizer."""
         self.network, self._preprocess, self._tokenize = network.eval(), preprocess, tokenize
 
     def __call__(self, shown: Shown) -> Tensor:
@@ -156,7 +156,7 @@ class Metrics:
         self._teacher = Statistics()
         self._reference: Statistics | Known = self._teacher
         self.facts: dict[str, dict[str, str]] = {}
-        """For each metric the library, its version, the weights and what is compared with, for the report."""
+        """For each metric the library, its version, the weights and the reference, for the report."""
         if "fid" in self.names:
             self._load_fid(options.references, device)
         if "clip" in self.names:
@@ -167,7 +167,7 @@ class Metrics:
             self.facts["lpips"] = _library("lpips", weights="alex 0.1", against="the teacher's pictures")
 
     def row(self, teacher: bool = False) -> dict[str, Metric]:
-        """New metrics for the pictures of one sampler, by name. teacher: for those of the teacher."""
+        """New metrics for the pictures of a sampler, by name. teacher: whether they are for the teacher's."""
         row: dict[str, Metric] = {}
         for name in self.names:
             if name == "fid":
@@ -218,7 +218,7 @@ def known_statistics(path: Path, network: torch.nn.Module, device: torch.device)
             f"{', '.join(sorted(IMAGE_EXTENSIONS))}, in the folder itself"
         )
     try:
-        # One by one, since real pictures differ in size.
+        # In batches of 1, since real pictures differ in size.
         mean, covariance = compute_statistics_of_path(str(path), network, 1, FID_FEATURES, device, 0)
     except (OSError, KeyError, ValueError, BadZipFile) as error:
         raise TrainerError(f"--references {path}: can't be read ({type(error).__name__}: {error})") from error

@@ -1,4 +1,4 @@
-"""The image metrics of an evaluation: every sampler's pictures from the same noise, batch by batch."""
+"""The image metrics of an evaluation: the pictures of every sampler from the same noise, batch by batch."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,14 +20,14 @@ from .image_metrics import FID_FEATURES, Metrics, Shown
 TEACHER = "teacher"
 """The row of the fine teacher."""
 SPLIT: Split = "pictures"
-"""The samples are not those of the endpoint errors."""
+"""Other samples than those of the endpoint errors."""
 
 
 class PictureTargets(Targets):
-    """Separate pairs, in which numbered prompts come in turn, as in published protocols."""
+    """Pairs with the numbered prompts in turn, as in published protocols."""
 
     def draw(self, split: Split, index: int) -> Draw:
-        """One block, whose prompts continue where those of the previous block ended."""
+        """One block, whose prompts continue those of the previous block."""
         drawn, prompts = super().draw(split, index), self.network.checkpoint.prompts
         if prompts is None:
             return drawn
@@ -36,7 +36,7 @@ class PictureTargets(Targets):
 
 
 def load_metrics(options: EvaluateOptions, targets: PictureTargets) -> Metrics:
-    """The metrics of `--metrics`, loaded. Raises TrainerError where the checkpoint has no pictures or no prompts."""
+    """Load the metrics of `--metrics`. Raises TrainerError if the checkpoint has no pictures or no prompts."""
     checkpoint, drawn = targets.network.checkpoint, targets.draw(SPLIT, 0)
     if checkpoint.images(drawn.noise[:1]) is None:
         raise TrainerError("--metrics compares pictures, but this checkpoint decodes none: a ComfyUI one needs --vae")
@@ -49,7 +49,7 @@ def load_metrics(options: EvaluateOptions, targets: PictureTargets) -> Metrics:
 
 
 def compared(errors: Mapping[str, float], learned: str, wanted: Sequence[str] | None) -> list[str]:
-    """The handcrafted samplers to compare: those given, by default the best by endpoint error and euler.
+    """The handcrafted samplers to compare: the given ones, or by default the best by endpoint error and euler.
 
     errors: endpoint errors, best first; samplers that diverge are left out.
     """
@@ -60,9 +60,9 @@ def compared(errors: Mapping[str, float], learned: str, wanted: Sequence[str] | 
 def picture_metrics(
     targets: PictureTargets, blocks: int, samplers: Mapping[str, Sampler], metrics: Metrics
 ) -> dict[str, Any]:
-    """The part `metrics` of report.json: the metrics of each sampler and the teacher over this many blocks.
+    """The field `metrics` of report.json: the metrics of each sampler and of the teacher over this many blocks.
 
-    A sampler whose pictures are not finite has no numbers.
+    They are NaN for a sampler whose pictures are not finite.
     """
     network, checkpoint = targets.network, targets.network.checkpoint
     rows = {name: metrics.row() for name in samplers} | {TEACHER: metrics.row(teacher=True)}
@@ -91,7 +91,7 @@ def picture_metrics(
 
 
 def metrics_table(found: Mapping[str, Any]) -> str:
-    """The result of `picture_metrics` as text."""
+    """The result of `picture_metrics` as a table."""
     made_with, values, samples = found["made_with"], found["values"], found["samples"]
     rows = [[name, *(_number(row.get(metric, math.nan)) for metric in made_with)] for name, row in values.items()]
     lines = [table(["sampler", *made_with], rows)]
@@ -110,7 +110,7 @@ def _number(value: float) -> str:
 
 
 def _pictures(checkpoint: FullCheckpoint, x: Tensor) -> Tensor:
-    """[B, 3, height, width] in 0..1 as a file of 8 bits would hold them, on the device of x. Raises NonFiniteError."""
+    """[B, 3, height, width] in 0..1 rounded to 8 bits, on the device of x. Raises NonFiniteError."""
     images = checkpoint.images(x)
     assert images is not None  # `load_metrics` has checked
     if not bool(torch.isfinite(images).all()):

@@ -198,7 +198,7 @@ class GaussNewton:
                 self._known[index].made = made
 
     def _renew(self) -> None:
-        """The same pairs anew where their maps brought much, else twice the pairs, else the end, as the budget allows."""
+        """The same pairs anew where their maps brought much, else twice the pairs, else the end, as calls allow."""
         batch, blocks, table = self.pairs.targets.batch, self.pairs.training_blocks, self._numbers.table(self._vector)
         left = self.settings.budget.calls - self._spent
         again = blocks * batch * (3 * self.solver.network_calls + self._probing.calls(table))

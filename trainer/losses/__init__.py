@@ -1,1 +1,1 @@
-"""What a fit minimises."""
+"""The losses that a fit minimises."""

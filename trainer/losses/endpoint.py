@@ -24,7 +24,7 @@ POINTWISE: dict[str, tuple[Elementwise, Elementwise]] = {
 }
 """name -> (loss of each element, weights w such that w e^2 has the gradient of the loss)"""
 LOSSES = (*POINTWISE, *OF_FEATURES)
-"""What `--loss` may be: a pointwise loss of the latent, or l2 of features."""
+"""The choices of `--loss`: a pointwise loss on the latent, or l2 on features."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,15 @@ class EndpointLoss:
     features: Features = field(default_factory=lambda: Latent(1.0))
 
     def residual(self, end: Tensor, target: Tensor) -> Tensor:
-        """[B, *shape] twice -> [B, n]."""
+        """end [B, *shape], target [B, *shape] -> [B, n]."""
         return (self.features(end) - self.features(target)) / self.features.unit
 
     def value(self, residual: Tensor) -> Tensor:
-        """A scalar, with gradients."""
+        """residual [*shape] -> [], with gradients."""
         value, _ = POINTWISE.get(self.name, POINTWISE["l2"])
         return value(residual, self.huber_delta).mean()
 
     def weights(self, residual: Tensor) -> Tensor:
-        """Elementwise w such that w e^2 has the gradient of the loss (iteratively reweighted least squares)."""
+        """residual [*shape] -> w [*shape]: w e^2 has the loss's gradient (iteratively reweighted least squares)."""
         _, weights = POINTWISE.get(self.name, POINTWISE["l2"])
         return weights(residual, self.huber_delta)

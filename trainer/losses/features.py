@@ -1,4 +1,4 @@
-"""What endpoints are compared by: the latent itself, or a checkpoint's or library's features of it or its image."""
+"""What a loss compares: the latent itself, or features of it or its picture by the checkpoint or a library."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -13,12 +13,12 @@ from ..checkpoints.protocol import FullCheckpoint
 from ..run.errors import TrainerError
 
 LPIPS_PIXELS = (64, 256)
-"""Shortest and longest side of the pictures that LPIPS sees; its network was calibrated on 64, and can't take fewer."""
+"""Shortest and longest side of a picture for LPIPS, whose network is calibrated on 64 pixels and can't take fewer."""
 INSTALL = "pip install lpips pytorch-fid"
 
 
 def in_colour(pictures: Tensor, device: torch.device) -> Tensor:
-    """[B, height, width] or [B, height, width, 3] -> [B, 3, height, width] in 0..1, as networks take them."""
+    """pictures [B, height, width] or [B, height, width, 3] -> [B, 3, height, width] in 0..1, as networks take them."""
     coloured = pictures if pictures.ndim == 4 else pictures[..., None].expand(*pictures.shape, 3)
     return coloured.movedim(-1, 1).to(device, torch.float32).clamp(0, 1)
 
@@ -28,7 +28,7 @@ class Features(Protocol):
 
     @property
     def unit(self) -> float:
-        """What a difference is divided by."""
+        """The divisor of a difference."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """[B, *shape] -> [B, n]."""
@@ -38,7 +38,7 @@ class Latent:
     """The latent's own elements, in standard deviations of the targets."""
 
     def __init__(self, unit: float | Callable[[], float]) -> None:
-        """unit: the deviation, or how to find it when it is first asked for."""
+        """unit: the deviation, or a function that finds it when it is needed."""
         self._unit = unit
 
     @property
@@ -50,7 +50,7 @@ class Latent:
 
 
 class Own:
-    """A checkpoint's own `features(x)`; the distance is as its author scales them."""
+    """A checkpoint's own `features(x)`; their scale decides the distance."""
 
     unit = 1.0
 
@@ -62,13 +62,13 @@ class Own:
 
 
 class Pictures:
-    """Features of decoded images by a frozen network; the distance is that of the network's authors."""
+    """Features of decoded pictures by a frozen network, with the distance of its authors."""
 
     unit = 1.0
 
     def __init__(self, images: Callable[[Tensor], Tensor | None], network: torch.nn.Module) -> None:
-        """images: a checkpoint's, [B, *shape] -> [B, height, width(, 3)] in 0..1. network: pictures [B, 3, H, W]
-        in 0..1 -> [B, n]."""
+        """images: the checkpoint's, [B, *shape] -> [B, height, width(, 3)] in 0..1. network: [B, 3, H, W] in 0..1 ->
+        [B, n]."""
         self._images, self._network = images, network.eval().requires_grad_(False)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class Pictures:
 
 
 class Lpips(torch.nn.Module):
-    """LPIPS 0.1 with AlexNet (Zhang et al. 2018, equation 1) as a vector, whose mean squared difference it is."""
+    """LPIPS 0.1 with AlexNet (Zhang et al. 2018, equation 1), the mean squared difference of these vectors."""
 
     def __init__(self, network: Any) -> None:
         """network: `lpips.LPIPS`."""
@@ -87,7 +87,7 @@ class Lpips(torch.nn.Module):
         self.network = network
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """[B, 3, height, width] in 0..1 -> [B, n]."""
+        """pictures [B, 3, height, width] in 0..1 -> [B, n]."""
         shortest, longest = LPIPS_PIXELS
         height, width = pictures.shape[-2:]
         scale = max(min(1.0, longest / max(height, width)), shortest / min(height, width))
@@ -108,7 +108,7 @@ class Lpips(torch.nn.Module):
 
 
 class Inception(torch.nn.Module):
-    """The pooled features that FID compares, 2048 numbers: the DyWeight paper's loss for pixel-space models."""
+    """The 2048 pooled features that FID compares: the DyWeight paper's loss for pixel-space models."""
 
     def __init__(self, network: Any) -> None:
         """network: `pytorch_fid.inception.InceptionV3`."""
@@ -116,13 +116,13 @@ class Inception(torch.nn.Module):
         self.network = network
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """[B, 3, height, width] in 0..1 -> [B, 2048]."""
+        """pictures [B, 3, height, width] in 0..1 -> [B, 2048]."""
         pooled: Tensor = self.network(pictures)[0]
         return pooled.flatten(1)
 
 
 def loss_features(loss: str, checkpoint: FullCheckpoint, deviation: Callable[[], float]) -> Features:
-    """What a loss compares. deviation: of the targets, for losses of the latent. Raises TrainerError."""
+    """What a loss compares. deviation: of the targets, for losses on the latent. Raises TrainerError."""
     return OF_FEATURES[loss](checkpoint) if loss in OF_FEATURES else Latent(deviation)
 
 
@@ -133,7 +133,7 @@ def _own(checkpoint: FullCheckpoint) -> Features:
 
 
 def picture_features(loss: str, checkpoint: FullCheckpoint, load: Callable[[], torch.nn.Module]) -> Features:
-    """What a loss of pictures compares. load: its network. Raises TrainerError with what to install or to give."""
+    """What a loss on pictures compares. load: its network. Raises TrainerError with what to install or to give."""
     noise, _ = checkpoint.draw(torch.Generator().manual_seed(0), 1)
     if checkpoint.images(noise) is None:
         raise TrainerError(
@@ -146,7 +146,7 @@ def picture_features(loss: str, checkpoint: FullCheckpoint, load: Callable[[], t
 
 @contextmanager
 def loading(option: str, install: str) -> Iterator[None]:
-    """TrainerError that names the option where a library or its weights are missing. install: how to get it."""
+    """Raise TrainerError, which names the option, if a library or its weights are missing. install: how to get it."""
     try:
         yield
     except ImportError as error:

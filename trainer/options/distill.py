@@ -11,7 +11,7 @@ from ..fit.budget import JUDGING_PAIRS, Effort
 from ..losses.endpoint import LOSSES
 from ..pairs.teacher import Teacher
 from ..run.errors import TrainerError
-from .comfy import ComfyOptions
+from .checkpoint import CheckpointOptions
 from .parse import POSITIVE, OneOf, ReadBy, check, check_seed
 
 DYWEIGHT, INSTANCE_AWARE, INDIS = "--family dyweight", "--instance-aware", "--family indis"
@@ -128,7 +128,7 @@ class PairOptions:
 
 
 @dataclass(frozen=True)
-class DistillOptions(SolverOptions, FitOptions, PairOptions, ComfyOptions):
+class DistillOptions(SolverOptions, FitOptions, PairOptions, CheckpointOptions):
     """Distil a few-step solver for a frozen model into a coefficient file."""
 
     ckpt: str

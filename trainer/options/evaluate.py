@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from ..pairs.teacher import Teacher
-from .comfy import ComfyOptions
+from .checkpoint import CheckpointOptions
 from .parse import POSITIVE, OneOf, ReadBy, check_seed
 
 METRICS = ("fid", "clip", "lpips")
@@ -13,7 +13,7 @@ METRICS = ("fid", "clip", "lpips")
 
 
 @dataclass(frozen=True)
-class EvaluateOptions(ComfyOptions):
+class EvaluateOptions(CheckpointOptions):
     """Compare a coefficient file with handcrafted solvers at the same number of network calls."""
 
     ckpt: str

@@ -10,18 +10,22 @@ import typing
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, TypeVar
 
 from dyweight.suggest import did_you_mean
 
 from ..run.errors import TrainerError
 
 
-class Checked(Protocol):
-    """A dataclass of options whose `__post_init__` calls `check`."""
+class Checked:
+    """The base of a dataclass of options, whose annotations are checked when one is made."""
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def choices(self) -> Sequence[str]:
-        """What decides which other options are read, as `--method adam`."""
+        """What decides which other options are read, such as `--method adam`."""
+        return ()
 
 
 Options = TypeVar("Options", bound=Checked)

@@ -95,7 +95,7 @@ def storage(content: bytes, dtype: torch.dtype, numbers: int) -> Tensor:
 
 
 def legacy_storage(content: bytes) -> Tensor:
-    """torch's layout before zip: pickles of magic, version, machine, storage and keys, then count and bytes."""
+    """[numbers] in torch's layout before zip: pickles of magic, version, machine, storage, keys; then count, bytes."""
     stream = io.BytesIO(content)
     read = (PickleReader(stream, STORAGES, lambda *described: described).load() for _ in range(5))
     magic, version, machine, (dtype, key, numbers), keys = read

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -19,45 +19,36 @@ from torch.nn import functional
 
 from dyweight.files import write_whole
 
+from ..fit import Progress
+
 INK, MUTED, PALE, FAINT = "#24292f", "#6e7781", "#b8bfc7", "#e8ebee"
 WARM, COOL = "#d55e00", "#0072b2"
-"""Okabe and Ito's vermilion for what is learned, blue for what it is compared with."""
+"""Okabe and Ito's vermilion for learned solvers, blue for references."""
 HANDCRAFTED = ("#5b6b9e", "#3f8f86", "#8a7f3a", "#8b5f8f", "#4f8fb5", "#6b8f4e", "#8c6f57", "#7a828c")
 MARKERS = "os^DvPXd<>ph*"
-"""For solvers that are not learned; eight colours and thirteen markers give 104 pairs."""
+"""Markers of handcrafted solvers; eight colours and thirteen markers give 104 pairs."""
 ORDER_LINES = ("-", ":", "--", "-.")
-"""Line styles by order, from 1; the fourth is solid."""
+"""Line styles by order modulo 4."""
 DIVERGING = LinearSegmentedColormap.from_list("dyweight", ["#3b93c8", "#f7f7f7", "#e57f33"])
 FONT, TITLE, TEXT, SMALL = "DejaVu Sans", 11, 9, 8
 EAST_ASIAN = ("Noto Sans CJK JP", "Noto Sans CJK SC", "Microsoft YaHei", "Yu Gothic", "PingFang SC", "Hiragino Sans")
-"""Fonts for characters that the first one lacks, if installed."""
+"""Fonts for characters that FONT lacks, if installed."""
 WIDTH, DPI = 7.2, 150
-"""Inches and dots per inch: 1080 pixels, a little above the width of a README."""
+"""Inches and dots per inch: 1080 pixels, slightly more than the width of a README."""
 LOG_RATIO = 50
-"""Above this ratio of largest to smallest noise level the axis is logarithmic."""
+"""Above this ratio of the largest to the smallest noise level the axis is logarithmic."""
 
 _NOTE: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": SMALL}
 _PANEL: dict[str, Any] = {"loc": "left", "fontsize": TEXT, "color": INK}
 LEGEND: dict[str, Any] = {"frameon": False, "fontsize": SMALL, "labelcolor": INK, "borderaxespad": 0.2}
-"""Legends stand above or beside the axes, where they cover no data."""
+"""Legends are above or beside the axes, where they cover no data."""
 
 PathLike = str | Path
 Curve = Mapping[int, float]
 
 
-class Progress(Protocol):
-    """What `convergence` reads from a line of a fit."""
-
-    @property
-    def training_error(self) -> float: ...
-    @property
-    def validation_error(self) -> float: ...
-    @property
-    def network_calls(self) -> int: ...
-
-
 def convergence(history: Sequence[Progress], path: PathLike, title: str = "") -> None:
-    """Training and validation error of a fit, log scale, over the network calls spent."""
+    """Training and validation error of a fit over the network calls, on a log scale."""
     figure, axes = new_figure(3.4, title)
     training = _drawable((line.network_calls, line.training_error) for line in history)
     validation = _drawable((line.network_calls, line.validation_error) for line in history)
@@ -78,15 +69,15 @@ def convergence(history: Sequence[Progress], path: PathLike, title: str = "") ->
 def error_over_steps(
     errors: Mapping[str, Curve], path: PathLike, highlighted: Curve, label: str, title: str = ""
 ) -> None:
-    """Endpoint error, log scale, over network calls: handcrafted solvers as thin lines, the learned as large points.
+    """Endpoint error over network calls on a log scale: handcrafted solvers as thin lines, the learned as large points.
 
-    errors: solver -> network calls -> error. highlighted: network calls -> error of what `label` names. A line leads
-    from each learned point to the count at which some handcrafted solver is as good, and down to the axis. The picture
-    ends at three times the error that all these counts reach; solvers that diverge are above it.
+    errors: solver -> network calls -> error. highlighted: network calls -> error of the solver `label`. A line leads
+    from each learned point to the number of calls with which a handcrafted solver is as good, and down to the axis. The
+    picture ends at three times the largest of the best errors; solvers that diverge are above it.
     """
     figure, axes = new_figure(4.4, title)
     lines, learned = {name: _drawable(line.items()) for name, line in errors.items()}, _drawable(highlighted.items())
-    # Of a count's errors the smallest comes last, and stays.
+    # The smallest error of each number of calls comes last and remains.
     best = dict(sorted((point for line in lines.values() for point in line.items()), reverse=True))
     equals = {count: min((n for n in best if best[n] <= error), default=None) for count, error in learned.items()}
     counts, shown = [*best, *learned] or [1], [*best.values(), *learned.values()] or [1.0]
@@ -111,7 +102,7 @@ def error_over_steps(
 
 
 def styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Each solver's own colour and marker; the orders of one solver, NAME:ORDER, differ by their lines."""
+    """A colour and a marker for each solver; the orders of a solver, NAME:ORDER, differ in their lines."""
     solvers = list(dict.fromkeys(name.partition(":")[0] for name in names))
     found = {}
     for name in names:
@@ -124,7 +115,7 @@ def styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def scatter(points: Mapping[str, Tensor], path: PathLike, title: str = "") -> None:
-    """The first two coordinates of endpoints, a panel per sampler above the teacher's in grey.
+    """The first two coordinates of endpoints, a panel for each sampler, with the teacher's in grey.
 
     points: label -> [count, dimension]; the first is the teacher.
     """
@@ -146,24 +137,39 @@ def scatter(points: Mapping[str, Tensor], path: PathLike, title: str = "") -> No
 
 
 def new_figure(height: float, title: str, heights: Sequence[float] = (1,), columns: int = 1) -> tuple[Figure, Any]:
-    """An empty figure with the look of all, and its axes: [rows, columns], which share their x."""
-    figure = Figure((WIDTH, height), DPI, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=TITLE, color=INK, weight="bold")
+    """An empty figure in the common style, and its axes: [rows, columns], which share their x."""
+    figure = styled(height, title)
     axes = figure.subplots(len(heights), columns, sharex=True, sharey=columns > 1, height_ratios=heights)
     for one in figure.axes:
-        one.set(facecolor="white", axisbelow=True)
-        one.spines[:].set(color=MUTED)
-        one.spines[["top", "right"]].set_visible(False)
-        one.grid(color=FAINT, lw=0.8)
-        one.tick_params(labelsize=SMALL, labelcolor=INK, color=MUTED, labelbottom=columns > 1 or one is figure.axes[-1])
-        for axis in (one.xaxis, one.yaxis):
-            axis.label.set(fontsize=TEXT, color=INK)
+        style(one)
+        one.tick_params(labelbottom=columns > 1 or one is figure.axes[-1])
     return figure, axes
 
 
+def styled(height: float, title: str) -> Figure:
+    """An empty figure in the common style, without axes."""
+    figure = Figure((WIDTH, height), DPI, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=TITLE, color=INK, weight="bold")
+    return figure
+
+
+def style(axes: Any, size: float = SMALL) -> None:
+    """Give axes the common style. size: of the numbers at the ticks."""
+    axes.set(facecolor="white", axisbelow=True)
+    axes.spines[:].set(color=MUTED)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color=FAINT, lw=0.8)
+    axes.tick_params(which="both", labelsize=size, labelcolor=INK, color=MUTED)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.label.set(fontsize=TEXT, color=INK)
+
+
 def _log_axis(axes: Any, low: float, high: float, below: float = 0.06) -> tuple[float, float]:
-    """A log y axis up to `high`, at least a factor of 4 long; a fraction of it is empty below `low`. Its limits."""
+    """Make the y axis logarithmic up to `high`, over a factor of 4 or more; a fraction of it is empty below `low`.
+
+    Returns its limits.
+    """
     low = min(low, high / 4)
     low *= (low / high) ** (below / (1 - below))
     axes.set(yscale="log", ylim=(low, high))
@@ -174,13 +180,13 @@ def _log_axis(axes: Any, low: float, high: float, below: float = 0.06) -> tuple[
 
 
 def _drawable(points: Iterable[tuple[int, float]]) -> dict[int, float]:
-    """The values that a log axis can show, by their first number."""
+    """The points that a log axis can show, as a dictionary."""
     return dict(sorted((at, error) for at, error in points if 0 < error < math.inf))
 
 
 @functools.cache
 def fonts() -> list[str]:
-    """The fonts of texts: FONT, and those of EAST_ASIAN that are installed."""
+    """FONT and the installed fonts of EAST_ASIAN."""
     installed = set(fontManager.get_font_names())
     return [FONT, *(name for name in EAST_ASIAN if name in installed)]
 

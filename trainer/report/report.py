@@ -25,18 +25,18 @@ from ..run.table import table
 from . import curves, samples, schedules
 
 MOST_NUMBERS = 10_000
-"""A solver's tensor with more numbers is left out of report.json."""
+"""Tensors of a solver with more numbers are left out of report.json."""
 SHOWN = 10
-"""Samples in a picture's row."""
+"""Number of samples in a row of a picture."""
 CURVE_CALLS = 3
-"""A distillation's report compares up to this many network calls more than the solver's."""
+"""A distillation's report compares samplers with up to this many network calls more than the solver's."""
 
 
 def distillation_report(options: DistillOptions, done: Distillation, network: Network, pairs: Pairs) -> None:
-    """Measure the new solver on pairs that the fit never saw, and write the report into the folder `options.report`."""
+    """Measure the new solver on pairs that the fit has not seen, and write the report into `options.report`."""
     assert options.report is not None
     folder, solver = options.report, done.solver
-    # The first process alone reports, and has only its own blocks.
+    # Only the first process reports, and it has only its own blocks.
     alone = pairs.cluster.size == 1
     blocks = [*pairs.test] if alone else [pairs.targets.block("test", i) for i in range(pairs.test_blocks)]
     sampling_peak = _sampling_peak(network, blocks[0], solver)
@@ -73,8 +73,8 @@ def draw(
     title: str,
     samplers: Mapping[str, Sampler],
 ) -> None:
-    """coefficients.png, schedules.png of a solver with a table for each sample, error_over_steps.png, and samples.png
-    (or scatter.png for latents that are vectors).
+    """Draw coefficients.png, error_over_steps.png, samples.png (or scatter.png for latents that are vectors), and
+    schedules.png for a solver with a table for each sample.
 
     errors: at the solver's number of network calls, best first. samplers: the sampler of each.
     """
@@ -99,7 +99,7 @@ def draw(
 
 
 def _worth_showing(errors: Mapping[str, float]) -> list[str]:
-    """Samplers that end nearer than a guess; of the orders of one solver, only the best."""
+    """The samplers that are better than a guess, and only the best order of each solver."""
     best: dict[str, str] = {}
     for name, error in errors.items():
         if error < 1:
@@ -108,13 +108,13 @@ def _worth_showing(errors: Mapping[str, float]) -> list[str]:
 
 
 def shown_prompts(network: Network, block: Block) -> list[str] | None:
-    """The full captions of the columns of samples.png, None where the checkpoint has none."""
+    """The full captions of the columns of samples.png; None if the checkpoint has none."""
     captions = network.checkpoint.captions(block.cond)
     return None if captions is None else captions[:SHOWN]
 
 
 def draw_solver(folder: Path, network: Network, file: SolverFile, blocks: list[Block]) -> None:
-    """coefficients.png, the picture that the node Plot shows, and schedules.png where these samples have their own."""
+    """Draw coefficients.png, the picture of the node Plot, and schedules.png if each sample has its own schedule."""
     write_whole(folder / "coefficients.png", png(file))
     if file.solver.reads_samples:
         with torch.no_grad():
@@ -123,7 +123,7 @@ def draw_solver(folder: Path, network: Network, file: SolverFile, blocks: list[B
 
 
 def error_table(errors: Mapping[str, float], learned: str) -> str:
-    """The errors as text, best first, each against the best handcrafted solver's at any order."""
+    """The errors as a table, best first, each also relative to the best handcrafted solver's at any order."""
     best = min((error for name, error in errors.items() if name != learned), default=math.nan)
     rows = [(name, f"{error:.6f}", f"{error / best:.3f}") for name, error in errors.items()]
     return table(["sampler", "endpoint error", "of the best handcrafted"], rows)

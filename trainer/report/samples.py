@@ -18,16 +18,16 @@ from . import curves
 from .curves import DPI, INK, MUTED, TEXT, TITLE, PathLike
 
 CELL, GAP = 112, 6
-"""Pixels: the longest side of a sample, and the white between two."""
+"""Pixels: the longest side of a sample, and the gap between two."""
 TINY, LINES = 5.5, 3
 """Points and lines of a caption."""
 LINE_HEIGHT, LETTER_WIDTH = 1.2, 0.62
-"""Relative to the font's size; the width is above that of most texts."""
+"""Relative to the size of the font; most texts are narrower."""
 MISSING = "\N{WHITE SQUARE}"
 
 
 def samples(grid: Mapping[str, Tensor], path: PathLike, title: str = "", captions: Sequence[str] | None = None) -> None:
-    """A row per sampler, a column per noise.
+    """A picture with a row for each sampler and a column for each noise.
 
     grid: label -> [count, height, width] or [count, height, width, 3] in 0..1; the first is the teacher. captions: the
     text above each column, shortened to fit.
@@ -57,10 +57,10 @@ def samples(grid: Mapping[str, Tensor], path: PathLike, title: str = "", caption
 
 
 def shortened(caption: str, width: int) -> str:
-    """A caption in at most LINES lines of this width in pixels; a letter that no font has becomes MISSING."""
+    """A caption in at most LINES lines of this width in pixels; letters that no font has become MISSING."""
     letters = max(4, int(width * 72 / DPI / TINY / LETTER_WIDTH))
     known = "".join(letter if letter.isspace() or _drawable(letter) else MISSING for letter in caption)
-    # A mark takes the second place of each wide letter, and is removed again.
+    # A mark for the second column of each wide letter, which is removed again.
     wide = "".join(letter + "\0" * _is_wide(letter) for letter in known)
     lines = textwrap.wrap(wide, letters)
     if len(lines) > LINES:
@@ -69,7 +69,7 @@ def shortened(caption: str, width: int) -> str:
 
 
 def _is_wide(letter: str) -> bool:
-    """East Asian letters, and what stands for a missing one, are about twice as wide as the others."""
+    """East Asian letters and MISSING are about twice as wide as the others."""
     return letter == MISSING or unicodedata.east_asian_width(letter) in "WF"
 
 
@@ -78,7 +78,7 @@ def _drawable(letter: str) -> bool:
 
 
 def _strip(images: Tensor) -> Tensor:
-    """images [count, height, width] or [.., 3] side by side: [h, w, 3]; small ones grow by a whole factor."""
+    """images [count, height, width] or [.., 3] side by side: [h, w, 3]; small ones are enlarged by a whole factor."""
     images = images.detach().float().cpu().nan_to_num().clamp(0, 1)
     images = repeat(images, "n h w -> n c h w", c=3) if images.ndim == 3 else rearrange(images, "n h w c -> n c h w")
     side = max(images.shape[2:])
@@ -88,10 +88,10 @@ def _strip(images: Tensor) -> Tensor:
 
 
 def as_images(latents: Tensor, checkpoint: FullCheckpoint) -> Tensor | None:
-    """latents [B, *shape] -> [B, H, W] or [B, H, W, 3] in 0..1 on the CPU; None where they are not pictures.
+    """latents [B, *shape] -> [B, H, W] or [B, H, W, 3] in 0..1 on the CPU; None if they are not pictures.
 
-    By the checkpoint's own `images`; else the first three channels or the first one (of a video's middle frame) between
-    the 1 % and 99 % quantiles of this batch: pass all samplers as one batch to give them one scale.
+    Decoded by the checkpoint's `images` if it has one. Otherwise the first three channels or the first one (of a
+    video's middle frame), scaled by the 1 % and 99 % quantiles: give all samplers in one batch for a common scale.
     """
     with torch.no_grad():
         decoded = checkpoint.images(latents)

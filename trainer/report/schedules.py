@@ -1,4 +1,4 @@
-"""The picture of a solver that learns a schedule: one for all samples, or one for each."""
+"""The picture of a solver with a learned schedule, one for all samples or one for each."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +16,9 @@ MOST_LINES = 200
 
 
 def schedules(solver: Solver, plans: Sequence[Plan], path: Path) -> None:
-    """The noise levels of the states and of the network calls of many samples, over the base schedule.
+    """Noise levels of the states and of the network calls of many samples, with the base schedule.
 
-    plans: each shared or [B, ...]; the first MOST_LINES samples are lines. The spread in the title is the largest
+    plans: each shared or [B, ...]; the first MOST_LINES samples are drawn. The spread in the title is the largest
     standard deviation between samples, as a fraction of the first noise level.
     """
     states = _rows([plan.sigmas for plan in plans])
@@ -43,7 +43,7 @@ def schedules(solver: Solver, plans: Sequence[Plan], path: Path) -> None:
     axes[0].set_title(title, loc="left", fontsize=9, color=INK)
     axes[1].plot(steps[:-1], asked[:MOST_LINES].T.numpy(), "-", **line)
     axes[1].axhline(1, color=PALE, lw=1)
-    axes[1].set_title("asked at, of the state's noise level", loc="left", fontsize=9, color=INK)
+    axes[1].set_title("noise level of the call, relative to the state's", loc="left", fontsize=9, color=INK)
     axes[1].set(xlabel="network call", xticks=range(0, states.shape[1], -(-states.shape[1] // 15)))
     curves.write(figure, path)
 

@@ -1,4 +1,4 @@
-"""The processes of one run, on one machine or several: they sum small numbers, and none waits for one that died."""
+"""The processes of one run, on one machine or several: they sum small numbers, and none waits for a dead one."""
 
 import io
 import os
@@ -17,11 +17,11 @@ from torch import Tensor
 from .errors import TrainerError
 
 BEAT = 1.0
-"""Seconds between two signs of life."""
+"""Seconds between two heartbeats."""
 SILENT = 15.0
-"""Seconds without a sign of life after which a process counts as dead."""
+"""Seconds without a heartbeat after which a process counts as dead."""
 SILENT_AT_THE_END = 4.0
-"""The same after a SIGTERM, with which torchrun stops the other processes of a machine where one died."""
+"""The same after a SIGTERM, with which torchrun stops the other processes on a machine where one has died."""
 JOIN = 300.0
 """Seconds within which all processes must have joined."""
 PIECE = 1 << 22
@@ -35,10 +35,10 @@ class StoppedError(TrainerError):
 
 
 class Cluster:
-    """A process among those that torchrun started; alone it only returns its own values.
+    """One of the processes that torchrun started; a single process only gets its own values.
 
-    All processes make the same calls in the same order. Messages go through torchrun's store, since they are small and
-    it needs only one port; sums are in rank order, so that all processes get the same bits.
+    All processes make the same calls in the same order. The messages are small and go through torchrun's store, which
+    needs only one port. Sums are in rank order, so that all processes get the same bits.
     """
 
     def __init__(self, rank: int = 0, size: int = 1, store: Any = None) -> None:
@@ -71,15 +71,15 @@ class Cluster:
 
     @property
     def first(self) -> bool:
-        """Whether this is the one process that prints and writes."""
+        """Whether this is the process that prints and writes."""
         return self.rank == 0
 
     def mine(self, index: int) -> bool:
-        """Whether the work of this index is this process's."""
+        """Whether the work with this index belongs to this process."""
         return index % self.size == self.rank
 
     def sum(self, values: Tensor) -> Tensor:
-        """Sum over the processes, in float64."""
+        """The sum [*shape] of values [*shape] over the processes, in float64."""
         total: Tensor = sum(self.gather(values.detach().to("cpu", torch.float64)))  # type: ignore[assignment]
         return total
 
@@ -88,12 +88,15 @@ class Cluster:
         return float(self.sum(torch.tensor(number, dtype=torch.float64)))
 
     def from_first(self, make: Callable[[], Value]) -> Value:
-        """The first process's value, for all."""
+        """The value of the first process, in all of them."""
         value: Value = self.gather(make() if self.first else None)[0]
         return value
 
     def gather(self, value: Any, to: int | None = None) -> list[Any]:
-        """Everyone's tensors, numbers, texts, or lists and dicts of them, by rank; empty except in the process `to`."""
+        """The values of all processes by rank: tensors, numbers, texts, or lists and dicts of them.
+
+        to: the only process that gets them; in the others the list is empty.
+        """
         if self.size == 1:
             return [value]
         self._round += 1
@@ -110,7 +113,7 @@ class Cluster:
         return found
 
     def agree(self, values: dict[str, str]) -> None:
-        """StoppedError where a process was started with values other than the first's."""
+        """Raise StoppedError if a process was started with other values than the first."""
         everyones = self.gather(values)
         for name, others in zip(self._names, everyones, strict=True):
             for field, value in everyones[0].items():
@@ -174,7 +177,7 @@ class Cluster:
         return torch.load(io.BytesIO(b"".join(pieces)), weights_only=True)
 
     def _forget(self, round_: str) -> None:
-        """Delete what was posted before a round that all have begun, since all have read it."""
+        """Delete the messages from before a round that all processes have begun, and so have read."""
         for key in self._posted:
             if not key.startswith(round_):
                 self._store.delete_key(key)
@@ -189,7 +192,7 @@ ALONE = Cluster()
 
 
 class _Watch:
-    """A thread that gives signs of life, watches the others', and keeps the first bad news."""
+    """A thread that sends heartbeats, watches those of the others, and keeps the first bad news."""
 
     def __init__(self, store: Any, rank: int, names: list[str]) -> None:
         self.news = ""
@@ -203,7 +206,7 @@ class _Watch:
         self._thread.start()
 
     def tell(self, reason: str) -> None:
-        """Tell the others why this process leaves, and give them time to read it."""
+        """Tell the others why this process is leaving, and give them time to read it."""
         try:
             if not self._store.check(["failed"]):
                 self._store.set("failed", reason)
@@ -231,7 +234,7 @@ class _Watch:
             self.news = self.news or _store_is_gone(self._names)
 
     def _look(self) -> str:
-        """Bad news, or nothing."""
+        """Bad news, or an empty text."""
         if self._store.check(["failed"]):
             return str(self._store.get("failed").decode())
         now, patience = time.monotonic(), SILENT if self._stopped_at is None else SILENT_AT_THE_END
@@ -243,11 +246,12 @@ class _Watch:
         if silent:
             names = ", ".join(self._names[r] for r in silent)
             came = all(self._seen[r][0] for r in silent)
-            return f"{names} {'died' if came else 'did not join'}; fix that and start all again with --resume"
+            return f"{names} {'died' if came else 'did not join'}; fix that and start all processes again with --resume"
         if self._stopped_at is not None and now - self._stopped_at > SILENT_AT_THE_END + 2 * BEAT:
             return f"{self._names[self._rank]} was stopped by SIGTERM; continue with --resume"
         return ""
 
 
 def _store_is_gone(names: list[str]) -> str:
-    return f"{names[0]} or its torchrun, which keeps the messages, died; fix that and start all again with --resume"
+    what = f"{names[0]} or its torchrun, which keeps the messages, died"
+    return f"{what}; fix that and start all processes again with --resume"

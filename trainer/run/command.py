@@ -16,7 +16,7 @@ from .network import Network
 
 
 def run(command: Callable[[], object]) -> int:
-    """Exit status of a command: 0, 2 with a message for what the user can fix, 130 when interrupted."""
+    """The exit status of a command: 0, 2 with a message for an error that the user can fix, 130 if interrupted."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a Windows code page lacks letters that a path may have
             stream.reconfigure(errors="backslashreplace")
@@ -32,7 +32,7 @@ def run(command: Callable[[], object]) -> int:
 
 
 def writable_folder(option: str, path: Path) -> Path:
-    """The folder, made where it is missing; TrainerError naming the option where it can't be written to."""
+    """The folder, created if it is missing. Raises TrainerError, which names the option, if it can't be written to."""
     probe = path / f".probe-{secrets.token_hex(4)}"
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -44,9 +44,9 @@ def writable_folder(option: str, path: Path) -> Path:
 
 
 class CallBar:
-    """A progress bar over network calls with the remaining time, on a terminal only; lines are printed either way.
+    """A progress bar of the network calls with the remaining time, on a terminal only; lines are always printed.
 
-    The other processes of a cluster show nothing. All check at each network call whether one of them has died.
+    Only the first process of a cluster shows anything. All check at each network call whether another has died.
     """
 
     def __init__(self, network: Network, total: int, cluster: Cluster = ALONE) -> None:

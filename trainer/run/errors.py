@@ -11,3 +11,7 @@ class NonFiniteError(TrainerError):
 
 class CheckpointError(TrainerError):
     """A checkpoint is missing, or is not what the trainer needs."""
+
+
+class NotFoundError(CheckpointError):
+    """A kind of checkpoint has none of this name."""

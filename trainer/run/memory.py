@@ -1,4 +1,4 @@
-"""Peak memory: of the device that holds the latents, or of the process where that is the CPU."""
+"""Peak memory of the device with the latents, or of the process if that is the CPU."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ import torch
 
 
 def reset_peak(device: torch.device) -> None:
-    """Start measuring again, where the system can."""
+    """Start a new measurement, if the system can."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
@@ -18,7 +18,7 @@ def reset_peak(device: torch.device) -> None:
 
 
 def peak_bytes(device: torch.device) -> int | None:
-    """Bytes at the peak since `reset_peak`, or since the start where it can't be reset; None where unknown."""
+    """The peak in bytes since `reset_peak`, or since the start if it can't be reset; None if it is unknown."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     try:

@@ -1,4 +1,4 @@
-"""The checkpoint's network as the trainer sees it: every call counted and checked."""
+"""The checkpoint's network with every call counted and checked."""
 
 from collections.abc import Callable
 from functools import partial
@@ -22,7 +22,7 @@ class Network:
         self.forward = 0
         self.backward = 0
         self.on_calls: Callable[[int], object] | None = None
-        """Called at each network call, with its forward-equivalents."""
+        """Called at each network call with its number of forward-equivalents."""
 
     @property
     def total(self) -> int:
@@ -30,11 +30,11 @@ class Network:
         return self.forward + 2 * self.backward
 
     def condition(self, cond: Any) -> Tensor | None:
-        """[B, width] of a condition, for solvers that read it; None where the checkpoint has none."""
+        """[B, width] of a condition, for solvers that read it; None if the checkpoint has none."""
         return self.checkpoint.condition(cond)
 
     def count(self, calls: int) -> None:
-        """Count forward calls that were made elsewhere."""
+        """Count forward calls that other code has made."""
         self.forward += calls
         self._tell(calls)
 
@@ -49,9 +49,9 @@ class Network:
     ) -> Callable[[Tensor, Tensor], Tensor]:
         """denoise(x, sigma) with the condition filled in.
 
-        plan: what is run; a checkpoint with `denoise_at` is told the noise levels of its states. pair, step: the first
-        pair of the batch, for the error, and the row of the first call, by default the plan's first that makes one.
-        recomputed: keep no activations of a call, and recompute them in the backward pass.
+        plan: the plan that is run; a checkpoint with `denoise_at` gets the noise levels of its states. pair: the first
+        pair of the batch, for errors. step: the row of the first call, by default the plan's first row with a call.
+        recomputed: recompute the activations of a call in the backward pass instead of keeping them.
         """
         step = int(plan is not None and plan.analytic_first_step) if step is None else step
         ask = self._asked_at(plan)

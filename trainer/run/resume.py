@@ -1,4 +1,4 @@
-"""What a killed run leaves behind, and how the next one continues from it."""
+"""The file from which the next run continues after one was killed."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from dyweight.files import write_whole
 from .errors import TrainerError
 
 NOT_PART_OF_THE_RESULT = {"out", "resume", "report", "cache", "keep_targets"}
-"""Options that may differ between a run and the one that continues it."""
+"""Options that may differ between a run and its continuation."""
 
 
 def comparable(options: dict[str, Any]) -> dict[str, Any]:
@@ -23,20 +23,20 @@ def comparable(options: dict[str, Any]) -> dict[str, Any]:
 
 
 class ResumeFile:
-    """The state of a fit beside the file it will write; removed when that file is written."""
+    """The state of a fit in a file beside the coefficient file, with which it is replaced."""
 
     def __init__(self, out: Path, options: dict[str, Any]) -> None:
         self.path = out.with_name(out.name + ".resume")
         self._options = json.dumps(comparable(options), sort_keys=True, default=str)
 
     def save(self, state: dict[str, Tensor], extra: dict[str, Any]) -> None:
-        """state: of the fit. extra: JSON values of the run itself."""
+        """state: that of the fit. extra: JSON values of the run."""
         tensors = {name: torch.as_tensor(value).clone().contiguous() for name, value in state.items()}
         metadata = {"options": self._options, "extra": json.dumps(extra)}
         write_whole(self.path, save(tensors, metadata))
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """What `save` kept, or None where there is nothing; TrainerError where it belongs to other options."""
+        """What `save` kept, or None if there is no file. Raises TrainerError if it belongs to other options."""
         if not self.path.is_file():
             return None
         try:

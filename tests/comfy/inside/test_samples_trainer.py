@@ -31,7 +31,7 @@ def family(request):
 
 @pytest.fixture
 def checkpoint(trainer, family, tmp_path):
-    from trainer.options.comfy import ComfyOptions
+    from trainer.checkpoints.comfy.options import ComfyOptions
 
     ((text, extra),) = tiny_models.conditioning(family, SEED)
     tensors = {"cross_attn": text} | ({"pooled": extra["pooled_output"]} if extra else {})

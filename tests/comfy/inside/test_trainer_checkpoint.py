@@ -45,7 +45,7 @@ def family(request):
 
 
 def checkpoint(trainer, files, family, **options):
-    from trainer.options.comfy import ComfyOptions
+    from trainer.checkpoints.comfy.options import ComfyOptions
 
     model, conditions = files[family]
     given = {"conditioning": conditions, "width": 64, "cfg": 1.0, "guidance": 3.5 if family == "flux" else None}

@@ -34,7 +34,7 @@ def model(tmp_path_factory):
 
 
 def checkpoint(trainer, model, cache=None, **options):
-    from trainer.options.comfy import ComfyOptions
+    from trainer.checkpoints.comfy.options import ComfyOptions
 
     given = {"width": 64, "cfg": 1.0} | ({} if "prompts" in options else {"conditioning": model[1]})
     return trainer.ComfyCheckpoint(model[0], ComfyOptions(**{**given, **options}), cache)

@@ -11,7 +11,7 @@ FAMILY = "hunyuan"
 
 
 def checkpoint(trainer, folder, family=FAMILY):  # noqa: F811
-    from trainer.options.comfy import ComfyOptions
+    from trainer.checkpoints.comfy.options import ComfyOptions
 
     ((text, extra),) = tiny_models.conditioning(family, SEED)
     save_file({"cross_attn": text, "pooled": extra["pooled_output"]}, folder / "conditions.safetensors")

@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 
 from trainer.checkpoints.comfy import installation
 from trainer.checkpoints.comfy.installation import find_comfyui
+from trainer.checkpoints.comfy.options import ComfyOptions
 from trainer.checkpoints.comfy.text import OWN_PROMPTS, encoded, read_conditions, read_prompts
-from trainer.options.comfy import ComfyOptions
 from trainer.run.errors import CheckpointError, TrainerError
 
 

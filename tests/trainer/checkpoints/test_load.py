@@ -1,6 +1,7 @@
 """What --ckpt names, and what is said where it names nothing that can be distilled."""
 
 from collections.abc import Callable
+from dataclasses import make_dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 
+from trainer.checkpoints import load
 from trainer.checkpoints.builtin.gmm import checkpoint
-from trainer.checkpoints.load import checked, load_checkpoint
+from trainer.checkpoints.load import Kind, checked, load_checkpoint
 from trainer.checkpoints.protocol import full
-from trainer.options.comfy import ComfyOptions
+from trainer.options.checkpoint import CheckpointOptions
 from trainer.run.errors import CheckpointError, TrainerError
 
 
@@ -92,7 +94,17 @@ def test_a_missing_callable_of_a_file_names_the_file_and_the_nearest(peaks_file:
 def test_options_of_comfyui_are_refused_for_other_models(peaks_file: Callable[..., str]) -> None:
     for name in ("gmm", "gmm:3", "digits", peaks_file()):
         with pytest.raises(CheckpointError, match=r"--cfg is for checkpoints of ComfyUI, and --ckpt .*leave it out"):
-            load_checkpoint(name, ComfyOptions(cfg=2.0))
+            load_checkpoint(name, CheckpointOptions(cfg=2.0))
+
+
+def test_the_first_kind_that_takes_a_name_loads_it_and_refuses_the_options_of_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    of_folders = Kind("folders", make_dataclass("None", ()), lambda name: Path(name).is_dir(), lambda *given: changed())
+    monkeypatch.setattr(load, "KINDS", (of_folders, *load.KINDS))
+    assert tuple(load_checkpoint(str(tmp_path)).shape) == (2,)
+    with pytest.raises(CheckpointError, match=r"--cfg is for checkpoints of ComfyUI, and --ckpt .*leave it out"):
+        load_checkpoint(str(tmp_path), CheckpointOptions(cfg=2.0))
 
 
 def test_a_model_that_changes_its_x_is_refused(peaks: Any) -> None:
@@ -192,7 +204,7 @@ def test_a_whole_checkpoint_tells_what_it_has_and_else_nothing() -> None:
     assert found.features is found.rivals is found.fingerprint is None and found.made_for == {}
     told = checked(changed(shift=3.0, images=lambda x: x + 1, fingerprint="mine", made_for={"cfg": 2}), "mine")
     assert (told.shift, told.fingerprint, told.made_for) == (3.0, "mine", {"cfg": 2})
-    assert torch.equal(told.images(torch.zeros(2)), torch.ones(2))  # type: ignore[arg-type]
+    assert torch.equal(told.images(torch.zeros(2, 8, 8)), torch.ones(2, 8, 8))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

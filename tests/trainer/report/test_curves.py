@@ -1,30 +1,21 @@
 import math
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from matplotlib import _pylab_helpers
 from matplotlib.figure import Figure
-from PIL import Image
 from torch import Tensor
 
 from dyweight import DyWeight, schedules
+from tests.trainer.report.pictures import picture
+from trainer.fit import Progress
 from trainer.report import curves
 
 
-@dataclass(frozen=True)
-class Line:
-    iteration: int
-    training_error: float
-    validation_error: float
-    network_calls: int
-
-
-def history(lines: int) -> list[Line]:
-    return [Line(i, 0.05 * 0.9**i, 0.06 * 0.9**i if i % 3 == 0 else math.nan, 900 * (i + 1)) for i in range(lines)]
+def history(lines: int) -> list[Progress]:
+    return [Progress(i, 0.05 * 0.9**i, 0.06 * 0.9**i if i % 3 == 0 else math.nan, 900 * (i + 1)) for i in range(lines)]
 
 
 def trained(steps: int, order: int, analytic: bool = False, schedule: Tensor | None = None) -> DyWeight:
@@ -39,24 +30,6 @@ def trained(steps: int, order: int, analytic: bool = False, schedule: Tensor | N
     return solver.requires_grad_(False)
 
 
-def picture(path: Path) -> np.ndarray:
-    """The decoded PNG, after a look at what every picture must be: whole, alone in its folder, of sensible size."""
-    assert path.read_bytes().startswith(b"\x89PNG")
-    assert [file.name for file in path.parent.iterdir()] == [path.name]
-    pixels = np.asarray(Image.open(path).convert("RGB"))
-    assert 60 <= pixels.shape[0] <= 2400 and 150 <= pixels.shape[1] <= 2400
-    assert (pixels[0, 0] == 255).all() and pixels.std() > 1
-    return pixels
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that would have been written."""
-    figures: list[Figure] = []
-    monkeypatch.setattr(curves, "write", lambda figure, path: figures.append(figure))
-    return figures
-
-
 @pytest.mark.parametrize(
     "lines",
     [
@@ -64,12 +37,12 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
         history(2),
         history(1),
         [],
-        [Line(0, math.nan, math.nan, 10), Line(1, 0.0, math.inf, 20)],
-        [Line(0, 1e12, math.nan, 10), Line(1, 1e-7, 2e-7, 20_000_000)],
+        [Progress(0, math.nan, math.nan, 10), Progress(1, 0.0, math.inf, 20)],
+        [Progress(0, 1e12, math.nan, 10), Progress(1, 1e-7, 2e-7, 20_000_000)],
     ],
     ids=["many", "two", "one", "none", "nothing to draw", "diverged first"],
 )
-def test_convergence_writes_a_picture(lines: list[Line], tmp_path: Path) -> None:
+def test_convergence_writes_a_picture(lines: list[Progress], tmp_path: Path) -> None:
     curves.convergence(lines, tmp_path / "picture.png", "digits, 5 steps")
     picture(tmp_path / "picture.png")
 

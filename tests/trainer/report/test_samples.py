@@ -9,8 +9,8 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from PIL import Image
 
+from tests.trainer.report.pictures import picture
 from trainer.report import curves, samples
 from trainer.report.samples import shortened
 
@@ -21,23 +21,6 @@ LONG = (
     "A photograph of an elderly fisherman mending a green net on a stone quay, soft morning light, shallow depth of "
     "field, incomprehensibilitiesofaverylongword"
 )
-
-
-def picture(path: Path) -> np.ndarray:
-    """The decoded PNG, of sensible size."""
-    assert path.read_bytes().startswith(b"\x89PNG")
-    pixels = np.asarray(Image.open(path).convert("RGB"))
-    assert 60 <= pixels.shape[0] <= 2400 and 150 <= pixels.shape[1] <= 2400
-    assert (pixels[0, 0] == 255).all() and pixels.std() > 1
-    return pixels
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that would have been written."""
-    figures: list[Figure] = []
-    monkeypatch.setattr(curves, "write", lambda figure, path: figures.append(figure))
-    return figures
 
 
 @pytest.mark.parametrize(
@@ -123,9 +106,10 @@ def test_captions_stand_above_their_own_column_and_below_the_title(
 
 def test_a_picture_with_captions_is_written(tmp_path: Path) -> None:
     images = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0))
-    samples.samples({"teacher": images}, tmp_path / "without.png", "a title")
-    samples.samples({"teacher": images}, tmp_path / "with.png", "a title", [LONG, "$x_1", JAPANESE])
-    assert len(picture(tmp_path / "with.png")) > len(picture(tmp_path / "without.png"))
+    without, with_captions = tmp_path / "without" / "picture.png", tmp_path / "with" / "picture.png"
+    samples.samples({"teacher": images}, without, "a title")
+    samples.samples({"teacher": images}, with_captions, "a title", [LONG, "$x_1", JAPANESE])
+    assert len(picture(with_captions)) > len(picture(without))
 
 
 @pytest.mark.parametrize("width", [20, 112, 1000])

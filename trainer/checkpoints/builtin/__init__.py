@@ -1,1 +1,1 @@
-"""Models that need no download."""
+"""Models without a download."""

@@ -1,12 +1,10 @@
-"""A small class-conditional flow-matching model of 8x8 handwritten digits, with its weights shipped beside this file.
+"""A small class-conditional flow-matching model of 8x8 handwritten digits; its weights are beside this file.
 
 Rectified flow (Liu et al. 2022, "Flow Straight and Fast", arXiv:2209.03003; Lipman et al. 2022, "Flow Matching for
 Generative Modeling", arXiv:2210.02747): x_sigma = (1 - sigma) * x0 + sigma * noise, and the network predicts the
 velocity dx/dsigma = noise - x0. The data are scikit-learn's `load_digits`, scaled to [-1, 1]; the script
 `tools/models/train_digits.py` recreates the weights.
 """
-
-from __future__ import annotations
 
 import hashlib
 import math
@@ -108,7 +106,7 @@ class Digits:
         return noise, cond
 
     def denoise(self, x: Tensor, sigma: Tensor, cond: Tensor | None) -> Tensor:
-        """x [B, 1, 8, 8], sigma [B], cond [B] or None for no class -> the predicted clean x [B, 1, 8, 8]."""
+        """x [B, 1, 8, 8], sigma [B], cond [B] or None for no class -> [B, 1, 8, 8], the predicted clean x."""
         label = torch.full(sigma.shape, NO_CLASS, device=x.device) if cond is None else cond
         velocity: Tensor = self.network(x.float(), sigma.float(), label)
         # Half precision is combined in float32; float64 keeps its digits for solvers that divide by sigma.
@@ -116,11 +114,11 @@ class Digits:
         return (x.to(wide) - sigma.to(wide).reshape(-1, 1, 1, 1) * velocity.to(wide)).to(x.dtype)
 
     def condition(self, cond: Tensor) -> Tensor:
-        """Class labels [B] -> what a solver may read of them, [B, 10]."""
+        """cond [B], class labels -> [B, 10], what a solver may read of them."""
         return conditions.of_class(cond, CLASSES)
 
     def captions(self, cond: Tensor) -> list[str]:
-        """Class labels [B] -> the digits as texts."""
+        """cond [B], class labels -> the digits as texts."""
         return [str(label) for label in cond.tolist()]
 
     def images(self, x: Tensor) -> Tensor:

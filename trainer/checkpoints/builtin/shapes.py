@@ -1,4 +1,4 @@
-"""A small convolutional EDM model of drawn 16 x 16 colour pictures, with its weights shipped beside this file.
+"""A small convolutional EDM model of drawn 16 x 16 colour pictures; its weights are beside this file.
 
 The papers' pixel-space setting on a small scale: EDM's preconditioning, noise x = x0 + sigma * noise and polynomial
 schedule (Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative Models", arXiv:2206.00364,
@@ -6,12 +6,10 @@ table 1). The data are those of `shapes_data.py`: a disc, square or triangle in 
 ground. All three are the condition: an unknown colour would be decided late and all at once, as in `gmm`.
 
 `tools/models/train_shapes.py` recreates the weights (5,000 batches of 64, seed 0, 614 s on one thread of a busy
-machine) and tells how good they are: the nearest of 20,000 drawings lies at 0.101 of the data's deviation from one of
-288 samples and is of the class asked for in 86.1 %; for new drawings these are 0.080 and 99.0 %. Colour and ground are
-right; squares are the rough ones.
+machine) and measures their quality: for 288 samples the nearest of 20,000 drawings is at a mean distance of 0.101 of
+the data's deviation and has the requested class in 86.1 % of the cases; for new drawings these are 0.080 and 99.0 %.
+Colour and ground are right; squares are the rough ones.
 """
-
-from __future__ import annotations
 
 import hashlib
 from pathlib import Path
@@ -31,7 +29,7 @@ WEIGHTS = Path(__file__).with_name("shapes.safetensors")
 CLASSES = len(shapes_data.PROMPTS)
 SIGMA_MAX, SIGMA_MIN = 80.0, 0.002
 LEAST_SIGMA = 1e-4
-"""Smallest sigma given to the network: it has learned no smaller one, and the logarithm diverges."""
+"""The smallest sigma for the network, which has learned no smaller one; the logarithm diverges at 0."""
 SIGMA_DATA = 0.5
 CENTRE, SPREAD = -0.1, 1.2
 """Brings pictures in -1..1, of mean -0.11 and standard deviation 0.60, to about 0 and SIGMA_DATA."""
@@ -105,7 +103,7 @@ class ShapesNetwork(nn.Module):
 
 
 def preconditioned(network: nn.Module, x: Tensor, sigma: Tensor, label: Tensor) -> Tensor:
-    """D(x; sigma) of the EDM paper's equation 7: x [B, 3, 16, 16], sigma [B], label [B] -> the predicted clean x."""
+    """D(x; sigma), equation 7 of the EDM paper: x [B, 3, 16, 16], sigma [B], label [B] -> clean x [B, 3, 16, 16]."""
     wide = sigma.reshape(-1, 1, 1, 1)
     total = wide**2 + SIGMA_DATA**2
     skip, out, scaled = SIGMA_DATA**2 / total, wide * SIGMA_DATA / total.sqrt(), x / total.sqrt()
@@ -137,17 +135,17 @@ class Shapes:
         return noise, torch.randint(CLASSES, (batch,), generator=generator)
 
     def denoise(self, x: Tensor, sigma: Tensor, cond: Tensor) -> Tensor:
-        """x [B, 3, 16, 16], sigma [B], cond [B] -> the predicted clean x [B, 3, 16, 16]."""
+        """x [B, 3, 16, 16], sigma [B], cond [B] -> [B, 3, 16, 16], the predicted clean x."""
         # Half precision is combined in float32; float64 keeps its digits for solvers that divide by sigma.
         wide = torch.promote_types(x.dtype, torch.float32)
         return preconditioned(self.network, x.to(wide), sigma.to(wide), cond).to(x.dtype)
 
     def condition(self, cond: Tensor) -> Tensor:
-        """Class labels [B] -> what a solver may read of them, [B, 36]."""
+        """cond [B], class labels -> [B, 36], what a solver may read of them."""
         return conditions.of_class(cond, CLASSES)
 
     def captions(self, cond: Tensor) -> list[str]:
-        """Class labels [B] -> `red disc, dark`."""
+        """cond [B], class labels -> texts such as `red disc, dark`."""
         return [shapes_data.PROMPTS[label] for label in cond.tolist()]
 
     def images(self, x: Tensor) -> Tensor:
@@ -155,7 +153,7 @@ class Shapes:
         return ((x * SPREAD + CENTRE + 1) / 2).clamp(0, 1).movedim(1, -1)
 
     def features(self, x: Tensor) -> Tensor:
-        """x [B, 3, 16, 16] -> what a small classifier sees in the pictures, [B, 64] (see `shapes_judge.py`)."""
+        """x [B, 3, 16, 16] -> [B, 64], what a small classifier sees in the pictures (see `shapes_judge.py`)."""
         if self._judge is None:
             self._judge = judge()
         seen: Tensor = self._judge.to(x.device)(self.images(x).movedim(-1, 1).float())

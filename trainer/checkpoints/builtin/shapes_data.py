@@ -1,4 +1,4 @@
-"""Pictures for small models to learn: a shape in one colour on a plain ground, 16 x 16 pixels, drawn when asked for.
+"""Training pictures for small models: a shape in one colour on a plain ground, 16 x 16 pixels, drawn on demand.
 
 `train_shapes.py` and `train_tiny_flux.py` in `tools/models/` train on them.
 """
@@ -24,7 +24,7 @@ PIXELS = 16
 
 
 def draw(prompts: Tensor, generator: torch.Generator) -> Tensor:
-    """Pictures [B, 3, 16, 16] in -1..1 for prompt numbers [B]: place, size and turn are random."""
+    """prompts [B], their numbers -> pictures [B, 3, 16, 16] in -1..1, each with a random place, size and turn."""
     axis = (torch.arange(PIXELS) + 0.5) / PIXELS * 2 - 1
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     u = torch.rand(len(prompts), 4, generator=generator).T[..., None, None]

@@ -1,8 +1,8 @@
 """A small classifier of the drawn pictures, whose features `--loss features` compares on `shapes`.
 
-What Inception is to the papers' pixel-space models, without a download: trained on the same kind of pictures, it tells
-shape, colour and ground, and the numbers before its last layer tell how alike two pictures look. `python -m
-tools.models.train_shapes_judge` recreates the weights.
+It plays the part of Inception for the papers' pixel-space models, without a download: trained on the same kind of
+pictures, it recognises shape, colour and ground, and its features before the last layer show how similar two pictures
+look. `python -m tools.models.train_shapes_judge` recreates the weights.
 """
 
 from pathlib import Path

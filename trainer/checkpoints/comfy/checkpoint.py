@@ -16,13 +16,13 @@ from comfyui.asking import Denoiser
 from comfyui.facts import noise_scale, prediction_type
 from dyweight import conditions
 
-from ...options.comfy import ComfyOptions
 from ...run.errors import CheckpointError
 from ..protocol import Rival
 from .families import default_encoders, family_of
 from .gradients import differentiable
 from .installation import find_file
 from .loading import Loaded, file_digest, loaded
+from .options import ComfyOptions
 from .rivals import found
 from .text import OWN_PROMPTS, Conditions, encoded, read_conditions, read_prompts
 
@@ -97,23 +97,23 @@ class ComfyCheckpoint:
         return scaled.to(self._loaded.patcher.load_device), prompts
 
     def condition(self, cond: Tensor) -> Tensor:
-        """Prompt numbers [B] -> what a solver may read of them, [B, width], the same as in the nodes."""
+        """cond [B], numbers of prompts -> [B, width], what a solver may read of them, the same as in the nodes."""
         cross, pooled = self._conditions.cross_attn, self._conditions.pooled
         return torch.cat([conditions.of_text(cross[i], pooled[i]) for i in cond.tolist()])
 
     def captions(self, cond: Tensor) -> list[str] | None:
-        """Prompt numbers [B] -> the prompts, None where a file of conditions does not have them."""
+        """cond [B], numbers of prompts -> the prompts, None where a file of conditions does not have them."""
         prompts = self._conditions.prompts
         return None if prompts is None else [prompts[i] for i in cond.tolist()]
 
     def denoise(self, x: Tensor, sigma: Tensor, cond: Tensor) -> Tensor:
-        """x [B, *shape], sigma [B], prompt numbers [B] -> clean x; in smaller batches where memory runs out."""
+        """x [B, *shape], sigma [B], cond [B] -> [B, *shape], the clean x; in smaller batches where memory runs out."""
         return self.denoise_at(x, sigma, cond, sigma.detach().reshape(-1, 1), 0)
 
     def denoise_at(self, x: Tensor, sigma: Tensor, cond: Tensor, states: Tensor, row: int) -> Tensor:
-        """`denoise` for one row of a plan, as the sampler asks for it.
+        """`denoise` for one row of a plan: x [B, *shape], sigma [B], cond [B] -> [B, *shape].
 
-        states: [rows] or [B, rows] noise levels of the plan's states, x that of the row; ComfyUI sees those.
+        states: [rows] or [B, rows], the noise levels of the plan's states, which ComfyUI sees; x is at that of `row`.
         """
         positive = self._positive(cond.tolist())
         if positive is None:
@@ -149,7 +149,7 @@ class ComfyCheckpoint:
     def sample_with(self, sampler: str, scheduler: str, steps: int, noise: Tensor, cond: Tensor) -> tuple[Tensor, int]:
         """(endpoint, network calls) of one of ComfyUI's own samplers by ComfyUI's code, from noise of `draw`.
 
-        Noise is rescaled where the schedule starts elsewhere than the base schedule.
+        noise: [B, *shape] from `draw`, rescaled where the schedule starts elsewhere than the base schedule. cond: [B].
         """
         samplers = importlib.import_module("comfy.samplers")
         used = samplers.KSampler(self._loaded.patcher, steps, noise.device, sampler, scheduler, 1.0, {}).sigmas
@@ -177,7 +177,7 @@ class ComfyCheckpoint:
         return self._inside(positive, x, run, used), calls
 
     def images(self, x: Tensor) -> Tensor | None:
-        """[B, height, width, 3] in 0..1 of a latent batch, None without a VAE."""
+        """x [B, *shape] -> [B, height, width, 3] in 0..1, None without a VAE."""
         vae = self._loaded.vae()
         if vae is None:
             return None

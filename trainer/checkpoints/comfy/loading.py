@@ -13,10 +13,10 @@ import torch
 
 from dyweight.suggest import did_you_mean
 
-from ...options.comfy import ComfyOptions
 from ...run.errors import CheckpointError
 from .families import default_vae
 from .installation import find_file
+from .options import ComfyOptions
 
 _DTYPES = {
     "fp8_e4m3fn": torch.float8_e4m3fn,

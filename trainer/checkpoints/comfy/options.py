@@ -1,17 +1,16 @@
-"""The options of a ComfyUI checkpoint; the command lines of the trainer inherit them."""
+"""The options of a ComfyUI checkpoint."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from ..run.errors import TrainerError
-from .parse import POSITIVE, check, flag
+from ...options.parse import POSITIVE, Checked
+from ...run.errors import TrainerError
 
 
 @dataclass(frozen=True, kw_only=True)
-class ComfyOptions:
+class ComfyOptions(Checked):
     """ComfyUI checkpoint: how it is loaded and sampled"""
 
     comfyui: Path | None = None
@@ -26,8 +25,8 @@ class ComfyOptions:
     """prompt file: .txt (one per line), .jsonl or .csv (with a field prompt, text or caption); by default the prompts
     that come with the trainer"""
     conditioning: Path | None = None
-    """.safetensors file of conditions instead of prompts: cross_attn [n, tokens, width] and, if the model has one,
-    pooled [n, width]; for guidance also both with one row and the prefix negative_"""
+    """.safetensors file of conditions instead of prompts: cross_attn [n, tokens, width] and, if the model uses one,
+    pooled [n, width]; for guidance also negative_cross_attn and negative_pooled, with one row each"""
     negative: str = ""
     """negative prompt, used where cfg is not 1"""
     cfg: float | None = None
@@ -50,7 +49,7 @@ class ComfyOptions:
     """number format of the weights"""
 
     def __post_init__(self) -> None:
-        check(self)
+        super().__post_init__()
         for name in ("cfg", "guidance", "shift"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):
@@ -59,14 +58,6 @@ class ComfyOptions:
             self.lora_strength(lora)
         if self.prompts is not None and self.conditioning is not None:
             raise TrainerError("--prompts and --conditioning: give only one of them")
-
-    def choices(self) -> Sequence[str]:
-        """As `parse.Checked` has it."""
-        return ()
-
-    def of_comfyui(self) -> list[str]:
-        """The options of this class that are not at their defaults."""
-        return [flag(field.name) for field in fields(ComfyOptions) if getattr(self, field.name) != field.default]
 
     @staticmethod
     def lora_strength(text: str) -> tuple[str, float]:
