@@ -67,7 +67,7 @@ def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
     if cluster.first:
         print(
             f"{options.ckpt}: {options.steps} steps, {fitting.solver.network_calls} network calls a sample; "
-            f"{_manner(options)}, {options.test_pairs} pairs to test; {call_count(most)}"
+            f"{_manner(options)}; {call_count(most)}"
             + (f" by {cluster.size} processes" if cluster.size > 1 else "")
             + expected_time(network, most // cluster.size, options.batch_size)
         )
@@ -122,8 +122,10 @@ def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
 
 def _manner(options: DistillOptions) -> str:
     if options.fitted_by == "adam":
-        return f"adam on {options.pairs or 10_000} pairs, {options.validation_pairs} to validate"
-    return "gauss-newton" + (f", {options.effort}" if options.calls is None else "")
+        pairs = f"{options.pairs or 10_000} pairs, {options.judging_pairs} to validate, {options.report_pairs} to test"
+        return f"adam on {pairs}"
+    effort = f", {options.effort}" if options.calls is None else ""
+    return f"gauss-newton{effort}, {options.judging_pairs} pairs to test"
 
 
 def _prepared(options: DistillOptions, cluster: Cluster) -> Fitting:
@@ -208,7 +210,8 @@ def _resume(file: ResumeFile, fitting: Fitting, bar: CallBar) -> Begun | None:
     fitting.before, fitting.validation = begun.untrained_error, (begun.untrained_validation_error, math.nan)
     if cluster.first:
         network.forward, network.backward = begun.forward, begun.backward
-    bar.line(f"resuming after {len(fitting.fit.history)} lines")
+    left = call_count(fitting.expected_calls())
+    bar.line(f"resuming after {len(fitting.fit.history)} lines; {left} left")
     return begun
 
 

@@ -91,12 +91,12 @@ class Fitting:
         self.cluster.agree({name: str(value) for name, value in (comparable(asdict(options)) | own).items()})
         targets = self._targets(self._teacher(), options.batch_size)
         if self._adam:
-            self.pairs = Pairs(targets, options.pairs or 10_000, options.validation_pairs, options.test_pairs)
+            self.pairs = Pairs(targets, options.pairs or 10_000, options.judging_pairs, options.report_pairs)
             judging = 2 * self.pairs.test_pairs * self.solver.network_calls + self.pairs.expected_test_calls()
             self._judging = judging + 2 * self.pairs.validation_pairs * self.solver.network_calls
             self.fit = make_fit(options, self.solver, network, self.pairs, 0)
         else:
-            self.pairs = Pairs(targets, 0, 0, options.test_pairs, self._targets(targets.teacher, 1))
+            self.pairs = Pairs(targets, 0, 0, options.judging_pairs, self._targets(targets.teacher, 1))
             self._judging = judging_calls(self.solver, network, self.pairs)
             self.fit = make_fit(options, self.solver, network, self.pairs, self.calls - self._judging - network.total)
 

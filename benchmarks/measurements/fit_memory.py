@@ -71,7 +71,7 @@ def options_for(model: Path, latent: int, given: argparse.Namespace, folder: Pat
         iterations=1,
         difference_step=1e-2,
         pairs=given.batch,
-        report_pairs=1,
+        validation_pairs=1,
     )
 
 

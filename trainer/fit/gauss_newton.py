@@ -202,12 +202,11 @@ class GaussNewton:
         batch, blocks, table = self.pairs.targets.batch, self.pairs.training_blocks, self._numbers.table(self._vector)
         left = self.settings.budget.calls - self._spent
         again = blocks * batch * (3 * self.solver.network_calls + self._probing.calls(table))
-        gained = self._loss / self._loss_when_probed
-        if left >= again and gained < WORTH:
+        if left >= again and self._loss < WORTH * self._loss_when_probed:
             self._gather(blocks)
         elif left >= 2 * again + blocks * batch * self.pairs.targets.teacher_calls and self._stalled >= PATIENCE:
             self._gather(2 * blocks)
-        elif left >= again and gained < 1 - GAIN:
+        elif left >= again and self._loss < (1 - GAIN) * self._loss_when_probed:
             self._gather(blocks)
         elif self._stalled >= 2 * PATIENCE:
             self._over = True

@@ -63,7 +63,10 @@ class LeastSquares:
         own = torch.diagonal(self.curvature)
         system = self.curvature + damping * self.movement
         ridge = 1e-9 * own + 1e-10 * torch.diagonal(system) + (own == 0)
-        factor = torch.linalg.cholesky(system + torch.diag(ridge))
+        factor, failed = torch.linalg.cholesky_ex(system + torch.diag(ridge))
+        while int(failed) and float(ridge.max()) < 1e30:
+            ridge = 100 * ridge
+            factor, failed = torch.linalg.cholesky_ex(system + torch.diag(ridge))
         free: Tensor = torch.cholesky_solve(-self.gradient[:, None], factor)[:, 0]
         over = limits.constraints @ free - limits.bounds
         if bool((over <= 0).all()):

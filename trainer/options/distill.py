@@ -113,11 +113,11 @@ class PairOptions:
     pairs: Annotated[int | None, POSITIVE] = None
     """number of training pairs; by default 10000 for adam; gauss-newton begins with as many as its calls allow, or with
     this number"""
-    validation_pairs: Annotated[int, POSITIVE, ReadBy("--method adam")] = 64
-    """number of held-out pairs that choose the iterate of adam"""
-    report_pairs: Annotated[int | None, POSITIVE] = None
-    """number of unseen pairs on which the error in the file and the report is measured; by default 64, but for the file
-    of gauss-newton 4, 8 or 16 by its effort"""
+    validation_pairs: Annotated[int | None, POSITIVE] = None
+    """number of held-out pairs that choose the iterate of adam, 64 by default; of gauss-newton those that measure its
+    result beside the best handcrafted solver's, for the file: by default 4, 8 or 16 by the effort"""
+    report_pairs: Annotated[int, POSITIVE] = 64
+    """number of unseen pairs, used for no choice, on which the error in the report and in adam's file is measured"""
     batch: Annotated[int | None, POSITIVE] = None
     """number of pairs in one network call, to multiples of which pairs are rounded up; by default 4 for gauss-newton,
     16 for adam"""
@@ -156,9 +156,9 @@ class DistillOptions(SolverOptions, FitOptions, PairOptions, CheckpointOptions):
         return self.batch or (16 if self.fitted_by == "adam" else 4)
 
     @property
-    def test_pairs(self) -> int:
-        """`report_pairs`, or the default of the method."""
-        return self.report_pairs or (64 if self.fitted_by == "adam" else JUDGING_PAIRS[self.effort])
+    def judging_pairs(self) -> int:
+        """`validation_pairs`, or the default of the method."""
+        return self.validation_pairs or (64 if self.fitted_by == "adam" else JUDGING_PAIRS[self.effort])
 
     def choices(self) -> list[str]:
         """As `parse.Checked` has it."""

@@ -51,7 +51,7 @@ SOLVERS: list[Solver] = [
 NAMES = ["dyweight", "query slope and analytic", "no shifting", "no scaling", "learned schedule", "free table"]
 
 
-def made(solver: Solver, model: Bent, directions: int, pairs: int = 3, sides: int = 2):
+def made(solver: Solver, model: Bent, directions: int, pairs: int = 3, step: float = 1e-3):
     """numbers, vector, network, block, table, rollout and maps."""
     numbers, network = Numbers(solver), Network(model)
     vector = numbers.read(start_of(solver))
@@ -59,7 +59,7 @@ def made(solver: Solver, model: Bent, directions: int, pairs: int = 3, sides: in
     noise, _ = model.draw(torch.Generator().manual_seed(0), pairs)
     block = Block(0, noise, None, torch.zeros_like(noise))
     around = rollout(network, block, table.plan)
-    maps = probe(network, block, table, around, Probing(0.01, 0.01, sides, directions, 1e-3, 1.0))
+    maps = probe(network, block, table, around, Probing(step, step, directions, 1e-3, 1.0))
     return numbers, vector, network, block, table, around, maps
 
 
@@ -83,8 +83,8 @@ def test_with_all_directions_asked_the_chain_rule_is_the_jacobian(solver: Solver
 def test_few_directions_are_near_it_and_cost_no_more_than_they_say() -> None:
     _, _, network, block, table, around, _ = made(SOLVERS[0], Bent(), directions=99)
     before = network.forward
-    probe(network, block, table, around, Probing(0.01, 0.01, 1, 3, 1e-3, 1.0))
-    assert network.forward - before <= 3 * table.probe_calls(3, sides=1) < 3 * table.probe_calls(99, sides=1)
+    probe(network, block, table, around, Probing(0.01, 0.01, 3, 1e-3, 1.0))
+    assert network.forward - before <= 3 * table.probe_calls(3, 1, 1) < 3 * table.probe_calls(99, 1, 1)
 
 
 @pytest.mark.parametrize("solver", SOLVERS, ids=NAMES)
@@ -107,7 +107,7 @@ def test_the_network_is_asked_in_its_range() -> None:
     noise, _ = model.draw(torch.Generator().manual_seed(0), 2)
     block = Block(0, noise, None, noise)
     around = rollout(network, block, table.plan)
-    probe(network, block, table, around, Probing(0.02, 0.3, 2, 8, 0.24, 1.0))
+    probe(network, block, table, around, Probing(0.02, 0.3, 8, 0.24, 1.0))
     assert min(asked) >= 0.24 * (1 - 1e-6) and max(asked) <= 1.0
 
 

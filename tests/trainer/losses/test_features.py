@@ -78,7 +78,7 @@ def test_normal_equations_of_features_hold_the_gradient_of_the_loss() -> None:
     numbers = Numbers(solver)
     table = numbers.table(numbers.read(solver))
     made = rollout(network, block, table.plan)
-    maps = probe(network, block, table, made, Probing(0.01, 0.01, 2, 99, 1e-3, 1.0))
+    maps = probe(network, block, table, made, Probing(1e-3, 1e-3, 99, 1e-3, 1.0))
     target = block.target.flatten(1).clone()
     summed = sums(loss, (1, 8, 8), table, made, made, maps, target)
     found = problem(summed, table, made.log_queries, 64)
