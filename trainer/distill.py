@@ -52,8 +52,7 @@ class Begun:
     """What a run, and the one that goes on with it, keep beside the state of the fit."""
 
     untrained_error: float
-    """Of the solver as it was before the fit, on the unseen pairs."""
-    untrained_validation_error: float
+    """Of the solver as it was before the fit, on the validation pairs; nan where there are none."""
     date: str
     seconds: float = 0.0
     forward: int = 0
@@ -81,7 +80,7 @@ def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
         device = pairs.targets.draw("test", 0).noise.device
         reset_peak(device)
         for line in fitting.run():
-            begun = begun or Begun(fitting.before, fitting.validation[0], _today())
+            begun = begun or Begun(fitting.validation[0], _today())
             left = fitting.expected_calls()
             bar.expect(left // cluster.size)
             bar.line(
@@ -96,7 +95,7 @@ def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
                 file.save(state, asdict(replace(begun, seconds=seconds, forward=forward, backward=backward)))
         for warning in fitting.judge():
             bar.line(warning)
-    begun = begun or Begun(fitting.before, fitting.validation[0], _today())
+    begun = begun or Begun(fitting.validation[0], _today())
     forward, backward = _calls(network, cluster)
     done = Distillation(
         SolverFile(fitting.solver, provenance(fitting, begun.date), options.out),
@@ -207,7 +206,7 @@ def _resume(file: ResumeFile, fitting: Fitting, bar: CallBar) -> Begun | None:
         return None
     state, begun = kept[0], Begun(**kept[1])
     fitting.fit.restore(state)
-    fitting.before, fitting.validation = begun.untrained_error, (begun.untrained_validation_error, math.nan)
+    fitting.validation = (begun.untrained_error, math.nan)
     if cluster.first:
         network.forward, network.backward = begun.forward, begun.backward
     left = call_count(fitting.expected_calls())

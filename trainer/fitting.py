@@ -21,7 +21,7 @@ from .fit.new_solver import new_solver
 from .losses.features import Latent
 from .options.distill import DistillOptions
 from .pairs.pairs import Pairs, deviation
-from .pairs.targets import Targets
+from .pairs.targets import FINGERPRINT_CALLS, Targets
 from .pairs.teacher import Teacher
 from .run.cluster import ALONE, Cluster
 from .run.network import Network
@@ -75,6 +75,7 @@ class Fitting:
         self.validation = (math.nan, math.nan)
         self._untrained = copy.deepcopy(self.solver)
         self._judging = 0
+        self._looked = FINGERPRINT_CALLS if network.checkpoint.fingerprint is None else 0
         if self._adam:
             self.begin()
 
@@ -98,7 +99,11 @@ class Fitting:
         else:
             self.pairs = Pairs(targets, 0, 0, options.judging_pairs, self._targets(targets.teacher, 1))
             self._judging = judging_calls(self.solver, network, self.pairs)
-            self.fit = make_fit(options, self.solver, network, self.pairs, self.calls - self._judging - network.total)
+            # Whatever is cached, the fit may make the same number of calls, so that it ends with the same file.
+            endpoints = self.pairs.test_pairs * targets.teacher_calls
+            left = self.calls - self._judging - endpoints - self._looked
+            self.fit = make_fit(options, self.solver, network, self.pairs, left)
+            len(self.pairs.test)
 
     @property
     def calls(self) -> int:
@@ -112,14 +117,16 @@ class Fitting:
         return self.fit.expected_calls() + self._judging if "fit" in vars(self) else self.calls
 
     def run(self) -> Iterator[Progress]:
-        """Fit; the state is consistent at each line. What an earlier run measured before it began is kept."""
-        if math.isnan(self.before):
-            self.before, self.validation = self._error(self.solver), (self._validation_error(), math.nan)
+        """Fit; the state is consistent at each line. The validation error that an earlier run began with is kept."""
+        if math.isnan(self.validation[0]) and self.pairs.validation_blocks:
+            self.validation = (self._validation_error(), math.nan)
+            self._judging -= self.pairs.validation_pairs * self.solver.network_calls
         yield from self.fit.run()
 
     def judge(self) -> list[str]:
         """Measure the result on pairs that the fit never saw and keep what is better than it; warnings for the user."""
-        self.fitted = self.after = self._error(self.solver)
+        self.before, self.fitted = self._error(self._untrained), self._error(self.solver)
+        self.after = self.fitted
         self.validation = (self.validation[0], self._validation_error())
         told = self._keep_the_better() if self.options.loss == "l2" else []
         if self.after > 1:
@@ -169,17 +176,22 @@ class Fitting:
         if self.options.teacher is not None or self._adam:
             return Teacher.parse(self.options.teacher or "ipndm:35")
         first = teacher_steps(self.options.steps)
-        return Teacher("ipndm", round(self.cluster.from_first(lambda: [self._enough(first)])[0]))
+        steps, looked = self.cluster.from_first(lambda: self._enough(first))
+        self._looked += looked
+        return Teacher("ipndm", steps)
 
-    def _enough(self, steps: int) -> int:
+    def _enough(self, steps: int) -> list[int]:
+        """Steps of a teacher that is close enough to one with twice as many, and the network calls of finding out."""
+        looked = steps
         near = self._targets(Teacher("ipndm", steps), 1).block("test", 0)
         for _ in range(DOUBLINGS[self.options.effort]):
             far = self._targets(Teacher("ipndm", 2 * steps), 1).block("test", 0)
             own = endpoint(self.network, far, self._untrained) - far.target
+            looked += 2 * steps + self.solver.network_calls
             if float((near.target - far.target).square().sum()) <= CLOSE_ENOUGH * float(own.square().sum()):
                 break
             near, steps = far, 2 * steps
-        return steps
+        return [steps, looked]
 
 
 def fit_solver(

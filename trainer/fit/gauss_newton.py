@@ -217,8 +217,12 @@ class GaussNewton:
         here, radius, steps = self._problem(table), self._radius, 0
         begun = here.loss
         while steps < ON_THE_MAPS and radius > self._radius * SHORTEST:
-            there = vector + here.step(radius, self._limits(table))
+            step = here.step(radius, self._limits(table))
+            there = vector + step
             gain = here.loss - self._imagined_loss(there)
+            if gain <= 0 and radius / 3 <= self._radius * SHORTEST:
+                there = vector + step / 2  # the limits are linear: even a short step may leave the range
+                gain = here.loss - self._imagined_loss(there)
             if gain <= 0:
                 radius /= 3
                 continue

@@ -18,10 +18,10 @@ FINALISTS = 2
 
 
 def judging_calls(solver: Solver, network: Network, pairs: Pairs) -> int:
-    """Network calls of the judging: teacher, solver before and after, and handcrafted solvers."""
+    """Network calls of the judging: of the solver before and after the fit, and of handcrafted solvers."""
     blocks, each = pairs.test_blocks, solver.network_calls
     rounds = 2 * blocks + len(_rivals(network, each)) + FINALISTS * (blocks - 1)
-    return pairs.test_targets.batch * (blocks * pairs.test_targets.teacher_calls + rounds * each)
+    return pairs.test_targets.batch * rounds * each
 
 
 def best_handcrafted(network: Network, pairs: Pairs, calls: int) -> tuple[str, float]:
