@@ -55,6 +55,7 @@ class Provenance(TypedDict, total=False):
     teacher: str
     method: str
     loss: str
+    effort: str | None
     pairs: int
     validation_pairs: int
     endpoint_error_before: float | None
