@@ -29,7 +29,8 @@ DIRECTIONS = 8
 """Asked at a row: the tangents of all earlier numbers lie almost in so many, for one pair."""
 TRIED = (0.02, 0.04, 0.08, 0.16)
 TREMBLES = 0.1
-"""The step on both sides where a smaller one would measure rounding, or a sigma that the answer trembles with."""
+"""From this step on inputs are moved to both sides. It is the step of a state where a smaller one would measure
+rounding, and half that of log sigma where the answer trembles or jumps with it."""
 LEAST = 1e-10
 """Of the largest squared singular value: directions below it are rounding."""
 
@@ -247,19 +248,19 @@ def steps_of(network: Network, block: Block, made: Rollout, plan: Plan, smallest
     ask = _asker(network, block, plan, row, made.x[row])
     residual = made.residuals[row]
     along = residual / residual.norm(dim=1, keepdim=True).clamp_min(1e-30) * (query * residual.shape[1] ** 0.5)
-    by_state = _step_of(here, [ask(query, step * along) for step in TRIED])
-    by_sigma = _step_of(here, [ask(max(query * math.exp(-step), smallest)) for step in TRIED])
+    by_state = _step_of(here, [ask(query, step * along) for step in TRIED], TREMBLES)
+    by_sigma = _step_of(here, [ask(max(query * math.exp(-step), smallest)) for step in TRIED], 2 * TREMBLES)
     return by_state, by_sigma
 
 
-def _step_of(here: Tensor, ends: list[Tensor]) -> float:
+def _step_of(here: Tensor, ends: list[Tensor], otherwise: float) -> float:
     """The first tried step whose second difference is curvature's, which grows fourfold when the step doubles; one that
     grows less is rounding or trembling."""
     bends = [float((here - 2 * near + far).norm()) for near, far in pairwise(ends)]
     for doublings, (step, bend) in enumerate(zip(TRIED, bends[:-1], strict=False)):
-        if bends[-1] >= 4 ** (len(bends) - 1 - doublings) / 2 * bend:
+        if not torch.equal(ends[doublings], here) and bends[-1] >= 4 ** (len(bends) - 1 - doublings) / 2 * bend:
             return step
-    return TREMBLES
+    return otherwise
 
 
 def _flat(x: Tensor) -> Tensor:
