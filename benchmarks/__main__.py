@@ -21,6 +21,7 @@ STUDIES = {
         "teachers",
         "transfer",
         "rivals",
+        "photographs",
     )
 }
 """Those of the DyWeight paper."""
@@ -31,6 +32,7 @@ MEASUREMENTS = {
             "fit-methods",
             "instance-aware",
             "schedule-rules",
+            "between-steps",
             "phi-cost",
             "fit-memory",
             "two-processes",

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dyweight import schedules
-from trainer.checkpoints.builtin import digits, gmm
+from trainer.checkpoints.builtin import digits, gmm, photographs
 
 
 class DigitsFlow:
@@ -106,3 +106,4 @@ digits_shifted = partial(DigitsFlow, shift=3.0)
 digits_guided = partial(DigitsFlow, guidance=3.0)
 digits_rounded = DigitsRounded
 mixture_flow = MixtureFlow
+photographs_guided = partial(photographs.checkpoint, guidance=2.0)

@@ -31,3 +31,24 @@ def family_of(model: Any) -> str | None:
     """ComfyUI's name for the architecture of a BaseModel, such as Flux, SD15, SDXL, WAN21_T2V."""
     config = getattr(model, "model_config", None)
     return None if config is None else type(config).__name__
+
+
+def answers_for_interval(model: Any) -> str | None:
+    """Why a BaseModel's network gives no velocity of an ODE: it is told the next noise level too; None where it does.
+
+    Such a network answers for the whole step, so combining its answers over several steps is wrong in principle.
+    """
+    network = getattr(model, "diffusion_model", None)
+    if getattr(network, "time_r_in", None) is not None:
+        return "mean flow: it is told where the step ends"
+    head = getattr(getattr(network, "final_layer", None), "video_out", None)
+    weight, width = getattr(head, "weight", None), getattr(head, "out_features", None)
+    if weight is not None and width and weight.shape[0] > width:  # ComfyUI 0.35 and newer
+        return "PDD: it has an output layer for each part of the schedule"
+    return None
+
+
+def pixels_per_latent(model: Any) -> int | None:
+    """Pixels across for each position of the latent of a BaseModel; None where ComfyUI, as up to 0.8, does not say."""
+    ratio = getattr(getattr(model, "latent_format", None), "spacial_downscale_ratio", None)
+    return int(ratio) if isinstance(ratio, int | float) else None

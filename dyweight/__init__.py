@@ -11,6 +11,7 @@ from .solver_file import SolverFile as SolverFile
 from .solver_file import SolverFileError as SolverFileError
 from .solver_file import load_solver as load_solver
 from .solver_file import save_solver as save_solver
+from .solver_set import SolverSet as SolverSet
 from .solvers import DyWeight as DyWeight
 from .solvers import FreeTable as FreeTable
 from .solvers import Indis as Indis

@@ -5,6 +5,7 @@ import math
 import textwrap
 from collections.abc import Sequence
 from io import BytesIO
+from typing import Literal, cast
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -23,15 +24,20 @@ _Point = tuple[float, float]
 _Line = Sequence[_Point]
 
 
-def picture(file: SolverFile) -> Image.Image:
-    """What a solver was made for, its numbers step by step, and the noise levels that they lead through."""
-    solver, plan = file.solver, file.solver.pictured()
+def picture(file: SolverFile, steps: int = 0, answer: str = "") -> Image.Image:
+    """What a solver was made for, its numbers step by step, and the noise levels that they lead through.
+
+    steps: which solver of a set; 0 for the only one, or all with a line for each. answer: lines for whoever wants to
+    use it, before the numbers, in place of the model's name. Raises ValueError for a solver that is not there.
+    """
+    if not steps and len(file.solvers.steps) > 1:
+        return _of_all(file, answer)
+    member = file.member(steps)
+    solver, plan = member.solver, member.solver.pictured()
     panels = solver.panels(plan)
     height = 1300 + ROW * sum(2 + len(rows) for _, rows in panels)
-    sheet = _Sheet(height, solver.rows, "step" if solver.rows == solver.steps else "call")
-    sheet.text(file.name, size=32)
-    for line in _facts(file):
-        sheet.text(line, size=20, ink=_FAINT)
+    sheet = _Sheet(height, _names("step" if solver.rows == solver.steps else "call", range(1, solver.rows + 1)))
+    sheet.facts(file.name, answer or _model(member), [_solver(solver), *_settings(member), *_errors(member)])
     for heading, rows in panels:
         sheet.heading(heading)
         for row in rows:
@@ -42,11 +48,40 @@ def picture(file: SolverFile) -> Image.Image:
     return sheet.cut()
 
 
-def png(file: SolverFile) -> bytes:
+def _of_all(file: SolverFile, answer: str) -> Image.Image:
+    """The solvers of a set: a column for each with its errors, and a line for the levels that it leads through."""
+    members = [file.member(steps) for steps in file.solvers.steps]
+    columns, finest = len(members), members[-1].solver
+    sheet = _Sheet(1300, _names("steps", file.solvers.steps))
+    sheet.facts(file.name, answer or _model(file), [f"{columns} solvers, one for a number of steps", *_settings(file)])
+    known = [[_error(member, which) for member in members] for which in ("before", "after")]
+    sheet.heading("endpoint error in %" if any(any(errors) for errors in known) else "numbers of steps")
+    for label, errors in zip(("before", "distilled"), known, strict=True):
+        values = torch.tensor([100 * (error or 0.0) for error in errors])
+        if any(errors):
+            sheet.numbers(Row(label, values, values, [error is not None for error in errors]))
+    sheet.heading("noise: grey schedule, black states of each")
+
+    def line(solver: Solver, levels: Tensor) -> _Line:
+        return [(n * columns / (len(levels) - 1), level) for n, level in enumerate(levels.tolist())]
+
+    states = [line(member.solver, member.solver.pictured().sigmas) for member in members]
+    sheet.curves(line(finest, finest.sigmas), states, [])
+    return sheet.cut()
+
+
+def png(file: SolverFile, steps: int = 0) -> bytes:
     """`picture` as a PNG file."""
     content = BytesIO()
-    picture(file).save(content, "png")
+    picture(file, steps).save(content, "png")
     return content.getvalue()
+
+
+def _names(what: str, numbers: Sequence[int]) -> list[str]:
+    """Of the columns: `step 3`, or only the number where there are many."""
+    if len(numbers) > 6:
+        return [f"{n}" for n in numbers]
+    return [f"{n} {what}" if what == "steps" else f"{what} {n}" for n in numbers]
 
 
 def _curves(solver: Solver, plan: Plan, sheet: "_Sheet") -> None:
@@ -65,36 +100,58 @@ def _by_sample(values: Tensor) -> Tensor:
     return values.reshape(-1, values.shape[-1])
 
 
-def _facts(file: SolverFile) -> list[str]:
-    """Lines on what the solver is and what it was made for; values from the file may be of any type."""
-    solver, made_for = file.solver, file.provenance
+def _model(file: SolverFile) -> str:
+    """A line on the model, where the file names one; values from a file may be of any type."""
+    return f"made for {file.provenance['model']}" if file.provenance.get("model") else ""
+
+
+def _solver(solver: Solver) -> str:
     calls = f", {solver.network_calls} network calls" if solver.network_calls != solver.steps else ""
     about = [f"{solver.family}, {solver.steps} step{'s' if solver.steps > 1 else ''}{calls}, order {solver.order}"]
     about += [f"{solver.slope} slope", *(["analytic first step"] if solver.analytic_first_step else [])]
-    lines = [f"made for {made_for['model']}"] if made_for.get("model") else []
-    lines.append(", ".join(about))
-    shape: object = made_for.get("shape")
+    return ", ".join(about)
+
+
+def _settings(file: SolverFile) -> list[str]:
+    """A line on what it was made at, where the file says so."""
+    made_for, shape = file.provenance, cast(object, file.provenance.get("shape"))
     known = [f"latent {'x'.join(str(n) for n in shape)}"] if isinstance(shape, list) else []
     values = {"cfg": made_for.get("cfg"), "guidance": made_for.get("guidance"), "shift": made_for.get("shift")}
     known += [f"{name} {value}" for name, value in values.items() if value is not None]
-    lines += [", ".join(known)] if known else []
-    before, after = made_for.get("endpoint_error_before"), made_for.get("endpoint_error_after")
-    if isinstance(before, float) and isinstance(after, float):
-        lines.append(f"endpoint error {before:.4g} before distillation, {after:.4g} after")
-    return lines
+    return [", ".join(known)] if known else []
+
+
+def _errors(file: SolverFile) -> list[str]:
+    before, after = _error(file, "before"), _error(file, "after")
+    if before is None or after is None:
+        return []
+    return [f"endpoint error {before:.4g} before distillation, {after:.4g} after"]
+
+
+def _error(file: SolverFile, which: Literal["before", "after"]) -> float | None:
+    error: object = file.provenance.get(f"endpoint_error_{which}")
+    return error if isinstance(error, float) else None
 
 
 class _Sheet:
-    """Paper that is filled from top to bottom, with a column for each step."""
+    """Paper that is filled from top to bottom, with columns, of which each is a step or a solver."""
 
-    def __init__(self, height: int, steps: int, column: str) -> None:
+    def __init__(self, height: int, columns: Sequence[str]) -> None:
         self._image = Image.new("RGB", (WIDTH, height), _PAPER)
         self._draw = ImageDraw.Draw(self._image)
-        self._top, self._steps, self._column = MARGIN, steps, column
+        self._top, self._columns = MARGIN, columns
 
     def cut(self) -> Image.Image:
         """The part that is filled."""
         return self._image.crop((0, 0, WIDTH, self._top + MARGIN))
+
+    def facts(self, title: str, answer: str, lines: Sequence[str]) -> None:
+        """The head of the sheet: its title, what matters, and the rest."""
+        self.text(title, size=32)
+        for line in answer.splitlines():
+            self.text(line, size=24)
+        for line in lines:
+            self.text(line, size=20, ink=_FAINT)
 
     def text(self, text: str, size: int, ink: tuple[int, int, int] = _INK) -> None:
         """Lines as wide as the sheet."""
@@ -109,13 +166,13 @@ class _Sheet:
             self._top += round(size * 1.35)
 
     def heading(self, text: str) -> None:
-        """A line of text, then the number of each step, or of every few where they would touch."""
+        """A line of text, then the name of each column, or of every few where they would touch."""
         self._top += 14
         self.text(text, size=22)
-        widest = ImageFont.load_default(18).getlength(f"{self._steps}") + 8
+        widest = ImageFont.load_default(18).getlength(self._columns[-1]) + 8
         every = math.ceil(widest / (self._x(1) - self._x(0)))
-        for n in range(0, self._steps, every):
-            self._centred(n, f"{self._column} {n + 1}" if self._steps <= 6 else f"{n + 1}", 18, _FAINT)
+        for n in range(0, len(self._columns), every):
+            self._centred(n, self._columns[n], 18, _FAINT)
         self._top += 26
 
     def numbers(self, row: Row) -> None:
@@ -150,7 +207,7 @@ class _Sheet:
         for line, ink, width in ((schedule, _SCHEDULE, 7), *((state, _INK, thin) for state in states)):
             points = [place(point) for point in line if point[1] in shown]
             self._draw.line(points, fill=ink, width=width, joint="curve")
-        radius = 6 if self._steps <= 30 else 3
+        radius = 6 if len(self._columns) <= 30 else 3
         for x, y in map(place, itertools.chain(*queries)):
             self._draw.ellipse((x - 1, y - 1, x + 1, y + 1), fill=_RAISED)
         for at in zip(*queries, strict=True):
@@ -159,7 +216,7 @@ class _Sheet:
         self._top += CURVES
 
     def _x(self, n: float) -> float:
-        return MARGIN + LABEL + (WIDTH - 2 * MARGIN - LABEL) * n / self._steps
+        return MARGIN + LABEL + (WIDTH - 2 * MARGIN - LABEL) * n / len(self._columns)
 
     def _centred(self, n: int, text: str, size: int, ink: tuple[int, int, int], drop: int = 0) -> None:
         font = ImageFont.load_default(size)

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from . import baselines
+from .between import between, neighbours
 from .plan import Plan
 from .schedules import checked
+from .solver_set import SAME_START, SolverSet
 from .solvers import Solver
 
 Rule = Literal["whole", "carried", "part", "untrained"]
 
-SAME_START = 0.01
-"""Largest |log ratio| of two first sigmas that still counts as the same start; farther below is a partial denoise."""
 HIGHEST_START = math.log(3)
 """Largest log ratio by which sigmas may start above a solver's own; beyond it the untrained solver can be better."""
 SAME_VALUE = 0.05
@@ -40,9 +40,11 @@ class Placement:
     rule: Rule
     """whole: the learned weights on these sigmas. carried: the learned times, carried over to these sigmas. part: some
     rows of the learned table. untrained: variable-step Adams-Bashforth."""
-    first_step: int
+    steps: int
+    """Of the solver whose rows run, which a set may have mixed of two others; 0 where the rule is `untrained`."""
+    first_step: int = 0
     """Row of the solver's table that the first sigma belongs to; 0 unless the rule is `part`."""
-    distance: float
+    distance: float = 0.0
     """`schedule_distance` from the solver's own sigmas; 0 where the rule is `untrained`."""
 
 
@@ -62,47 +64,102 @@ def schedule_distance(sigmas: Tensor, other: Tensor) -> float:
     return max((abs(math.log(a / b)) for a, b in pairs), default=0.0)
 
 
+def untrained(sigmas: Tensor, start: float | None = None) -> Placement:
+    """`untrained_plan` as a placement."""
+    return Placement(untrained_plan(sigmas, start), "untrained", 0)
+
+
 def place(
-    solver: Solver,
+    solvers: Solver | SolverSet,
     sigmas: Tensor,
     start: float | None = None,
     noise: Tensor | None = None,
     condition: Tensor | None = None,
 ) -> Placement:
-    """The plan of a solver for the sigmas that a sampler is given.
+    """The plan of a solver, or of one of a set, for the sigmas that a sampler is given.
 
     sigmas: [steps + 1] decreasing, the whole schedule or a part of it. start: the noise level of the latent where it is
     not sigmas[0], as after an earlier part of a run, which ends where time shifting has come.
     noise: [B, *shape] of unit variance, condition: [B, width], for solvers with a table for each sample; a
     missing one counts as zero. Each sample of a batch gets the table that it would get alone.
 
-    Raises ScheduleError where the sigmas start where the solver starts but have another number of steps.
+    Raises ScheduleError where there is one solver, and the sigmas start where it starts but have another number of
+    steps.
     """
     try:
         sigmas = checked(sigmas)
     except ValueError as error:
         raise ScheduleError(f"sigmas must decrease to 0 or above, got {torch.as_tensor(sigmas).tolist()}") from error
-    own = solver.sigmas
-    starts_alike = -SAME_START <= math.log(float(sigmas[0]) / float(own[0])) <= HIGHEST_START
+    members = solvers if isinstance(solvers, SolverSet) else SolverSet([solvers])
+    solver = _nearest(members, sigmas)
+    if solver is None:
+        alone = members.member()
+        if len(members.steps) == 1 and starts_alike(alone, sigmas):
+            raise ScheduleError(
+                f"{len(sigmas) - 1} steps, but this solver is for {alone.steps}: set steps to {alone.steps}, or take a "
+                f"solver that was made for {len(sigmas) - 1}. To run only some of its steps, use its own schedule: the "
+                "scheduler 'dyweight' or the node DyWeightScheduler"
+            )
+        return untrained(sigmas, start)
 
     def table(base: Tensor) -> Plan:
         return solver.plan(base, None if noise is None else noise * float(base[0]), condition)
 
-    if len(sigmas) == len(own) and starts_alike:
+    if len(sigmas) == len(solver.sigmas) and starts_alike(solver, sigmas):
         return _whole(solver, sigmas, table)
-    part = _find_part(own, sigmas)
-    if part is not None:
-        first, distance = part
-        passed_on = solver.plan().sigmas
-        plans = [_part(solver, one, passed_on, sigmas, first, start) for one in _each(table(own))]
-        return Placement(_together(plans), "part", first, distance)
-    if starts_alike:
-        raise ScheduleError(
-            f"{len(sigmas) - 1} steps, but this solver is for {solver.steps}: set steps to {solver.steps}, or take a "
-            f"solver that was made for {len(sigmas) - 1}. To run only some of its steps, use its own schedule: the "
-            "scheduler 'dyweight' or the node DyWeightScheduler"
-        )
-    return Placement(untrained_plan(sigmas, start), "untrained", 0, 0.0)
+    first, distance = _part_of(solver.sigmas, sigmas)
+    passed_on = solver.plan().sigmas
+    plans = [_part(solver, one, passed_on, sigmas, first, start) for one in _each(table(solver.sigmas))]
+    return Placement(_together(plans), "part", solver.steps, first, distance)
+
+
+def _nearest(members: SolverSet, sigmas: Tensor) -> Solver | None:
+    """The solver of a set whose schedule these sigmas are, or a part of it, or else the one for as many steps.
+
+    Where the set has none for that number of steps, one is mixed of its neighbours. A schedule of a few steps may be a
+    part of a finer one if a last 0 is not compared: the one that ends there goes first.
+    """
+    steps, found, from_the_top = len(sigmas) - 1, [], starts_alike(members.member(), sigmas)
+    for own in range(steps, members.steps[-1] + 1):
+        if own not in members.steps and neighbours(members, own) is None:
+            continue
+        schedule = members.sigmas_for(own)
+        first, distance = _part_of(schedule, sigmas)
+        exact = distance <= SAME_START
+        # Near the top sigmas can be so close to each other that a run from the top looks like one from the next.
+        if exact or (distance <= SAME_VALUE and not (from_the_top and first)):
+            ends_at_0, end = float(sigmas[-1]) == 0, first + steps
+            other_end = ends_at_0 != (float(schedule[end]) == 0), ends_at_0 and end < own
+            found.append(((not exact, *other_end, own not in members.steps, distance), own))
+    for _, own in sorted(found):
+        solver = _member_or_mixed(members, own)
+        if solver is not None:
+            return solver
+    solver = _member_or_mixed(members, steps)
+    if solver is None or not starts_alike(solver, sigmas):
+        return None
+    # The first part of a run on other sigmas does not end where a schedule of so few steps does.
+    ends_alike = steps in members.steps or float(sigmas[-1]) <= float(solver.sigmas[-2]) / 2
+    return solver if ends_alike else None
+
+
+def _member_or_mixed(members: SolverSet, steps: int) -> Solver | None:
+    return members.member(steps) if steps in members.steps else between(members, steps)
+
+
+def starts_alike(solver: Solver, sigmas: Tensor) -> bool:
+    """Whether sigmas begin where the solver begins, or so little higher that it can begin there."""
+    return -SAME_START <= math.log(float(sigmas[0]) / float(solver.sigmas[0])) <= HIGHEST_START
+
+
+def without_time_scaling(members: SolverSet, placement: Placement) -> Placement:
+    """The same rows, asked at the noise levels of the states, with the weights of their slopes kept."""
+    solver, plan = _member_or_mixed(members, placement.steps), placement.plan
+    if solver is None:
+        return placement
+    states = plan.sigmas[..., :-1]
+    gains = plan.gains * (solver.divisors(plan) / states)[..., None, :]
+    return replace(placement, plan=replace(plan, query_sigmas=states, gains=gains))
 
 
 def _whole(solver: Solver, sigmas: Tensor, table: Callable[[Tensor], Plan]) -> Placement:
@@ -110,7 +167,7 @@ def _whole(solver: Solver, sigmas: Tensor, table: Callable[[Tensor], Plan]) -> P
     distance = schedule_distance(sigmas, solver.sigmas)
     own = table(solver.sigmas)
     if torch.allclose(sigmas, solver.sigmas, rtol=_ROUNDED, atol=0):
-        return Placement(own, "whole", 0, distance)
+        return Placement(own, "whole", solver.steps, 0, distance)
     steady, base, asked = max(_STEADY_TIMES, _STEADY_RATIO * distance), solver.sigmas.tolist(), sigmas.tolist()
     try:
         literal = _each(table(sigmas))
@@ -123,7 +180,7 @@ def _whole(solver: Solver, sigmas: Tensor, table: Callable[[Tensor], Plan]) -> P
         else:
             plans.append(_retimed(solver, one, 0, [_carried_over(time, base, asked) for time in one.sigmas.tolist()]))
     rule: Rule = "whole" if all(any(plan is one for one in literal) for plan in plans) else "carried"
-    return Placement(_together(plans), rule, 0, distance)
+    return Placement(_together(plans), rule, solver.steps, 0, distance)
 
 
 def _each(plan: Plan) -> list[Plan]:
@@ -144,12 +201,13 @@ def _together(plans: list[Plan]) -> Plan:
     return replace(plans[0], sigmas=sigmas, query_sigmas=queries, gains=gains)
 
 
-def _find_part(own: Tensor, sigmas: Tensor) -> tuple[int, float] | None:
-    """(first step, distance) of the run of the solver's sigmas nearest to these; a last 0 may stand for any sigma."""
+def _part_of(own: Tensor, sigmas: Tensor) -> tuple[int, float]:
+    """(first step, distance) of the run of a solver's sigmas nearest to these, at an infinite distance where these
+    are more; a last 0 may stand for any sigma."""
     steps = len(sigmas) - 1
     found = [(schedule_distance(sigmas, own[k : k + steps + 1]), k) for k in range(len(own) - steps)]
     distance, first = min(found, default=(math.inf, 0))
-    return (first, distance) if distance <= SAME_VALUE else None
+    return first, distance
 
 
 def _part(solver: Solver, own: Plan, passed_on: Tensor, sigmas: Tensor, first: int, start: float | None) -> Plan:

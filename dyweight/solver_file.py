@@ -6,6 +6,7 @@ import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
@@ -14,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from .files import write_whole
+from .solver_set import SolverSet, in_words
 from .solvers import FAMILIES, Solver
 
 FORMAT = "dyweight-solver"
@@ -21,6 +23,8 @@ FORMAT_VERSION = "1"
 MAXIMUM_HEADER_BYTES = 1 << 20
 MAXIMUM_FILE_BYTES = 256 << 20
 _DTYPES = {"F32": 4, "F64": 8}
+_READ: dict[str, type[Solver] | type[SolverSet]] = {**FAMILIES, SolverSet.family: SolverSet}
+"""What a file can hold, by its family."""
 
 
 class SolverFileError(ValueError):
@@ -51,6 +55,7 @@ class Provenance(TypedDict, total=False):
     teacher: str
     method: str
     loss: str
+    effort: str | None
     pairs: int
     validation_pairs: int
     endpoint_error_before: float | None
@@ -67,20 +72,46 @@ class Provenance(TypedDict, total=False):
     made_by: str
     source: str
     """Where published coefficients come from."""
+    members: dict[str, "Provenance"]
+    """Of a set, by number of steps: what holds for one member only."""
 
 
 @dataclass(frozen=True)
 class SolverFile:
-    """A solver with what its file says about it."""
+    """A solver, or a set of them, with what its file says about it."""
 
-    solver: Solver
+    content: Solver | SolverSet
     provenance: Provenance
     path: Path | None = None
     """Path of the file; None for a solver without one."""
 
+    @property
+    def solver(self) -> Solver:
+        """The only solver. Raises SolverFileError where the file has several, of which `member` gives one."""
+        if len(self.solvers.steps) > 1:
+            raise _error(str(self.path), f"it has solvers for {in_words(self.solvers.steps)} steps; take one of them")
+        return self.solvers.member()
+
+    @cached_property
+    def solvers(self) -> SolverSet:
+        """The set; a solver alone is a set of one."""
+        return self.content if isinstance(self.content, SolverSet) else SolverSet([self.content])
+
+    def member(self, steps: int = 0) -> "SolverFile":
+        """The solver for this number of steps, with what the file says of it; 0: the only one, or the middle one.
+
+        Raises ValueError for a number that it does not have.
+        """
+        solver = self.solvers.member(steps)
+        common: dict[str, Any] = {**self.provenance}
+        members = common.pop("members", None)
+        own = members.get(str(solver.steps)) if isinstance(members, dict) else None
+        merged = {**common, **(own if isinstance(own, dict) else {})}
+        return SolverFile(solver, cast(Provenance, merged), self.path)
+
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> "SolverFile":
-        """Read a solver, without gradients. Nothing of the file is executed.
+        """Read a solver or a set, without gradients. Nothing of the file is executed.
 
         The tensors take no more memory than the file has bytes. The table, made once as a check, has steps^2 numbers:
         27 MB for a file of 29 kB with 1000 steps, the most allowed.
@@ -106,11 +137,11 @@ class SolverFile:
         metadata = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
-            "family": self.solver.family,
-            "settings": _dumps(self.solver.settings(), path),
+            "family": self.content.family,
+            "settings": _dumps(self.content.settings(), path),
             "provenance": _dumps(self.provenance, path),
         }
-        tensors = {name: tensor.to("cpu").contiguous() for name, tensor in self.solver.tensors().items()}
+        tensors = {name: tensor.to("cpu").contiguous() for name, tensor in self.content.tensors().items()}
         content = canonical(save(tensors, metadata))
         _parse(content, Path(path))
         write_whole(Path(path), content)
@@ -119,17 +150,17 @@ class SolverFile:
     @property
     def name(self) -> str:
         """Name of the file without its extension, or a description of the solver."""
-        return self.path.stem if self.path else f"{self.solver.family} for {self.solver.steps} steps"
+        return self.path.stem if self.path else f"{self.content.family} for {in_words(self.solvers.steps)} steps"
 
 
-def save_solver(solver: Solver, path: str | os.PathLike[str], provenance: Mapping[str, Any]) -> None:
-    """`SolverFile.write` of a solver and its provenance."""
+def save_solver(solver: Solver | SolverSet, path: str | os.PathLike[str], provenance: Mapping[str, Any]) -> None:
+    """`SolverFile.write` of a solver, or a set, and its provenance."""
     SolverFile(solver, cast(Provenance, provenance)).write(path)
 
 
-def load_solver(path: str | os.PathLike[str]) -> Solver:
-    """`SolverFile.read`, the solver only."""
-    return SolverFile.read(path).solver
+def load_solver(path: str | os.PathLike[str]) -> Solver | SolverSet:
+    """`SolverFile.read`, the solver or the set only."""
+    return SolverFile.read(path).content
 
 
 def canonical(content: bytes) -> bytes:
@@ -151,20 +182,20 @@ def _parse(content: bytes, path: Path) -> SolverFile:
     if version != FORMAT_VERSION:
         raise _error(name, f"format_version is {version!r}, this version reads {FORMAT_VERSION}; update the pack")
     family = metadata.get("family")
-    if not isinstance(family, str) or family not in FAMILIES:
-        raise _error(name, f"family is {family!r}, this version reads {', '.join(FAMILIES)}; update the pack")
+    if not isinstance(family, str) or family not in _READ:
+        raise _error(name, f"family is {family!r}, this version reads {', '.join(_READ)}; update the pack")
     settings, provenance = (_json_object(metadata, field, name) for field in ("settings", "provenance"))
     try:
-        _check_tensors(header, FAMILIES[family].shapes(settings), name)
+        _check_tensors(header, _READ[family].shapes(settings), name)
         tensors = load(content)
         for tensor_name, tensor in tensors.items():
             if not bool(torch.isfinite(tensor).all()):
                 raise _error(name, f"tensor {tensor_name!r} has a value that is not finite")
-        solver = FAMILIES[family].from_file(settings, tensors)
+        solver = _READ[family].from_file(settings, tensors)
     except SolverFileError:
         raise
     except (SafetensorError, ValueError, TypeError, KeyError, OverflowError, RuntimeError) as error:
-        raise _error(name, f"it is not a {family} solver ({type(error).__name__}: {error})") from error
+        raise _error(name, f"it is not a solver of the family {family} ({type(error).__name__}: {error})") from error
     return SolverFile(solver, cast(Provenance, provenance), path)
 
 

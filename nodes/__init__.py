@@ -4,14 +4,24 @@ from typing import Any
 
 from comfy_api.v0_0_2 import ComfyExtension
 
-from . import comfy_sampling, solver_library
+from . import comfy_sampling, notes, solver_library
 from .apply import DyWeightApply
+from .ksampler import DyWeightKSampler
 from .load_solver import DyWeightLoadSolver
 from .plot import DyWeightPlot
 from .sampler import DyWeightSampler
+from .save_solver import DyWeightSaveSolver
 from .scheduler import DyWeightScheduler
 
-NODES = [DyWeightLoadSolver, DyWeightSampler, DyWeightScheduler, DyWeightApply, DyWeightPlot]
+NODES = [
+    DyWeightKSampler,
+    DyWeightLoadSolver,
+    DyWeightApply,
+    DyWeightSampler,
+    DyWeightScheduler,
+    DyWeightPlot,
+    DyWeightSaveSolver,
+]
 
 
 class DyWeightExtension(ComfyExtension):
@@ -26,6 +36,7 @@ def extension() -> DyWeightExtension:
 
     Not in `on_load`: ComfyUI 0.8.0 never calls it.
     """
+    notes.register()
     solver_library.register_folder()
     comfy_sampling.register()
     return DyWeightExtension()

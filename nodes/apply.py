@@ -4,9 +4,8 @@ from typing import Any
 
 from comfy_api.v0_0_2 import io
 
-from ..dyweight import Solver, SolverFile
 from .comfy_sampling import with_solver
-from .types import CATEGORY, SolverType, as_file
+from .types import Passed, SolverType, as_file, schema
 
 
 class DyWeightApply(io.ComfyNode):
@@ -14,20 +13,19 @@ class DyWeightApply(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="DyWeightApply",
-            display_name="DyWeight Apply",
-            category=CATEGORY,
+            display_name="Apply Solver (DyWeight)",
             description="Attaches a solver to a model: choose sampler and scheduler 'dyweight' in KSampler.",
             inputs=[
                 io.Model.Input(
                     "model", tooltip="The model after its LoRAs and ModelSampling nodes: put this node last."
                 ),
-                SolverType.Input("solver", tooltip="From DyWeight Load Solver."),
+                SolverType.Input("solver", tooltip="From Load Solver (DyWeight)."),
             ],
             outputs=[io.Model.Output(tooltip="A copy; the input model is unchanged.")],
         )
 
     @classmethod
-    def execute(cls, model: Any, solver: Solver | SolverFile) -> io.NodeOutput:
+    def execute(cls, model: Any, solver: Passed) -> io.NodeOutput:
         return io.NodeOutput(with_solver(model, as_file(solver)))

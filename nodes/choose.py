@@ -1,135 +1,133 @@
 """Which solver runs, on which rows, and what is logged about it."""
 
-import logging
 import math
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from ..dyweight import Solver, SolverFile
-from ..dyweight.placement import FAR, SAME_START, Placement, ScheduleError, place, schedule_distance, untrained_plan
-from . import solver_library
+from ..dyweight.between import between
+from ..dyweight.placement import FAR, Placement, place, schedule_distance, starts_alike, untrained, without_time_scaling
+from ..dyweight.solver_set import SAME_START, in_words
+from . import messages, notes, solver_library
 from .model_facts import ModelFacts, same_family
-
-_log = logging.getLogger("DyWeight")
-
 
 Read = Callable[[Solver], dict[str, Tensor | None]]
 """A solver -> noise and condition of the samples, as far as it reads them."""
 
 
 def placed(file: SolverFile, sigmas: Tensor, known: ModelFacts, start: float | None, read: Read) -> Placement:
-    """The solver on these sigmas, with a warning for each way in which it was made for something else."""
-    solver = file.solver
+    """The file's solver for these sigmas, with a note for each way in which it was made for something else.
+
+    Raises ValueError for a model of another family, and for sigmas or samples that the solver has no table for.
+    """
+    refuse_other_family(file, known)
+    any_solver, given = file.solvers.member(), len(sigmas) - 1
+    steps = {"steps": in_words(file.solvers.steps), "file": file.name, "given": given}
     try:
-        samples = read(solver)
-        placement = place(solver, sigmas.cpu(), start, **samples)
+        samples = read(any_solver)
+        placement = place(file.solvers, sigmas.cpu(), start, **samples)
     except ValueError as error:
-        raise ScheduleError(f"DyWeight solver {file.name}: {error}") from error
-    if solver.reads_noise and samples["noise"] is None and placement.rule != "untrained":
-        solver_library.say_once(
-            f"{file.name} gives each noise its own schedule, but the noise is not known here: the latent comes from an "
-            "earlier sampler. The schedule of the mean noise is used"
-        )
+        if given not in file.solvers.steps and float(sigmas[0]) > float(sigmas[1]):
+            raise notes.refusal(messages.SET_STEPS, **steps) from None
+        raise notes.refusal(messages.CANT_RUN, reason=error, file=file.name) from None
     if placement.rule == "untrained":
-        _log.warning(
-            "the sigmas from %.4g are not part of the schedule of %s, so the untrained solver runs (variable-step "
-            "Adams-Bashforth of order 3). For image to image with the learned one choose the scheduler 'dyweight' with "
-            "steps / denoise = %d, or use the node DyWeightScheduler",
-            float(sigmas[0]),
-            file.name,
-            solver.steps,
-        )
+        alike = starts_alike(any_solver, sigmas)
+        notes.warn(messages.NO_SUCH_STEPS if alike else messages.PARTIAL_DENOISE, **steps)
         return placement
+    known_steps = file.solvers.steps
+    member = file.member(placement.steps if placement.steps in known_steps else 0)
+    if placement.steps not in known_steps:
+        notes.warn(messages.MIXED_STEPS, **{**steps, "given": placement.steps})
+    if any_solver.reads_noise and samples["noise"] is None:
+        # expected where an earlier part with DyWeight left the latent
+        say = notes.warn if start is None else notes.info
+        say(messages.NOISE_HIDDEN, file=file.name)
     if placement.distance > FAR:
-        _log.warning(
-            "the sigmas differ by up to %s from those that %s was made for (%s): the scheduler 'dyweight' gives those",
-            _factor(placement.distance),
-            file.name,
-            ", ".join(f"{float(sigma):.3g}" for sigma in solver.sigmas),
-        )
-    warn_of_differences(file, known, own_schedule=placement.distance <= SAME_START)
+        notes.warn(messages.SET_SCHEDULER, file=file.name)
+    warn_of_differences(member, known, own_schedule=placement.distance <= SAME_START)
+    if known.interval:
+        notes.warn(messages.FOR_INTERVALS, family=known.family, reason=known.interval, file=file.name)
+        placement = without_time_scaling(file.solvers, placement)
     return placement
 
 
-def placed_with_best_match(sigmas: Tensor, known: ModelFacts, start: float | None, read: Read) -> Placement:
-    """The one file for this model family and these sigmas; where there is not exactly one, the untrained solver."""
+def warn_of_the_other_half(file: SolverFile, placement: Placement) -> None:
+    """Warn where a solver of two networks begins with the second one, on a latent that it did not leave."""
+    if placement.rule != "part" or placement.steps not in file.solvers.steps:
+        return
+    if placement.first_step == file.solvers.member(placement.steps).handover > 0:
+        notes.warn(messages.OTHER_HALF, file=file.name)
+
+
+def placed_with_best_match(
+    sigmas: Tensor, known: ModelFacts, start: float | None, read: Read, before: str | None = None
+) -> Placement:
+    """The one file for this model family and these sigmas; where there is not exactly one, the untrained solver.
+
+    before: the name of the solver that left the latent.
+    """
 
     def fits(file: SolverFile) -> bool:
         if not _made_for(known, file):
             return False
         try:
-            return place(file.solver, sigmas.cpu(), start, **read(file.solver)).rule != "untrained"
+            return place(file.solvers, sigmas.cpu(), start, **read(file.solvers.member())).rule != "untrained"
         except ValueError:
             return False
 
     name, found = solver_library.matching(fits)
     if name is not None:
-        _log.info("sampling with the solver %s", name)
+        notes.info("sampling with the solver {file}", file=name)
         return placed(solver_library.load(name), sigmas, known, start, read)
-    steps, family = len(sigmas) - 1, known.family or "this model"
-    if found:
-        reason = f"several solvers fit {family} at {steps} steps ({', '.join(found)})"
-        advice = "choose one with the nodes DyWeightLoadSolver and DyWeightApply"
+    here = {"steps": len(sigmas) - 1, "family": known.family or "this model"}
+    if before:
+        notes.warn(messages.GIVE_BOTH, file=before)
+    elif found:
+        notes.warn(messages.SEVERAL_FIT, files=", ".join(found), **here)
     else:
-        reason = f"no solver fits {family} at {steps} steps from sigma {float(sigmas[0]):.4g}"
-        advice = (
-            "for a denoise below 1, steps / denoise must be the number of steps of a file; otherwise "
-            f"put a coefficient file for it into models/dyweight, or distil one: "
-            f"python -m trainer.distill --ckpt YOUR_MODEL --steps {steps} --out FILE.safetensors"
-        )
-    solver_library.say_once(f"{reason}, so the untrained one runs (variable-step Adams-Bashforth of order 3); {advice}")
-    return Placement(untrained_plan(sigmas.cpu(), start), "untrained", 0, 0.0)
+        notes.warn(messages.NONE_FITS, **here)
+    return untrained(sigmas.cpu(), start)
 
 
 def base_schedule(known: ModelFacts, sigma_max: float, steps: int) -> Tensor | None:
     """Sigmas of the files for this model family and number of steps, if they agree."""
 
     def fits(file: SolverFile) -> bool:
-        solver = file.solver
-        starts_alike = abs(math.log(float(solver.sigmas[0]) / sigma_max)) <= SAME_START
-        return _made_for(known, file) and solver.steps == steps and starts_alike
+        start = float(file.solvers.member().sigmas[0])
+        starts_alike = abs(math.log(start / sigma_max)) <= SAME_START
+        has = steps in file.solvers.steps or between(file.solvers, steps) is not None
+        return _made_for(known, file) and starts_alike and has
 
     _, found = solver_library.matching(fits)
-    solvers = [solver_library.load(name).solver for name in found]
-    if solvers and all(schedule_distance(solvers[0].sigmas, other.sigmas) <= SAME_START for other in solvers):
-        _log.info("scheduling with the sigmas of %s", ", ".join(found))
-        return solvers[0].sigmas.float()
-    family = known.family or "this model"
-    reason = f"no file is for {family} at {steps} steps"
-    if found:
-        reason = f"several files for {family} at {steps} steps disagree ({', '.join(found)})"
-    solver_library.say_once(
-        f"scheduler 'dyweight': {reason}, so ComfyUI's 'simple' is used; give the model its solver with DyWeightApply"
-    )
+    schedules = [solver_library.load(name).solvers.sigmas_for(steps) for name in found]
+    if schedules and all(schedule_distance(schedules[0], other) <= SAME_START for other in schedules):
+        notes.info("scheduling with the sigmas of {files}", files=", ".join(found))
+        return schedules[0].float()
+    notes.warn(messages.NO_SCHEDULE, family=known.family or "this model", steps=steps)
     return None
 
 
-def resampled(file: SolverFile, steps: int) -> Tensor:
-    """The solver's sigmas, float32; for another number of steps (KSampler asks for more when denoise is below 1) points
-    between them, evenly spaced and on the same curve of log sigma."""
-    solver = file.solver
-    own = solver.sigmas
-    if steps == solver.steps:
-        return own.float()
-    _log.info("the sigmas of %s, made for %d steps, are resampled to %d", file.name, solver.steps, steps)
-    position = torch.linspace(0, solver.steps, steps + 1, dtype=torch.float64)
-    below = position.floor().long().clamp(max=solver.steps - 1)
-    fraction, high, low = position - below, own[below], own[below + 1]
-    curve = torch.exp(torch.lerp(high.log(), low.clamp(min=1e-300).log(), fraction))
-    return torch.where(low > 0, curve, torch.lerp(high, low, fraction)).float()
+def schedule_of(file: SolverFile, steps: int) -> Tensor:
+    """The file's sigmas for any number of steps, float32; KSampler asks for more when denoise is below 1."""
+    known = file.solvers.steps
+    if steps not in known:
+        own = {"file": file.name, "own": in_words(known)}
+        notes.info("the sigmas of {file}, made for {own} steps, are resampled to {steps}", steps=steps, **own)
+    return file.solvers.sigmas_for(steps).float()
+
+
+def refuse_other_family(file: SolverFile, known: ModelFacts) -> None:
+    """Raises ValueError where the file names another model family than that of the model at hand."""
+    family = file.provenance.get("model_family")
+    if known.family and family and not same_family(known.family, family):
+        raise notes.refusal(messages.OTHER_FAMILY, file=file.name, there=family, here=known.family)
 
 
 def warn_of_differences(file: SolverFile, known: ModelFacts, own_schedule: bool = True) -> None:
-    """Warn once of what differs between the model at hand and that of the solver."""
-    found = list(known.differences(file, own_schedule))
-    if found:
-        solver_library.say_once(f"the solver {file.name} was made for something else: {'; '.join(found)}")
-
-
-def _factor(distance: float) -> str:
-    return f"{math.expm1(distance):.0%}" if distance < math.log(2) else f"a factor of {math.exp(distance):.2g}"
+    """Say what differs between the model at hand and that of the solver, beside the family."""
+    for message, here, there in known.differences(file, own_schedule):
+        notes.warn(message, file=file.name, here=here, there=there)
 
 
 def _made_for(known: ModelFacts, file: SolverFile) -> bool:

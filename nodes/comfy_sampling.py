@@ -1,10 +1,10 @@
 """ComfyUI's side of sampling: the entries in its lists and the sampler function; the only user of comfy.samplers."""
 
 import copy
-import logging
 from typing import Any
 
 import comfy.k_diffusion.sampling
+import comfy.patcher_extension
 import comfy.samplers
 import torch
 from torch import Tensor
@@ -13,8 +13,18 @@ from ..comfyui.asking import Denoiser
 from ..comfyui.facts import family_of, prediction_type
 from ..dyweight import Plan, Solver, SolverFile
 from ..dyweight import sample as run_plan
-from . import handover
-from .choose import base_schedule, placed, placed_with_best_match, resampled, warn_of_differences
+from ..dyweight.between import between
+from ..dyweight.solver_set import in_words
+from . import handover, messages, notes
+from .applied import SOLVER, Applied
+from .choose import (
+    base_schedule,
+    placed,
+    placed_with_best_match,
+    refuse_other_family,
+    schedule_of,
+    warn_of_the_other_half,
+)
 from .masks import noise_left, restore_unmasked
 from .model_facts import ModelFacts, facts
 from .progress import progress
@@ -22,8 +32,6 @@ from .samples import read_samples
 from .wrapped import Hidden, callers, hidden
 
 NAME = "dyweight"
-_SOLVER = "dyweight_solver"
-_log = logging.getLogger("DyWeight")
 
 
 def register() -> None:
@@ -51,10 +59,13 @@ def sampler(solver: SolverFile) -> Any:
 def with_solver(model: Any, solver: SolverFile) -> Any:
     """A clone of a MODEL that carries the solver, for the sampler and the scheduler `dyweight`."""
     clone = model.clone()
-    clone.model_options[_SOLVER] = solver
+    clone.model_options[SOLVER] = solver
+    wrappers = clone.model_options.setdefault("transformer_options", {}).setdefault("wrappers", {})
+    kind = comfy.patcher_extension.WrappersMP.OUTER_SAMPLE
+    wrappers.setdefault(kind, {})[NAME] = [Applied(solver, again=SOLVER in model.model_options)]
     # A scheduler gets only the model-sampling object, so that carries the solver too.
     model_sampling = copy.deepcopy(clone.get_model_object("model_sampling"))
-    model_sampling.__dict__[_SOLVER] = solver  # not an attribute: a module would register it as its own weights
+    model_sampling.__dict__[SOLVER] = solver  # not an attribute: a module would register it as its own weights
     clone.add_object_patch("model_sampling", model_sampling)
     return clone
 
@@ -73,12 +84,13 @@ def sample_dyweight(
 
     model: denoise(x [B, ...], sigma [B]) with the guider as `inner_model`. x: [B, ...] noise at sigmas[0].
     sigmas: [steps + 1]. Without a solver: that of DyWeightApply, or the one matching file, or the untrained one.
-    Raises ScheduleError where the solver is for another number of steps.
+    Raises ValueError where the solver is for one other number of steps, or for another model family.
     """
+    Applied.sampled += 1
     if len(sigmas) < 2:
         return x
     extra_args = extra_args or {}
-    solver = solver or extra_args.get("model_options", {}).get(_SOLVER)
+    solver = solver or extra_args.get("model_options", {}).get(SOLVER)
     around = hidden(model, comfy.samplers.KSamplerX0Inpaint)
     known = facts(around.guider, x)
     start = _start(around, x, sigmas)
@@ -87,16 +99,18 @@ def sample_dyweight(
         return read_samples(solver, around, x)
 
     if solver is None:
-        placement = placed_with_best_match(sigmas, known, start, read)
+        placement = placed_with_best_match(sigmas, known, start, read, handover.left_by(x))
     else:
         placement = placed(solver, sigmas, known, start, read)
+        if start is None and around.noise is not None and not bool(around.noise.any()):
+            warn_of_the_other_half(solver, placement)
     plan = placement.plan
     denoise = _denoiser(model, extra_args, plan, sigmas)
     with progress(plan, x, denoise.sample_sigmas, callback, disable) as report:
         end = run_plan(denoise, x, plan, report)
     end = restore_unmasked(end, x, plan, around, extra_args, sigmas)
     if noise_left(around.guider, sigmas) > 0:
-        handover.leave(end, plan.sigmas[..., -1])
+        handover.leave(end, plan.sigmas[..., -1], None if solver is None else solver.name)
     return end
 
 
@@ -105,20 +119,40 @@ def schedule(model_sampling: Any, steps: int) -> Tensor:
 
     Those of the solver of DyWeightApply, or of the matching file (or files, if they agree), or ComfyUI's `simple`.
     """
-    solver = model_sampling.__dict__.get(_SOLVER)
+    solver = model_sampling.__dict__.get(SOLVER)
     if solver is not None:
-        return resampled(solver, steps)
+        return schedule_of(solver, steps)
     known = ModelFacts(_asking_family(model_sampling), prediction_type(model_sampling))
     found = base_schedule(known, float(model_sampling.sigma_max), steps)
     return comfy.samplers.calculate_sigmas(model_sampling, "simple", steps) if found is None else found
 
 
-def partial_schedule(model: Any, solver: SolverFile, denoise: float) -> Tensor:
-    """The last round(steps * denoise) steps of the solver's own sigmas, float32; empty where that is 0 steps."""
-    sampling = model.get_model_object("model_sampling")
-    warn_of_differences(solver, ModelFacts(family_of(model.model), prediction_type(sampling)))
-    steps, sigmas = round(solver.solver.steps * denoise), solver.solver.sigmas
-    return sigmas[len(sigmas) - 1 - steps :].float() if steps > 0 else torch.zeros(0)
+def partial_schedule(model: Any, solver: SolverFile, steps: int, denoise: float) -> Tensor:
+    """The last round(steps * denoise) steps of the solver's own sigmas, float32; empty where that is 0 steps.
+
+    steps: 0 for the only number that the solver has, or the middle one. Raises ValueError for a model of another
+    family.
+    """
+    refuse_other_family(solver, ModelFacts(family_of(model.model)))
+    steps = steps or solver.solvers.member().steps
+    sigmas, left = schedule_of(solver, steps), round(steps * denoise)
+    return sigmas[len(sigmas) - 1 - left :] if left > 0 else torch.zeros(0)
+
+
+def sample(model: Any, solver: SolverFile, steps: int, denoise: float, **inputs: Any) -> Any:
+    """LATENT of a run on the last round(steps * denoise) of the solver's own steps.
+
+    inputs: noise_seed, cfg, positive, negative and latent_image of ComfyUI's SamplerCustom.
+    Raises ValueError for a model of another family and for steps that the solver neither has nor can mix.
+    """
+    from comfy_extras.nodes_custom_sampler import SamplerCustom  # ComfyUI's nodes are loaded beside the pack's
+
+    if steps and steps not in solver.solvers.steps and between(solver.solvers, steps) is None:
+        known = in_words(solver.solvers.steps)
+        raise notes.refusal(messages.SET_STEPS, steps=known, file=solver.name, given=steps)
+    sigmas = partial_schedule(model, solver, steps, denoise)
+    run = {"model": model, "add_noise": True, "sampler": sampler(solver), "sigmas": sigmas}
+    return SamplerCustom.execute(**run, **inputs)[0]
 
 
 def _denoiser(model: Any, extra_args: dict[str, Any], plan: Plan, sigmas: Tensor) -> Denoiser:
@@ -134,10 +168,10 @@ def _start(around: Hidden, x: Tensor, sigmas: Tensor) -> float | None:
         return None
     start = handover.found(x)
     if start is None and around.noise is not None:
-        _log.info(
+        notes.info(
             "no noise was added, and the latent is not what an earlier part with DyWeight left: it is taken to be at "
-            "sigma %.4g, where the schedule begins",
-            float(sigmas[0]),
+            "sigma {sigma:.4g}, where the schedule begins",
+            sigma=float(sigmas[0]),
         )
     return start
 

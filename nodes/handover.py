@@ -9,19 +9,27 @@ _ELEMENTS, _REMEMBERED = 64, 256
 _SAME = 0.01
 """Largest difference, relative to the latent, that still counts as the same latent: half precision rounds to 0.004."""
 
-_left: deque[tuple[Tensor, float]] = deque(maxlen=_REMEMBERED)
+_left: deque[tuple[Tensor, float, str | None]] = deque(maxlen=_REMEMBERED)
 
 
-def leave(x: Tensor, sigmas: Tensor) -> None:
-    """Remember that the samples x [B, ...] are at the noise levels sigmas [] or [B]: a few numbers of each."""
+def leave(x: Tensor, sigmas: Tensor, file: str | None = None) -> None:
+    """Remember that the samples x [B, ...] are at the noise levels sigmas [] or [B]: a few numbers of each.
+
+    file: the name of the solver that left them, None for the untrained one.
+    """
     for sample, sigma in zip(_some(x), sigmas.expand(len(x)).tolist(), strict=True):
-        _left.append((sample, sigma))
+        _left.append((sample, sigma, file))
 
 
 def found(x: Tensor) -> float | None:
     """The noise level at which an earlier part left all samples of x [B, ...]; None where none did, or at several."""
-    levels = {next((sigma for one, sigma in reversed(_left) if _same(one, sample)), None) for sample in _some(x)}
+    levels = {next((sigma for one, sigma, _ in reversed(_left) if _same(one, sample)), None) for sample in _some(x)}
     return levels.pop() if len(levels) == 1 else None
+
+
+def left_by(x: Tensor) -> str | None:
+    """The name of the solver that left the first sample of x [B, ...]; None where none did."""
+    return next((file for one, _, file in reversed(_left) if _same(one, _some(x[:1])[0])), None)
 
 
 def _some(x: Tensor) -> Tensor:

@@ -3,31 +3,40 @@
 from typing import Any
 
 from comfy_api.v0_0_2 import io
+from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..dyweight import SolverFileError
-from . import solver_library
-from .types import CATEGORY, SolverType
+from . import messages, notes, solver_library
+from .summary import cfg_of, summary
+from .types import FOUND_BY, SolverType, schema
 
 
 class DyWeightLoadSolver(io.ComfyNode):
-    """Coefficient file -> solver."""
+    """Coefficient file -> solver, and the settings that it was made for."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="DyWeightLoadSolver",
-            display_name="DyWeight Load Solver",
-            category=CATEGORY,
-            description="Reads a coefficient file: the learned weights of a few-step sampler.",
+            display_name="Load Solver (DyWeight)",
+            search_aliases=FOUND_BY,
+            description="Reads a solver file: the learned numbers of a few-step sampler.",
             inputs=[
                 io.Combo.Input(
                     "solver_name",
                     options=solver_library.names(),
                     tooltip="A file in models/dyweight, or a preset that comes with the pack. Choose the one that was "
-                    "made for your model and your number of steps.",
+                    "made for your model; it has one number of steps or several.",
                 )
             ],
-            outputs=[SolverType.Output("solver", tooltip="For DyWeight Apply, Sampler, Scheduler and Plot.")],
+            outputs=[
+                SolverType.Output("solver", tooltip="For the other DyWeight nodes."),
+                io.Int.Output(
+                    "steps", tooltip="The file's number of steps, or the middle one, for KSampler's field of that name."
+                ),
+                io.Float.Output("cfg", tooltip="The cfg that the file was made with, for the field of that name."),
+                io.String.Output("info", tooltip="What the file was made for, in a few lines, for Preview as Text."),
+            ],
         )
 
     @classmethod
@@ -37,7 +46,7 @@ class DyWeightLoadSolver(io.ComfyNode):
         try:
             solver_library.load(solver_name)
         except SolverFileError as error:
-            return str(error)
+            return str(notes.refusal(messages.UNUSABLE_FILE, reason=error))
         return True
 
     @classmethod
@@ -46,4 +55,8 @@ class DyWeightLoadSolver(io.ComfyNode):
 
     @classmethod
     def execute(cls, solver_name: str) -> io.NodeOutput:
-        return io.NodeOutput(solver_library.load(solver_name))
+        file = solver_library.loaded(solver_name)
+        member = file.member()
+        cfg = cfg_of(member)
+        unknown = ExecutionBlocker(messages.NO_CFG.format(file=file.name))
+        return io.NodeOutput(file, member.solver.steps, unknown if cfg is None else cfg, summary(file))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..dyweight import Plan
 from ..dyweight import sample as run_plan
-from . import solver_library
+from . import messages, notes
 from .wrapped import Hidden
 
 SAME_END = 1.01
@@ -25,10 +25,7 @@ def restore_unmasked(
     if mask is None:
         return end
     if latent_image is None:
-        solver_library.say_once(
-            "use DyWeight's sampler directly with a mask: another sampler around it hides the latent that the mask "
-            "keeps, so the picture can change outside the mask"
-        )
+        notes.warn(messages.MASK_HIDDEN)
         return end
     guider = hidden.guider
     changes_mask = extra_args.get("model_options", {}).get("denoise_mask_function")

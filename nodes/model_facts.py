@@ -5,8 +5,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-from ..comfyui.facts import family_of, noise_scale, prediction_type
+from ..comfyui.facts import answers_for_interval, family_of, noise_scale, pixels_per_latent, prediction_type
 from ..dyweight import SolverFile
+from . import messages
+from .summary import size
+
+_SETTINGS = {
+    "cfg": messages.SET_CFG,
+    "guidance": messages.SET_GUIDANCE,
+    "shift": messages.SET_SHIFT,
+    "noise_scale": messages.OTHER_NOISE,
+}
 
 
 @dataclass(frozen=True)
@@ -23,26 +32,31 @@ class ModelFacts:
     """Guidance that the network takes as an input, as in FLUX.1-dev."""
     shape: tuple[int, ...] | None = None
     """Shape of one latent, without the batch."""
+    pixels: int | None = None
+    """Pixels of the picture for each position of the latent, across and down."""
     noise_scale: float | None = None
     """Standard deviation of the noise at sigma 1, where it is not 1 for all models of the kind."""
+    interval: str | None = None
+    """Why the network answers for an interval rather than for a noise level, where it does."""
 
-    def differences(self, file: SolverFile, own_schedule: bool = True) -> Iterator[str]:
-        """Name, value here and value there of each fact in which the solver's file differs.
+    def differences(self, file: SolverFile, own_schedule: bool = True) -> Iterator[tuple[str, str, str]]:
+        """(message, value here, value there) of each fact beside the family in which the solver's file differs.
 
         own_schedule: the solver's own sigmas are used; then the shift of the model changes nothing.
         """
         made_for = file.provenance
-        family = made_for.get("model_family")
-        if self.family and family and not same_family(self.family, family):
-            yield f"model family is {self.family}, not {family}"
-        if self.prediction_type and made_for.get("prediction_type") not in (None, self.prediction_type):
-            yield f"prediction type is {self.prediction_type}, not {made_for['prediction_type']}"
-        for name in ("cfg", "guidance", "noise_scale", *(() if own_schedule else ("shift",))):
+        prediction = made_for.get("prediction_type")
+        if self.prediction_type and prediction not in (None, self.prediction_type):
+            yield messages.OTHER_PREDICTION, self.prediction_type, str(prediction)
+        for name, message in _SETTINGS.items():
             here, there = getattr(self, name), made_for.get(name)
-            if here is not None and _is_number(there) and not math.isclose(here, there, rel_tol=1e-3, abs_tol=1e-6):
-                yield f"{name} is {here:g}, not {there:g}"
-        if self.shape and made_for.get("shape") and list(self.shape) != list(made_for["shape"]):
-            yield f"latent shape is {_times(self.shape)}, not {_times(made_for['shape'])}"
+            matters = not (own_schedule and name == "shift")
+            if matters and here is not None and _is_number(there) and not _alike(here, there):
+                yield message, f"{here:g}", f"{there:g}"
+        shape = made_for.get("shape")
+        if self.shape and shape and list(self.shape) != list(shape):
+            pixels = self.pixels if self.shape[0] == shape[0] else None
+            yield messages.SET_SIZE, size(self.shape, pixels), size(shape, pixels)
 
 
 def facts(guider: Any, x: Any) -> ModelFacts:
@@ -56,7 +70,9 @@ def facts(guider: Any, x: Any) -> ModelFacts:
         cfg=_cfg(guider),
         guidance=_embedded_guidance(guider),
         shape=tuple(x.shape[1:]),
+        pixels=pixels_per_latent(model),
         noise_scale=None if sampling is None else noise_scale(sampling),
+        interval=answers_for_interval(model),
     )
 
 
@@ -86,8 +102,8 @@ def _plain(name: str) -> str:
     return "".join(c for c in str(name).lower() if c.isalnum())
 
 
-def _times(shape: Any) -> str:
-    return "x".join(str(n) for n in shape)
+def _alike(here: float, there: float) -> bool:
+    return math.isclose(here, there, rel_tol=1e-3, abs_tol=1e-6)
 
 
 def _is_number(value: Any) -> TypeGuard[float]:

@@ -2,9 +2,8 @@
 
 from comfy_api.v0_0_2 import io
 
-from ..dyweight import Solver, SolverFile
 from .comfy_sampling import sampler
-from .types import CATEGORY, SolverType, as_file
+from .types import Passed, SolverType, as_file, schema
 
 
 class DyWeightSampler(io.ComfyNode):
@@ -12,19 +11,18 @@ class DyWeightSampler(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="DyWeightSampler",
-            display_name="DyWeight Sampler",
-            category=CATEGORY,
+            display_name="Sampler (DyWeight)",
             description="A sampler that runs the learned solver, for SamplerCustomAdvanced.",
             inputs=[
                 SolverType.Input(
-                    "solver", tooltip="From DyWeight Load Solver. Feed the same one to DyWeight Scheduler."
+                    "solver", tooltip="From Load Solver (DyWeight). Feed the same one to Scheduler (DyWeight)."
                 )
             ],
             outputs=[io.Sampler.Output(tooltip="For SamplerCustomAdvanced or SamplerCustom.")],
         )
 
     @classmethod
-    def execute(cls, solver: Solver | SolverFile) -> io.NodeOutput:
+    def execute(cls, solver: Passed) -> io.NodeOutput:
         return io.NodeOutput(sampler(as_file(solver)))

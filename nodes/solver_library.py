@@ -2,21 +2,25 @@
 
 import functools
 import hashlib
-import logging
+import math
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import folder_paths
 
 from ..dyweight import SolverFile, SolverFileError
 from ..dyweight.suggest import did_you_mean
+from . import messages, notes
+from .summary import cfg_of
 
 FOLDER = "dyweight"
 PRESETS = Path(__file__).parents[1] / "dyweight" / "presets"
 PRESET_PREFIX = "preset: "
 _SUFFIX = ".safetensors"
-_log = logging.getLogger("DyWeight")
+_OF_ONE = re.compile(rf"(?P<preset>{PRESET_PREFIX}.+)-(?P<steps>[1-9][0-9]{{0,3}})-steps")
 
 
 def register_folder() -> None:
@@ -28,12 +32,17 @@ def register_folder() -> None:
     try:
         os.makedirs(own, exist_ok=True)
     except OSError as error:
-        _log.warning("can't make %s (%s), the folder for coefficient files", own, error.strerror)
+        notes.warn(messages.NO_FOLDER, folder=own, reason=error.strerror)
 
 
 def names() -> list[str]:
-    """What the loader offers: the user's files, then the presets."""
-    return [*user_names(), *preset_names()]
+    """What the loader offers: the user's files, the newest first, then the presets."""
+    return [*sorted(user_names(), key=_age), *preset_names()]
+
+
+def settings() -> dict[str, dict[str, Any]]:
+    """For the page, of each file in the list that can be read: the settings of KSampler that it was made with."""
+    return {name: {"steps": file.solvers.steps, "cfg": cfg_of(file.member())} for name, file in _readable(names())}
 
 
 def user_names() -> list[str]:
@@ -41,7 +50,7 @@ def user_names() -> list[str]:
     try:
         return list(folder_paths.get_filename_list(FOLDER))
     except OSError as error:  # ComfyUI's list fails for a folder that is gone
-        say_once(f"{error.filename} can't be read ({error.strerror}), so none of your files are listed")
+        notes.warn(messages.UNREADABLE_FOLDER, folder=error.filename, reason=error.strerror)
         return []
 
 
@@ -51,9 +60,10 @@ def preset_names() -> list[str]:
 
 
 def path_of(name: str) -> str:
-    """The path of the solver of this name. Raises SolverFileError for a name that is not in the list."""
-    if name in preset_names():
-        return str(PRESETS / (name.removeprefix(PRESET_PREFIX) + _SUFFIX))
+    """The path of the file of this name. Raises SolverFileError for a name that is not in the list."""
+    listed, _ = _in_list(name)
+    if listed in preset_names():
+        return str(PRESETS / (listed.removeprefix(PRESET_PREFIX) + _SUFFIX))
     path = folder_paths.get_full_path(FOLDER, name) if name in user_names() else None
     if path is None:
         raise SolverFileError(
@@ -63,14 +73,38 @@ def path_of(name: str) -> str:
     return str(path)
 
 
+def loaded(name: str) -> SolverFile:
+    """`load` where a node runs. Raises ValueError, whose sentence is shown on the page."""
+    try:
+        return load(name)
+    except SolverFileError as error:
+        raise notes.refusal(messages.UNUSABLE_FILE, reason=error) from None
+
+
 def load(name: str) -> SolverFile:
-    """The solver of a name in the list; a file that changed is read again. Raises SolverFileError."""
+    """The file of a name in the list; one that changed is read again. Raises SolverFileError."""
     path = path_of(name)
     try:
         stamp = os.stat(path)
     except OSError as error:
         raise SolverFileError(f"{path}: it can't be read ({error.strerror}); refresh ComfyUI (R)") from error
-    return _load(path, stamp.st_mtime_ns, stamp.st_size)
+    file, (_, steps) = _load(path, stamp.st_mtime_ns, stamp.st_size), _in_list(name)
+    try:
+        return file.member(steps) if steps else file
+    except ValueError as error:
+        raise SolverFileError(f"there is no coefficient file {name!r}: {error}") from error
+
+
+def _in_list(name: str) -> tuple[str, int]:
+    """(name in the list, steps) of a preset of one number of steps, as workflows from before there were sets have it:
+    `preset: NAME-5-steps` is the solver for 5 steps of `preset: NAME`. Any other name as it is, and 0."""
+    of_one = _OF_ONE.fullmatch(name)
+    return (of_one["preset"], int(of_one["steps"])) if of_one and of_one["preset"] in preset_names() else (name, 0)
+
+
+def steps_of(name: str) -> tuple[int, ...]:
+    """The numbers of steps that a file of the list has, smallest first. Raises SolverFileError."""
+    return load(name).solvers.steps
 
 
 @functools.lru_cache(maxsize=64)
@@ -96,15 +130,17 @@ def matching(fits: Callable[[SolverFile], bool]) -> tuple[str | None, list[str]]
     return None, []
 
 
+def _age(name: str) -> float:
+    """The newer the file, the smaller; a file that is gone is the oldest."""
+    try:
+        return -os.stat(path_of(name)).st_mtime
+    except (OSError, SolverFileError):
+        return math.inf
+
+
 def _readable(listed: list[str]) -> Iterator[tuple[str, SolverFile]]:
     for name in listed:
         try:
             yield name, load(name)
         except SolverFileError as error:
-            say_once(f"left out of the search: {error}")
-
-
-@functools.cache
-def say_once(message: str) -> None:
-    """A warning in the log, the first time only."""
-    _log.warning(message)
+            notes.warn(messages.UNREADABLE_FILE, reason=error)

@@ -18,8 +18,8 @@ def schemas() -> dict[str, dict[str, Any]]:
     calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
     found = {}
     for call in calls:
-        if ast.unparse(call.func) == "io.Schema":
-            fields = {keyword.arg: keyword.value for keyword in call.keywords}
+        fields = {keyword.arg: keyword.value for keyword in call.keywords}
+        if ast.unparse(call.func) == "schema" and "node_id" in fields:
             found[ast.literal_eval(fields["node_id"])] = {
                 "display_name": ast.literal_eval(fields["display_name"]),
                 "description": ast.literal_eval(fields["description"]),
@@ -51,8 +51,9 @@ def texts(entry: Any, path: str = "") -> dict[str, str]:
     return {path.lstrip("."): entry}
 
 
-def test_the_source_has_the_five_nodes():
-    assert set(NODES) == {f"DyWeight{name}" for name in ("LoadSolver", "Sampler", "Scheduler", "Apply", "Plot")}
+def test_the_source_has_these_nodes():
+    names = ("KSampler", "LoadSolver", "Sampler", "Scheduler", "Apply", "Plot", "SaveSolver")
+    assert set(NODES) == {f"DyWeight{name}" for name in names}
 
 
 def test_the_english_texts_are_those_of_the_nodes():
@@ -81,6 +82,15 @@ def test_no_text_has_a_character_that_the_browser_takes_for_a_placeholder(langua
     assert [text for text in texts(translation(language, file)).values() if re.search(r"[@{}|]", text)] == []
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_setting_of_the_page_has_its_texts(language):
+    script = (ROOT / "web" / "notes.js").read_text("utf-8")
+    (texts_of_setting,) = translation(language, "settings").values()
+    assert set(texts_of_setting) == {"name", "tooltip"}
+    if language == "en":
+        assert all(f'"{text}"' in script for text in texts_of_setting.values())
+
+
 def test_chinese_texts_are_chinese():
     assert [path for path, text in texts(translation("zh")).items() if not re.search(r"[\u4e00-\u9fff]", text)] == []
 
@@ -90,8 +100,9 @@ def page(node: str, language: str) -> Path:
     return ROOT / "web" / "docs" / (f"{node}.md" if language == "en" else f"{node}/{language}.md")
 
 
-def test_web_holds_the_help_pages_and_nothing_else():
+def test_web_holds_the_help_pages_what_the_page_says_and_nothing_else():
     pages = {page(node, language) for node in NODES for language in LANGUAGES}
+    pages |= {ROOT / "web" / "notes.js", ROOT / "web" / "nodes.js", *(ROOT / "web" / "messages").glob("*.json")}
     assert {path for path in (ROOT / "web").rglob("*") if path.is_file()} == pages
 
 

@@ -142,8 +142,13 @@ def test_the_archive_holds_what_users_need_and_nothing_else(candidate, archive):
 def test_a_notice_says_whose_each_preset_is(archive):
     notice = archive["NOTICE"].decode()
     presets = {PurePosixPath(name).name: name for name in archive if name.startswith("dyweight/presets/")}
-    sources = dict(re.findall(r"^ +(\S+\.safetensors) +(\S+)$", notice, re.MULTILINE))
-    assert sources == {name: SolverFile.read(ROOT / path).provenance["source"] for name, path in presets.items()}
+    sources = re.findall(r"^ +(\S+\.safetensors), (\d+) steps +(\S+)$", notice, re.MULTILINE)
+    files = {name: SolverFile.read(ROOT / path) for name, path in presets.items()}
+    assert sources == [
+        (name, str(steps), file.member(steps).provenance["source"])
+        for name, file in sorted(files.items())
+        for steps in file.solvers.steps
+    ]
     assert "carries no licence" in notice and "trainer.convert" in notice and "LICENSE" in notice
     assert "(NOTICE)" in archive["README.md"].decode()
     assert "(../NOTICE)" in archive["docs/coefficient-file.md"].decode()

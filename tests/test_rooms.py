@@ -71,6 +71,8 @@ def test_the_nodes_need_only_what_comfyui_brings():
     brought = {
         "comfy",
         "comfy_api",
+        "comfy_execution",
+        "comfy_extras",
         "folder_paths",
         "torch",
         "numpy",

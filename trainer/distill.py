@@ -1,6 +1,5 @@
 """`python -m trainer.distill`: fit a few-step solver to a teacher's endpoints and write its coefficient file."""
 
-import copy
 import datetime
 import importlib.util
 import math
@@ -16,26 +15,20 @@ from typing import cast
 import torch
 
 import dyweight
-from dyweight import Provenance, Solver, SolverFile
+from dyweight import Provenance, SolverFile
 
 from .checkpoints.load import load_checkpoint
-from .compare.endpoint_error import endpoint_error, error_or_infinity
-from .fit import Fit
-from .fit.choose import make_fit
 from .fit.distillation import Distillation
-from .fit.new_solver import new_solver
-from .losses.features import Latent
+from .fitting import Fitting
 from .options.distill import DistillOptions
 from .options.parse import parse
-from .pairs.pairs import Pairs, deviation
-from .pairs.targets import Targets, default_cache
-from .pairs.teacher import Teacher
+from .pairs.targets import default_cache
 from .run.cluster import Cluster
 from .run.command import CallBar, run, writable_folder
 from .run.errors import TrainerError
 from .run.memory import peak_bytes, reset_peak
 from .run.network import Network
-from .run.resume import ResumeFile, comparable
+from .run.resume import ResumeFile
 from .run.timing import call_count, expected_time
 
 
@@ -59,72 +52,53 @@ class Begun:
     """What a run, and the one that goes on with it, keep beside the state of the fit."""
 
     untrained_error: float
-    """Of the solver as it was before the fit, on the validation pairs."""
+    """Of the solver as it was before the fit, on the validation pairs; nan where there are none."""
     date: str
     seconds: float = 0.0
     forward: int = 0
     backward: int = 0
 
 
-@dataclass(frozen=True)
-class Errors:
-    """Relative endpoint errors of a fit; infinite where the network gave values that are not finite."""
-
-    before: float
-    """Of the untrained solver on the test pairs, which chose nothing."""
-    after: float
-    """Of the fitted one on the same."""
-    validation_before: float
-    """The same two on the pairs that chose the fitted one."""
-    validation_after: float
-
-
 def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
     started = time.monotonic()
-    solver, pairs = _prepared(options, cluster)
-    network = pairs.targets.network
-    fit = make_fit(options, solver, network, pairs)
-    untrained = copy.deepcopy(solver)
-    file = ResumeFile(options.out, {**asdict(options), "fingerprint of the model": pairs.targets.fingerprint})
-    begun = _resume(file, fit, network, cluster) if options.resume else None
-    if not options.resume and file.path.is_file() and cluster.first:
-        print(f"{file.path} is from an interrupted run; this one replaces it; --resume would go on with it")
-
-    validating = pairs.validation_pairs * solver.network_calls
-    after_fit = validating + 2 * pairs.test_pairs * solver.network_calls + pairs.expected_test_calls()
-    fewest, most = (calls + after_fit + (0 if begun else validating) for calls in fit.expected_calls())
+    fitting = _prepared(options, cluster)
+    network, most = fitting.network, fitting.expected_calls()
     if cluster.first:
         print(
-            f"{options.ckpt}: {options.steps} steps, {solver.network_calls} network calls a sample; "
-            f"{options.fitted_by} on {pairs.training_pairs} pairs, {pairs.validation_pairs} to validate, "
-            f"{pairs.test_pairs} to test; "
-            + call_count(fewest, most)
-            + (" left" if begun else "")
+            f"{options.ckpt}: {options.steps} steps, {fitting.solver.network_calls} network calls a sample; "
+            f"{_manner(options)}; {call_count(most)}"
             + (f" by {cluster.size} processes" if cluster.size > 1 else "")
-            + expected_time(network, (fewest // cluster.size, most // cluster.size), options.batch_size)
+            + expected_time(network, most // cluster.size, options.batch_size)
         )
     with CallBar(network, most // cluster.size, cluster) as bar:
-        device = pairs.targets.draw("validation", 0).noise.device
+        fitting.begin()
+        fit, pairs = fitting.fit, fitting.pairs
+        file = ResumeFile(options.out, {**asdict(options), "fingerprint of the model": pairs.targets.fingerprint})
+        if not options.resume and file.path.is_file() and cluster.first:
+            bar.line(f"{file.path} is from an interrupted run; this one replaces it; --resume would go on with it")
+        begun = _resume(file, fitting, bar) if options.resume else None
+        device = pairs.targets.draw("test", 0).noise.device
         reset_peak(device)
-        begun = begun or Begun(_validation_error(pairs, solver), _today())
-        for line in fit.run():
-            _, left = fit.expected_calls()
-            left += after_fit
+        for line in fitting.run():
+            begun = begun or Begun(fitting.validation[0], _today())
+            left = fitting.expected_calls()
             bar.expect(left // cluster.size)
             bar.line(
-                f"iteration {line.iteration:4d}  training error {line.training_error:.5f}  validation error "
-                f"{line.validation_error:.5f}  network calls {line.network_calls:,} of about "
-                f"{line.network_calls + left:,}"
+                f"iteration {line.iteration:4d}  training error {line.training_error:.5f}"
+                + ("" if math.isnan(line.validation_error) else f"  validation error {line.validation_error:.5f}")
+                + f"  network calls {line.network_calls:,} of at most {line.network_calls + left:,}"
             )
             seconds = begun.seconds + time.monotonic() - started
             forward, backward = _calls(network, cluster)
+            state = fit.state()
             if cluster.first:
-                kept = replace(begun, seconds=seconds, forward=forward, backward=backward)
-                file.save(fit.state(), asdict(kept))
-        errors = _judged(options, pairs, solver, untrained, begun.untrained_error, bar)
+                file.save(state, asdict(replace(begun, seconds=seconds, forward=forward, backward=backward)))
+        for warning in fitting.judge():
+            bar.line(warning)
+    begun = begun or Begun(fitting.validation[0], _today())
     forward, backward = _calls(network, cluster)
     done = Distillation(
-        SolverFile(solver, provenance(options, pairs, errors, begun.date), options.out),
+        SolverFile(fitting.solver, provenance(fitting, begun.date), options.out),
         fit.history,
         {"forward": forward, "backward": backward, "total": forward + 2 * backward},
         begun.seconds + time.monotonic() - started,
@@ -134,8 +108,8 @@ def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
         done.file.write(options.out)
         file.remove()
         print(
-            f"endpoint error {errors.before:.5f} before, {errors.after:.5f} after, on {pairs.test_pairs} unseen pairs; "
-            f"wrote {options.out}"
+            f"endpoint error {fitting.before:.5f} before, {fitting.after:.5f} after, on {pairs.test_pairs} unseen "
+            f"pairs; wrote {options.out}"
         )
         if options.report is not None:
             from .report.report import distillation_report
@@ -145,38 +119,16 @@ def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
     return done
 
 
-def _judged(
-    options: DistillOptions, pairs: Pairs, solver: Solver, untrained: Solver, untrained_error: float, bar: CallBar
-) -> Errors:
-    """The errors of the fit. A solver that is no better than it was is as it was again; lines say what is not well."""
-    validation = _validation_error(pairs, solver)
-    network, unit = pairs.targets.network, Latent(deviation(pairs.test, pairs.cluster))
-    before = after = error_or_infinity(network, pairs.test, untrained, unit, pairs.cluster)
-    if options.loss == "l2" and validation >= untrained_error:
-        solver.load_state_dict(untrained.state_dict())
-        validation = untrained_error
-        bar.line("warning: the fit found nothing better than the untrained solver, which is kept; give more --pairs")
-    else:
-        after = error_or_infinity(network, pairs.test, solver, unit, pairs.cluster)
-        if options.loss == "l2" and after >= before:
-            bar.line(
-                f"warning: on {pairs.test_pairs} unseen pairs the fitted solver has {after:.5f}, the untrained one "
-                f"{before:.5f}: give more --pairs"
-            )
-    if after > 1:
-        bar.line(
-            f"warning: the endpoint error {after:.5f} is above 1, which is worse than a constant guess: give more "
-            "--steps, or check the model and its schedule"
-        )
-    return Errors(before, after, untrained_error, validation)
+def _manner(options: DistillOptions) -> str:
+    if options.fitted_by == "adam":
+        pairs = f"{options.pairs or 10_000} pairs, {options.judging_pairs} to validate, {options.report_pairs} to test"
+        return f"adam on {pairs}"
+    effort = f", {options.effort}" if options.calls is None else ""
+    return f"gauss-newton{effort}, {options.judging_pairs} pairs to test"
 
 
-def _validation_error(pairs: Pairs, solver: Solver) -> float:
-    return endpoint_error(pairs.targets.network, pairs.validation, solver, Latent(pairs.deviation), pairs.cluster)
-
-
-def _prepared(options: DistillOptions, cluster: Cluster) -> tuple[Solver, Pairs]:
-    """The untrained solver and the pairs to come, after a look at the folders and at whether all processes agree."""
+def _prepared(options: DistillOptions, cluster: Cluster) -> Fitting:
+    """The fit to come, after a look at the folders."""
     network = Network(load_checkpoint(options.ckpt, options, options.cache or default_cache()))
     if cluster.first:
         writable_folder(f"--out {options.out}", options.out.parent)
@@ -187,16 +139,7 @@ def _prepared(options: DistillOptions, cluster: Cluster) -> tuple[Solver, Pairs]
                     "--report draws pictures with matplotlib, which is not installed: pip install matplotlib"
                 )
     cache = writable_folder("--cache", options.cache or default_cache()) if options.keep_targets else None
-    teacher = Teacher.parse(options.teacher)
-    own = {"resume": options.resume, "fingerprint": network.checkpoint.fingerprint}
-    targets = Targets(network, teacher, options.seed, options.batch_size, cache, cluster)
-    told = comparable(asdict(options)) | own
-    cluster.agree({name: str(value) for name, value in told.items()})
-    solver = new_solver(options, network)
-    parameters = sum(number.numel() for number in solver.numbers())
-    return solver, Pairs(
-        targets, *options.pair_counts(parameters, math.prod(network.checkpoint.shape)), options.report_pairs
-    )
+    return Fitting(options, network, cluster, cache)
 
 
 def _calls(network: Network, cluster: Cluster) -> tuple[int, int]:
@@ -204,9 +147,18 @@ def _calls(network: Network, cluster: Cluster) -> tuple[int, int]:
     return round(cluster.total(network.forward)), round(cluster.total(network.backward))
 
 
-def provenance(options: DistillOptions, pairs: Pairs, errors: Errors, date: str) -> Provenance:
+def provenance(fitting: Fitting, date: str) -> Provenance:
     """For what and how a file was made; the same run has the same."""
-    checkpoint = pairs.targets.network.checkpoint
+    options, pairs, checkpoint = fitting.options, fitting.pairs, fitting.network.checkpoint
+    effort: Provenance = {"effort": options.effort} if options.fitted_by == "gauss-newton" and not options.calls else {}
+    chosen: Provenance = {}
+    if pairs.validation_pairs:
+        before, after = fitting.validation
+        chosen = {
+            "validation_pairs": pairs.validation_pairs,
+            "validation_error_before": _finite(before),
+            "validation_error_after": _finite(after),
+        }
     own: Provenance = {
         "model": Path(options.ckpt).name,
         "model_family": checkpoint.model_family,
@@ -215,16 +167,15 @@ def provenance(options: DistillOptions, pairs: Pairs, errors: Errors, date: str)
         "shift": checkpoint.shift,
         "guidance": checkpoint.guidance,
         "shape": list(checkpoint.shape),
-        "teacher": options.teacher,
+        "teacher": str(pairs.targets.teacher),
         "method": options.fitted_by,
+        **effort,
         "pairs": pairs.training_pairs,
-        "validation_pairs": pairs.validation_pairs,
         "loss": options.loss,
-        "endpoint_error_before": _finite(errors.before),
-        "endpoint_error_after": _finite(errors.after),
+        "endpoint_error_before": _finite(fitting.before),
+        "endpoint_error_after": _finite(fitting.after),
         "endpoint_error_pairs": pairs.test_pairs,
-        "validation_error_before": _finite(errors.validation_before),
-        "validation_error_after": _finite(errors.validation_after),
+        **chosen,
         "seed": options.seed,
         "versions": {
             "dyweight": dyweight.__version__,
@@ -247,17 +198,19 @@ def _today() -> str:
     return now.date().isoformat()
 
 
-def _resume(file: ResumeFile, fit: Fit, network: Network, cluster: Cluster) -> Begun | None:
+def _resume(file: ResumeFile, fitting: Fitting, bar: CallBar) -> Begun | None:
+    cluster, network = fitting.cluster, fitting.network
     kept = cluster.from_first(file.load)
     if kept is None:
-        if cluster.first:
-            print("nothing to resume; starting from the beginning")
+        bar.line("nothing to resume; starting from the beginning")
         return None
     state, begun = kept[0], Begun(**kept[1])
-    fit.restore(state)
+    fitting.fit.restore(state)
+    fitting.validation = (begun.untrained_error, math.nan)
     if cluster.first:
         network.forward, network.backward = begun.forward, begun.backward
-        print(f"resuming after {len(fit.history)} lines")
+    left = call_count(fitting.expected_calls())
+    bar.line(f"resuming after {len(fitting.fit.history)} lines; {left} left")
     return begun
 
 

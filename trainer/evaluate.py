@@ -40,7 +40,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
     Raises TrainerError with what to do, SolverFileError for a coefficient file that can't be used.
     """
     started = time.monotonic()
-    file = SolverFile.read(options.solver)
+    file = _member(SolverFile.read(options.solver), options.steps)
     solver = file.solver
     network = Network(load_checkpoint(options.ckpt, options, options.cache or default_cache()))
     folder = writable_folder("--out", options.out)
@@ -109,6 +109,13 @@ def _image_metrics(
     bar.line(f"image metrics of {', '.join(samplers)} take {calls:,} network calls besides the teacher's")
     bar.expect(calls + targets.missing(SPLIT, blocks) * targets.teacher_calls)
     return picture_metrics(targets, blocks, samplers, metrics)
+
+
+def _member(file: SolverFile, steps: int | None) -> SolverFile:
+    try:
+        return file.member(steps or 0)
+    except ValueError as error:
+        raise TrainerError(f"--steps {steps}: {error}") from error
 
 
 def _check_fits(file: SolverFile, network: Network, options: EvaluateOptions) -> None:

@@ -1,15 +1,19 @@
-"""`python -m trainer.inspect FILE [--picture OUT.png]`: what a coefficient file is, in words, numbers and a picture."""
+"""`python -m trainer.inspect FILE [--steps N] [--picture OUT.png]`: what a coefficient file is, in words, numbers and a
+picture."""
 
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
-from dyweight import Solver, SolverFile
+from dyweight import Provenance, Solver, SolverFile
 from dyweight.files import write_whole
 from dyweight.picture import png
 
 from .run.command import run
+from .run.errors import TrainerError
 
 MOST_COLUMNS = 8
 """Most columns of one tensor in the table of the steps."""
@@ -19,14 +23,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m trainer.inspect", description=__doc__)
     parser.add_argument("file", type=Path, help="the coefficient file to describe")
+    parser.add_argument("--steps", type=int, default=0, help="of a file with several solvers, only the one for these")
     parser.add_argument("--picture", type=Path, metavar="OUT.png", help="file for a picture of its coefficients")
     options = parser.parse_args(arguments)
-    return run(lambda: inspect(options.file, options.picture))
+    return run(lambda: inspect(options.file, options.picture, options.steps))
 
 
-def inspect(file: Path, picture: Path | None = None) -> None:
-    """Print what the file is, and draw it. Raises SolverFileError for a file that can't be read."""
+def inspect(file: Path, picture: Path | None = None, steps: int = 0) -> None:
+    """Print what the file is, and draw it. Raises SolverFileError for a file that can't be read, TrainerError for a
+    number of steps that it does not have."""
     found = SolverFile.read(file)
+    try:
+        found = found.member(steps) if steps else found
+    except ValueError as error:
+        raise TrainerError(f"--steps {steps}: {error}") from error
     print(description(found))
     if picture:
         write_whole(picture, png(found))
@@ -35,19 +45,35 @@ def inspect(file: Path, picture: Path | None = None) -> None:
 
 def description(file: SolverFile) -> str:
     """Family, settings, errors, provenance and the numbers of each step. Null fields of the provenance are left out."""
-    solver = file.solver
-    facts = {"family": solver.family, "steps": solver.steps, "network calls": solver.network_calls, **solver.settings()}
-    del facts["sigmas"]  # a column of the table
+    members = [file.member(steps) for steps in file.solvers.steps]
+    if len(members) == 1:
+        return "\n".join([*_facts(members[0], _about(members[0].solver)), *_steps(members[0].solver)])
+    common: dict[str, Any] = {name: value for name, value in file.provenance.items() if name != "members"}
+    about = {"family": file.content.family, "steps": ", ".join(map(str, file.solvers.steps))}
+    lines = _facts(replace(file, provenance=cast(Provenance, common)), about)
+    for member in members:
+        own = {name: value for name, value in member.provenance.items() if common.get(name) != value}
+        file = replace(member, provenance=cast(Provenance, own))
+        lines += [*_facts(file, _about(member.solver)), *_steps(member.solver), ""]
+    return "\n".join(lines)
+
+
+def _about(solver: Solver) -> dict[str, Any]:
+    """What the solver is; its sigmas are a column of the table of steps."""
+    settings = {name: value for name, value in solver.settings().items() if name != "sigmas"}
+    return {"family": solver.family, "steps": solver.steps, "network calls": solver.network_calls, **settings}
+
+
+def _facts(file: SolverFile, about: dict[str, Any]) -> list[str]:
     given = {name: value for name, value in file.provenance.items() if value is not None}
     errors = {name: given.pop(name) for name in list(given) if "error" in name}
-    sections = {str(file.path): facts, "errors": errors, "made for and by": given}
-    width = max(map(len, (*facts, *errors, *given)))
+    sections = {str(file.path): about, "errors": errors, "made for and by": given}
+    width = max(map(len, (*about, *errors, *given)))
     lines = []
     for title, fields in sections.items():
         lines += [title if fields else f"{title}: none given"]
         lines += [*(f"  {name:<{width}}  {_shown(value)}" for name, value in fields.items()), ""]
-    printable = ("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line) for line in lines)
-    return "\n".join([*printable, *_steps(solver)])
+    return ["".join(c if c.isprintable() else ascii(c)[1:-1] for c in line) for line in lines]
 
 
 def _shown(value: object) -> str:

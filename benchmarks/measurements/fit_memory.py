@@ -25,6 +25,8 @@ from trainer.checkpoints.comfy.checkpoint import ComfyCheckpoint
 from trainer.checkpoints.comfy.installation import find_comfyui, start
 from trainer.checkpoints.load import load_checkpoint
 from trainer.distill import distill
+from trainer.fit.maps import DIRECTIONS
+from trainer.fit.sketch import SIZE
 from trainer.options.distill import DistillOptions
 from trainer.run.memory import peak_bytes, reset_peak
 
@@ -32,6 +34,8 @@ from ..harness.bench import TINY_FLUX, use_stand_ins
 from ..harness.study import Numbers, Options, Study, Tables, table
 
 STEPS, TOKENS, WIDTH, POOLED, PIXELS = 3, 64, 256, 64, 8
+PAIRS, TRIALS = 64, 20
+"""No fewer than of a normal fit at so many steps."""
 LIMIT = 1.1
 """Of the fit's memory over sampling's."""
 
@@ -52,7 +56,7 @@ def conditions_of(model: Path) -> Path:
 
 
 def options_for(model: Path, latent: int, given: argparse.Namespace, folder: Path) -> DistillOptions:
-    """A fit with one call's pairs and one iteration from one start, and with the cheapest teacher."""
+    """A fit with one call's pairs and one trial, and with the cheapest teacher."""
     return DistillOptions(
         ckpt=str(model),
         conditioning=conditions_of(model),
@@ -65,9 +69,9 @@ def options_for(model: Path, latent: int, given: argparse.Namespace, folder: Pat
         batch=given.batch,
         initial="adams-bashforth",
         iterations=1,
-        difference_step=1e-3,
+        difference_step=1e-2,
         pairs=given.batch,
-        validation_pairs=given.batch,
+        validation_pairs=1,
     )
 
 
@@ -83,7 +87,7 @@ def measured(fits: bool, options: DistillOptions, batch: int) -> int:
         noise, prompts = checkpoint.draw(torch.Generator().manual_seed(0), batch)
         reset_peak(noise.device)
         with torch.inference_mode():
-            checkpoint.sample_with("euler", options.scheduler, STEPS, noise, prompts)
+            checkpoint.sample_with("euler", checkpoint.scheduler, STEPS, noise, prompts)
         peak = peak_bytes(noise.device)
     assert peak is not None
     return peak
@@ -97,13 +101,13 @@ def in_a_process(fits: bool, model: Path, latent: int, given: argparse.Namespace
             return pool.submit(measured, fits, options, given.batch).result()
 
 
-def endpoints_left_out(batch: int, latent: int) -> int:
-    """Bytes of the endpoints that a fit with the default pairs holds beside those of `options_for`, on a CPU."""
+def pairs_left_out(batch: int, latent: int) -> int:
+    """Bytes of what a normal fit keeps of the pairs that `options_for` leaves out, on a CPU: endpoints and maps."""
     if torch.cuda.is_available():
         return 0
     elements = 16 * latent**2
-    options = DistillOptions(ckpt="any", steps=STEPS, out=Path("unused.safetensors"))
-    return 4 * elements * (sum(options.pair_counts(STEPS * STEPS, elements)) - 2 * batch)
+    kept = STEPS * (2 * (DIRECTIONS + TRIALS) + 4) * min(elements, SIZE)
+    return 4 * (PAIRS - batch) * (elements + kept)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -127,7 +131,7 @@ def measure(options: Options) -> Iterator[tuple[str, Any]]:
                 "file": model.stat().st_size,
                 "sampling": sampling,
                 "fit": fit,
-                "with all pairs": fit + endpoints_left_out(given.batch, latent),
+                "with all pairs": fit + pairs_left_out(given.batch, latent),
             }
             yield model.stem, {"latent": f"16x{latent}x{latent}", **{name: n / 1e6 for name, n in sizes.items()}}
 

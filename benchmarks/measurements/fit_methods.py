@@ -23,11 +23,18 @@ MODELS = (
     *(f"{OURS}{name}" for name in ("digits_exploding", "digits_shifted", "digits_guided", "digits_rounded")),
     f"{OURS}mixture_flow",
 )
-FITS: Mapping[str, Mapping[str, Any]] = {"gauss-newton": {}, "adam": {"method": "adam", "pairs": 10_000}}
-"""Name -> options of the trainer. The first is the default fit, and the one that is run on every model."""
+FITS: Mapping[str, Mapping[str, Any]] = {
+    "draft": {"effort": "draft"},
+    "normal": {"effort": "normal"},
+    "thorough": {"effort": "thorough"},
+    "adam": {"method": "adam", "pairs": 10_000},
+}
+"""Name -> options of the trainer."""
+ON_EVERY_MODEL, DEFAULT = ("draft", "normal"), "normal"
 EVERY_FIT = ("digits", "gmm")
 """Models on which all of them are run."""
-QUICK = {"pairs": 32, "iterations": 2}
+STEPS = [3, 5, 8, 12]
+QUICK = {"pairs": 8, "iterations": 2}
 PICTURED = "digits"
 SLOW = {"shapes": 200, FLUX: 200}
 """Samples where a network call is dear."""
@@ -36,7 +43,7 @@ Row = Mapping[str, Any]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--steps", type=int, nargs="+", help="by default 3 5 7, with --quick 3")
+    parser.add_argument("--steps", type=int, nargs="+", help="by default 3 5 8 12, with --quick 3")
     parser.add_argument("--fits", nargs="+", choices=FITS, help="by default those that the model is worth")
 
 
@@ -44,8 +51,8 @@ def measure(options: Options) -> Iterator[tuple[str, Any]]:
     """Model -> samples, errors of the handcrafted solvers by steps, a row a fit, and the curves of the picture."""
     for model in without_flux(options.models):
         bench, name = Bench(model, options.quick, samples=SLOW.get(model, SAMPLES)), model.removeprefix(OURS)
-        every_step = options.more.steps or ([3] if options.quick else [3, 5, 7])
-        default = list(FITS) if model in EVERY_FIT else list(FITS)[:1]
+        every_step = options.more.steps or ([3] if options.quick else STEPS)
+        default = FITS if model in EVERY_FIT else ON_EVERY_MODEL
         found = {
             "samples": sum(len(block.noise) for block in bench.blocks),
             "handcrafted": {steps: bench.handcrafted_errors(steps) for steps in every_step},
@@ -88,16 +95,18 @@ def of_model(found: Mapping[str, Any]) -> str:
 
 
 def of_default(numbers: Numbers) -> str:
-    """A row for each model and number of steps."""
-    fit, rows = next(iter(FITS)), []
+    """A row for each model, number of steps and effort."""
+    rows = []
     for model, found in numbers.items():
         for steps, handcrafted in found["handcrafted"].items():
             solver, least = best(handcrafted)
-            fits = by_fit(found["rows"], int(steps)).get(fit)
-            if fits:
-                calls = f"{middle(fits, 'calls'):,.0f}"
-                rows.append([f"`{model}`", steps, solver, f"{least:.5f}", *error_and_ratio(fits, least), calls])
-    return table(["model", "steps", "best handcrafted", "its error", fit, "ratio", "network calls"], rows)
+            start = [f"`{model}`", steps, f"{solver} {least:.5f}"]
+            for fit, fits in by_fit(found["rows"], int(steps)).items():
+                if fit in ON_EVERY_MODEL:
+                    calls = f"{middle(fits, 'calls'):,.0f}"
+                    rows.append([*start, fit, *error_and_ratio(fits, least), calls])
+                    start = ["", "", ""]
+    return table(["model", "steps", "best handcrafted", "effort", "error", "ratio", "network calls"], rows)
 
 
 def by_fit(rows: Sequence[Row], steps: int) -> dict[str, list[Row]]:
@@ -122,7 +131,7 @@ def draw(numbers: Numbers, folder: Path) -> None:
     """The default fit among the handcrafted solvers."""
     if PICTURED not in numbers:
         return
-    found, fit = numbers[PICTURED], next(iter(FITS))
+    found, fit = numbers[PICTURED], DEFAULT
     curves = {name: {int(n): error for n, error in line.items()} for name, line in found["curves"].items()}
     every_step = map(int, found["handcrafted"])
     learned = {n: middle(fits[fit], "error") for n in every_step if fit in (fits := by_fit(found["rows"], n))}

@@ -65,7 +65,7 @@ def fitted(bench: Bench, name: str, seed: int, options: Options, folder: Path) -
     if not start.exists() and (not variant or "instance_aware" in variant):
         bench.fit(given.steps, seed, out=start, **few)
     if not variant:
-        return bench.error(dyweight.load_solver(start))
+        return bench.error(dyweight.SolverFile.read(start).solver)
     if "instance_aware" in variant:
         variant["start"] = start
     more = {

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dyweight import DyWeight, Solver, load_solver, sample, save_solver, schedules
+from dyweight import DyWeight, Solver, SolverFile, sample, save_solver, schedules
 from dyweight.adams import EQUAL_STEP_WEIGHTS
 from dyweight.sampling import Denoise
 
@@ -48,7 +48,7 @@ def frozen_solver(steps: int) -> Solver:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "solver.safetensors"
         save_solver(DyWeight(schedules.flow(steps), ORDER), path, {})
-        return load_solver(path)
+        return SolverFile.read(path).solver
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

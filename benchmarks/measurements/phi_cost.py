@@ -47,7 +47,7 @@ def runs_of(kind: str, flux: ComfyCheckpoint, batch: int) -> Mapping[str, Callab
         return place(solver, asked, noise=given, condition=flux.condition(prompts))
 
     return {
-        "sampling": lambda: flux.sample_with("euler", flux.options.scheduler, STEPS, noise, prompts),
+        "sampling": lambda: flux.sample_with("euler", flux.scheduler, STEPS, noise, prompts),
         "phi": lambda: solver.phi(unit, condition),
         "plan": lambda: solver.plan(noise=noise, condition=condition),
         "node": in_the_node,

@@ -73,7 +73,7 @@ def measured(model: str, options: Options, with_comfyui: bool) -> dict[str, Any]
     samples, fitted = SLOW.get(model, (SAMPLES, FITTED))
     calls, budget = CALLS, dict[str, Any]()
     if options.quick:
-        fitted, calls, budget = (3, REFERENCE), range(3, 6), {"pairs": 16, "validation_pairs": 16, "iterations": 1}
+        fitted, calls, budget = (3, REFERENCE), range(3, 6), {"pairs": 8, "iterations": 1}
     bench = Bench(model, options.quick, samples=samples)
     learned: dict[str, dict[int, list[float]]] = {family: {} for family in FAMILIES}
     for family, given in FAMILIES.items():

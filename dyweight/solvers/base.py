@@ -55,7 +55,8 @@ class Solver(nn.Module, ABC):
     sigmas: Tensor
     """[steps + 1] float64, the schedule that the numbers belong to."""
     schedule: dict[str, Any]
-    """The recipe that made sigmas, kept in the file for information."""
+    """The recipe that made sigmas, kept in the file. Its `boundary`, where it has one, is the noise level below which
+    another network runs."""
 
     def __init__(self, sigmas: Tensor, schedule: dict[str, Any] | None = None) -> None:
         """Raises ValueError for sigmas that are not a schedule, or have too many steps for a file."""
@@ -70,6 +71,18 @@ class Solver(nn.Module, ABC):
     @property
     def steps(self) -> int:
         return len(self.sigmas) - 1
+
+    @property
+    def handover(self) -> int:
+        """The step at which another network takes over, below the boundary of the recipe; 0 where none does."""
+        boundary = self.schedule.get("boundary")
+        if not isinstance(boundary, int | float) or isinstance(boundary, bool):
+            return 0
+        return int((self.sigmas[:-1] >= boundary).sum()) % self.steps
+
+    def reach(self, step: int) -> int:
+        """How many slopes a step may use at most: those before a handover belong to another network."""
+        return step + 1 - (self.handover if step >= self.handover else 0)
 
     @property
     def rows(self) -> int:

@@ -1,6 +1,6 @@
 """DyWeight (Zhao et al. 2026, arXiv 2603.11607): learned multistep weights that also shift and scale time."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
@@ -37,7 +37,8 @@ class DyWeight(Solver):
     }
 
     weights: nn.Parameter
-    """[steps, order] float64, newest slope first; entries without history are unused and 0."""
+    """[steps, order] float64, newest slope first; entries without history are unused and 0. A handover to another
+    network, as the recipe's boundary tells, begins the history anew."""
     time_scale: nn.Parameter
     """[steps] float64; with an analytic first step the first entry is unused and 1."""
 
@@ -58,7 +59,7 @@ class DyWeight(Solver):
         initial: the paper's three (adams-bashforth takes the weights of equal steps, as iPNDM does), or
         adams-bashforth-variable with the weights of the real spacing (Appendix A).
         time_shifting, time_scaling: False for the paper's ablations.
-        schedule: the recipe that made sigmas, kept in the file for information.
+        schedule: the recipe that made sigmas, kept in the file; its boundary begins the history anew.
         Raises ValueError for invalid settings.
         """
         super().__init__(sigmas, schedule)
@@ -68,7 +69,8 @@ class DyWeight(Solver):
         check_choice("initial", initial, get_args(Initial))
         self.order, self.slope, self.analytic_first_step = order, slope, bool(analytic_first_step)
         self.time_shifting, self.time_scaling = bool(time_shifting), bool(time_scaling)
-        self.weights = nn.Parameter(_initial_weights(self.sigmas, order, initial))
+        reaches = [min(self.reach(n), order) for n in range(self.steps)]
+        self.weights = nn.Parameter(_initial_weights(self.sigmas, order, initial, reaches))
         self.time_scale = nn.Parameter(torch.ones(self.steps, dtype=torch.float64), requires_grad=self.time_scaling)
 
     def _table(self, base: Tensor) -> Plan:
@@ -85,7 +87,7 @@ class DyWeight(Solver):
                 )
             divisors.append(time if self.slope == "state" else queries[n])
             step = base[n + 1] - time
-            used = min(n + 1, self.order)
+            used = min(self.reach(n), self.order)
             row = weights[n, :used].flip(0) * step / torch.stack(divisors[n + 1 - used :])
             rows.append(nn.functional.pad(row, (n + 1 - used, self.steps - n - 1)))
             time = time + step * weights[n, :used].sum() if self.time_shifting else base[n + 1]
@@ -122,9 +124,11 @@ class DyWeight(Solver):
                 time_scale[n] = query / time
             divisors.append(time if self.slope == "state" else query)
             step = self.sigmas[n + 1] - time
-            for i in range(min(n + 1, self.order)):
+            for i in range(min(self.reach(n), self.order)):
                 weights[n, i] = plan.gains[n, n - i] * divisors[n - i] / step
             time = time + step * weights[n].sum() if self.time_shifting else self.sigmas[n + 1]
+        if plan.gains[self.handover :, : self.handover].any():
+            raise ValueError(f"the plan uses slopes from before step {self.handover}, where another network takes over")
         if not bool(torch.isfinite(weights).all() and torch.isfinite(time_scale).all()):
             raise ValueError("no finite weights and time scale give this plan: a shifted time meets the base schedule")
         if not self.time_scaling and not torch.allclose(time_scale, torch.ones_like(time_scale)):
@@ -165,11 +169,10 @@ class DyWeight(Solver):
         ]
 
 
-def _initial_weights(sigmas: Tensor, order: int, initial: Initial) -> Tensor:
-    steps = len(sigmas) - 1
-    weights = torch.zeros(steps, order, dtype=torch.float64)
-    for n in range(steps):
-        used = min(n + 1, order)
+def _initial_weights(sigmas: Tensor, order: int, initial: Initial, reaches: Sequence[int]) -> Tensor:
+    """reaches: how many slopes each step uses."""
+    weights = torch.zeros(len(reaches), order, dtype=torch.float64)
+    for n, used in enumerate(reaches):
         newest_first = sigmas[n + 1 - used : n + 1].flip(0)
         if initial == "euler":
             weights[n, 0] = 1

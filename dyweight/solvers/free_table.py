@@ -42,11 +42,13 @@ class FreeTable(Solver):
         Raises ValueError for invalid settings.
         """
         super().__init__(sigmas, schedule)
-        table = baselines.plan(base, self.sigmas, order)
-        if table.rows != self.steps:
-            raise ValueError(f"{base} makes {table.rows} network calls in {self.steps} steps: give a one-call solver")
+        cut = self.handover
+        parts = [self.sigmas[: cut + 1], self.sigmas[cut:]] if cut else [self.sigmas]
+        gains: Tensor = torch.block_diag(*(baselines.plan(base, p, order).gains for p in parts))  # type: ignore[no-untyped-call]
+        if len(gains) != self.steps:
+            raise ValueError(f"{base} makes {len(gains)} network calls in {self.steps} steps: give a one-call solver")
         self.order = self.steps
-        self.gains = nn.Parameter(table.gains.clone())
+        self.gains = nn.Parameter(gains)
         self.log_time_scale = nn.Parameter(torch.zeros(self.steps, dtype=torch.float64))
 
     @property
@@ -65,7 +67,9 @@ class FreeTable(Solver):
 
     def _table(self, base: Tensor) -> Plan:
         """On another schedule `weights` and `time_scale` are kept."""
-        gains = torch.tril(self.gains.to("cpu")) * (_slopes_in_gains(self.sigmas) / _slopes_in_gains(base))
+        gains = torch.tril(self.gains.to("cpu")).clone()
+        gains[self.handover :, : self.handover] = 0
+        gains = gains * (_slopes_in_gains(self.sigmas) / _slopes_in_gains(base))
         return Plan(base, base[:-1] * self.log_time_scale.to("cpu").exp(), gains, keep=self.steps)
 
     @torch.no_grad()

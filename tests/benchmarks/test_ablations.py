@@ -10,6 +10,7 @@ from benchmarks.harness.bench import Bench
 from benchmarks.studies.ablations import STUDY, cases, without_shifting
 from dyweight import DyWeight
 from trainer.compare.endpoint_error import endpoint_error
+from trainer.fit.budget import Budget
 from trainer.fit.gauss_newton import GaussNewton, GaussNewtonSettings
 from trainer.losses.endpoint import EndpointLoss
 from trainer.losses.features import Latent
@@ -35,9 +36,9 @@ def test_the_quick_study_writes_its_numbers_and_its_figure(tmp_path):
 
 
 def test_gauss_newton_loses_nothing_without_time_shifting(bench):
-    """It fits the same tables from the same starts, so to the last digit."""
-    with_it, without = (bench.fit(3, 0, pairs=16, iterations=1, time_shifting=shifting) for shifting in (True, False))
-    assert bench.error(without.solver) == pytest.approx(bench.error(with_it.solver), rel=1e-6)
+    """The same tables can be reached, by other numbers and so on another way."""
+    with_it, without = (bench.fit(3, 0, pairs=16, time_shifting=shifting) for shifting in (True, False))
+    assert bench.error(without.solver) <= 1.05 * bench.error(with_it.solver)
 
 
 @pytest.mark.parametrize("analytic", [False, True])
@@ -65,13 +66,13 @@ def test_a_higher_order_has_no_larger_training_error_than_the_lower_order_it_sta
     """Order N contains the orders below, and Gauss-Newton takes no step that raises the training error."""
     pairs = Pairs(Targets(bench.network, Teacher("ipndm", 35), 0, 8, None), 8, 8)
     loss = EndpointLoss(features=Latent(pairs.deviation))
-    settings = GaussNewtonSettings(iterations=3, difference_step=1e-3, many_starts=False)
+    settings = GaussNewtonSettings(Budget(2000, 0.5, fixed_blocks=1), iterations=3, lowered=False, probe_step=0.02)
     solver = DyWeight(bench.checkpoint.schedule(3), 1).requires_grad_(False)
     for order in (1, 2, 3):
         before = endpoint_error(bench.network, pairs.training, solver, loss.features)
         solver = DyWeight(solver.sigmas, order).requires_grad_(False).set_table(solver.plan())
-        errors = [line.training_error for line in GaussNewton(solver, bench.network, pairs, loss, settings, 0).run()]
-        assert before > errors[0] >= errors[1] >= errors[2]
+        errors = [line.training_error for line in GaussNewton(solver, bench.network, pairs, loss, settings).run()]
+        assert before >= errors[0] * (1 - 1e-4) and errors == sorted(errors, reverse=True) and errors[-1] < before
 
 
 def test_adam_is_asked_for_fewer_orders():

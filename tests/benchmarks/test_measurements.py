@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.harness.study import Figures
-from benchmarks.measurements import fit_methods, instance_aware, overhead, schedule_rules
+from benchmarks.measurements import between_steps, fit_methods, instance_aware, overhead, schedule_rules
 
 
 def quick(module, folder, *more):
@@ -42,3 +42,13 @@ def test_a_split_run_begins_as_the_whole_one_and_the_own_schedule_is_the_best(tm
 def test_the_ways_to_sample_are_timed_by_turns(tmp_path):
     seconds = quick(overhead, tmp_path)["seconds"]
     assert len(seconds) == 3 and min(seconds.values()) > 0
+
+
+def test_between_two_solvers_what_they_learned_is_worth_something(tmp_path):
+    found = quick(between_steps, tmp_path)
+    assert set(found["alone"]) == {"3", "4", "5"}
+    assert {(row["steps"], row["apart"]) for row in found["rows"]} == {(4, 2)}, "the others have one neighbour"
+    errors = {row["rule"]: row["error"] for row in found["rows"]}
+    assert set(errors) == set(between_steps.RULES)
+    mixed, four = errors[next(iter(errors))], found["alone"]["4"]
+    assert four["own"][0] < mixed < 0.6 * min(four["untrained"], four["handcrafted"][1])

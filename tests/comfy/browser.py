@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,9 @@ CALM = {
     "Comfy.Workflow.Persist": False,
     "LiteGraph.Canvas.MinFontSizeForLOD": 0,  # nodes keep their text when the whole graph is in view
 }
+TOASTS = '.p-toast-message-error, .p-toast-message-warn, [data-testid="toast"]'
+CLOSE = '.p-toast-close-button, [data-testid="toast-close"]'
+RUN = re.compile("^(Run|运行|执行)$")
 SECONDS = 1000.0
 
 
@@ -142,6 +146,20 @@ class ComfyPage:
         script = "([t, name]) => app.graph.nodes.find(n => n.type == t).widgets.find(w => w.name == name).value"
         return self.page.evaluate(script, [node, widget])
 
+    def label(self, node: str, widget: str) -> Any:
+        """What stands before the value of a widget."""
+        script = "([t, name]) => app.graph.nodes.find(n => n.type == t).widgets.find(w => w.name == name).label"
+        return self.page.evaluate(script, [node, widget])
+
+    def set_widget(self, node: str, widget: str, value: object) -> None:
+        """Give a widget a value, as both canvases do when a user chose it."""
+        script = """([type, name, value]) => {
+            const widget = app.graph.nodes.find(n => n.type == type).widgets.find(w => w.name == name)
+            widget.value = value
+            widget.callback(value)
+        }"""
+        self.page.evaluate(script, [node, widget, value])
+
     def shrink(self, pixels: int) -> None:
         """Set every width and height in the graph."""
         script = """pixels => app.graph.nodes.flatMap(node => node.widgets ?? []).forEach(widget => {
@@ -150,10 +168,10 @@ class ComfyPage:
         self.page.evaluate(script, pixels)
 
     def run(self) -> str:
-        """Press Run; the answer is the run's name."""
+        """Press Run; the answer is the run's name, empty where the server refused it."""
         with self.page.expect_response(lambda response: response.url.endswith("/prompt")) as answer:
-            self.page.get_by_role("button", name="Run", exact=True).first.click()
-        return str(answer.value.json()["prompt_id"])
+            self.page.get_by_role("button", name=RUN).first.click()
+        return str(answer.value.json().get("prompt_id") or "")
 
     def finish(self, run: str, seconds: float = 60) -> dict[str, Any]:
         """Wait for the end of a run; the answer is its entry in the history."""
@@ -165,9 +183,27 @@ class ComfyPage:
         raise TimeoutError(f"the run is not finished after {seconds} s")
 
     def complaints(self) -> list[str]:
-        """What pops up: dialogs and messages of an error."""
-        pop_ups = '[role="dialog"], .p-toast-message-error, .p-toast-message-warn, [data-testid="error-overlay"]'
-        return [text for text in self.page.locator(pop_ups).all_inner_texts() if text.strip()]
+        """What pops up beside `notes`: dialogs and messages of an error."""
+        pop_ups = f'[role="dialog"], {TOASTS}, [data-testid="error-overlay"]'
+        texts = self.page.locator(pop_ups).all_inner_texts()
+        return [text for text in texts if text.strip() and not text.startswith("DyWeight\n")]
+
+    def notes(self) -> list[str]:
+        """The sentences of the pack's message; it must be one."""
+        texts = [text.split("\n") for text in self.page.locator(TOASTS).all_inner_texts()]
+        shown = [[line for line in lines[1:] if line.strip()] for lines in texts if lines[0] == "DyWeight"]
+        assert len(shown) < 2, shown
+        return shown[0] if shown else []
+
+    def close_pop_ups(self) -> None:
+        """Close what covers the page after an error."""
+        self.page.keyboard.press("Escape")
+        self.close_messages()
+
+    def close_messages(self) -> None:
+        """Close the messages at the edge of the page."""
+        self.page.evaluate("selector => document.querySelectorAll(selector).forEach(one => one.click())", CLOSE)
+        self.page.wait_for_function("selector => !document.querySelector(selector)", arg=CLOSE)
 
     def nodes(self) -> list[str]:
         """The type of each node in the graph."""

@@ -9,7 +9,7 @@ STEPS = 5
 DYWEIGHT = {"sampler_name": "dyweight", "scheduler": "dyweight"}
 
 
-def write_solver(server: Server, name: str, family: str, seed: int, steps: int = STEPS) -> str:
+def write_solver(server: Server, name: str, family: str, seed: int, steps: int = STEPS, **made_for: object) -> str:
     """A coefficient file with seeded weights near the untrained ones; the answer is its name in the loader's list."""
     sigmas = schedules.vp_discrete(steps) if family == "sd15" else schedules.flow(steps, shift=3.0)
     if family == "sd15":
@@ -19,7 +19,7 @@ def write_solver(server: Server, name: str, family: str, seed: int, steps: int =
     with torch.no_grad():
         for values in (solver.weights, solver.time_scale):
             values += 0.02 * torch.randn(values.shape, generator=generator)
-    save_solver(solver, server.base / "models" / "dyweight" / f"{name}.safetensors", {})
+    save_solver(solver, server.base / "models" / "dyweight" / f"{name}.safetensors", made_for)
     return f"{name}.safetensors"
 
 

@@ -13,10 +13,21 @@ INSIDE = Path(__file__).parent / "inside"
 
 @pytest.mark.parametrize("checkout", checkouts() or [None], ids=lambda path: version(path) if path else "none")
 def test_inside_comfyui(checkout, tmp_path):
+    run(checkout, tmp_path, "not slow")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("checkout", checkouts() or [None], ids=lambda path: version(path) if path else "none")
+def test_what_is_slow_inside_comfyui(checkout, tmp_path):
+    run(checkout, tmp_path, "slow")
+
+
+def run(checkout, folder, marked):
+    """The tests of a mark in a ComfyUI."""
     if checkout is None:
         pytest.skip(MISSING)
     configured = ["--rootdir", str(INSIDE), "-c", str(INSIDE / "pytest.ini"), "--comfyui", str(checkout)]
-    quiet = ["-q", "-rs", "-p", "no:cacheprovider", "--basetemp", str(tmp_path / "inside")]
+    quiet = ["-q", "-rs", "-p", "no:cacheprovider", "--basetemp", str(folder / "inside"), "-m", marked]
     command = [sys.executable, "-m", "pytest", str(INSIDE), *configured, *quiet]
     done = subprocess.run(command, cwd=checkout, env=environment(), capture_output=True, text=True, timeout=3600)
     print(done.stdout[-20000:], done.stderr[-3000:], sep="\n")

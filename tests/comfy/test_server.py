@@ -9,7 +9,8 @@ from tests.comfy.checkouts import ROOT
 from tests.comfy.graphs import write_solver
 from tests.comfy.server import PACK, Graph, Server
 
-IDS = {"DyWeightLoadSolver", "DyWeightSampler", "DyWeightScheduler", "DyWeightApply", "DyWeightPlot"}
+NAMES = ("KSampler", "LoadSolver", "Sampler", "Scheduler", "Apply", "Plot", "SaveSolver")
+IDS = {f"DyWeight{name}" for name in NAMES}
 EXAMPLES, HELP = ROOT / "example_workflows", ROOT / "web" / "docs"
 
 
@@ -29,6 +30,14 @@ def test_the_pack_loads_without_a_complaint(server: Server) -> None:
     lines = [line for line in start_up.splitlines() if PACK in line]
     assert lines, "the log does not name the pack"
     assert not [line for line in lines if "FAILED" in line or "Error" in line or "Cannot" in line], lines
+
+
+def test_people_find_the_nodes_beside_comfyuis_samplers_and_by_what_they_do(server: Server) -> None:
+    nodes = server.json("/object_info")
+    assert {nodes[name]["category"] for name in IDS} == {f"{nodes['KSampler']['category']}/DyWeight"}
+    if "search_aliases" in nodes["KSampler"]:
+        words = {"few step", "fewer steps", "distill", "turbo"}
+        assert all(words <= set(nodes[name]["search_aliases"]) for name in ("DyWeightKSampler", "DyWeightLoadSolver"))
 
 
 def test_a_new_file_is_in_the_list_without_a_restart(server: Server) -> None:

@@ -91,7 +91,7 @@ def test_another_number_of_steps_is_an_error_that_says_which(server: Server) -> 
     name = write_solver(server, "five-steps", "sd3", seed=12)
     run = server.run(with_ksampler(name, "sd3", steps=STEPS + 3, scheduler="simple"))
     assert run.end == "execution_error"
-    assert "five-steps" in run.error and f"set steps to {STEPS}" in run.error
+    assert "five-steps" in run.error and run.error.startswith(f"Set steps to {STEPS} and scheduler to dyweight")
 
 
 def test_interrupting_is_no_error_and_the_next_run_works(server: Server) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,15 +11,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomlkit
 
 from dyweight import SolverFile
 from tests.comfy.checkouts import ROOT
 from tests.comfy.server import Server
 
 FOLDER = ROOT / "example_workflows"
-NAMES = ["flux_ksampler_advanced", "flux_sampler_custom_advanced", "image_to_image", "sd15_8_steps", "side_by_side"]
+NAMES = [
+    "1 FLUX.1-dev in 5 steps",
+    "2 FLUX.1-dev, one file",
+    "3 SD 1.5 in 8 steps",
+    "4 SD 1.5 image to image",
+    "5 FLUX.1-dev, KSampler",
+    "6 FLUX.1-dev, custom sampler",
+    "7 FLUX.1-dev beside euler",
+]
 FILES = {
-    ("CheckpointLoaderSimple", "ckpt_name"): ["v1-5-pruned-emaonly-fp16.safetensors"],
+    ("CheckpointLoaderSimple", "ckpt_name"): ["v1-5-pruned-emaonly-fp16.safetensors", "flux1-dev-fp8.safetensors"],
     ("UNETLoader", "unet_name"): ["flux1-dev.safetensors"],
     ("DualCLIPLoader", "clip_name1"): ["clip_l.safetensors", "t5xxl_fp16.safetensors"],
     ("DualCLIPLoader", "clip_name2"): ["clip_l.safetensors", "t5xxl_fp16.safetensors"],
@@ -28,6 +38,8 @@ FILES = {
 """Lists of files that someone has who followed the notes; example.png comes with ComfyUI."""
 NOT_AN_INPUT = {"noise_seed": 1, "seed": 1, "image": 1}
 """Widgets without an input of their own that follow these: control after generate, the upload button."""
+OPTIONAL = 7
+"""LiteGraph's shape of a socket that may stay free."""
 TITLE_HEIGHT = 30
 COMFY = shutil.which("comfy", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
 
@@ -64,15 +76,14 @@ def widgets(node: Node) -> dict[str, Any]:
 
 
 def solver_file(workflow: Workflow) -> SolverFile:
-    (loader,) = of_type(workflow, "DyWeightLoadSolver")
+    (loader,) = of_type(workflow, "DyWeightLoadSolver", "DyWeightKSampler")
     name = widgets(loader)["solver_name"]
     assert name.startswith("preset: ")
-    file = SolverFile.read(ROOT / "dyweight" / "presets" / f"{name.removeprefix('preset: ')}.safetensors")
-    assert file.solver.family == "dyweight"
-    return file
+    return SolverFile.read(ROOT / "dyweight" / "presets" / f"{name.removeprefix('preset: ')}.safetensors")
 
 
-def test_the_five_workflows_are_there() -> None:
+def test_the_workflows_are_there_and_their_titles_fit_the_template_browser() -> None:
+    assert all(len(name) <= 30 for name in NAMES)
     assert sorted(path.stem for path in FOLDER.glob("*.json")) == NAMES
 
 
@@ -82,25 +93,26 @@ def test_a_picture_of_the_same_name_lies_beside_it(name: str) -> None:
     path = FOLDER / f"{name}.jpg"
     assert path.stat().st_size < 250_000
     with image.open(path) as picture:
-        assert picture.format == "JPEG" and 1000 <= picture.width <= 1600
+        assert picture.format == "JPEG" and 400 <= picture.width == picture.height <= 1000, "thumbnails are square"
 
 
 @every_workflow
 def test_the_values_are_those_that_the_preset_was_made_for(name: str) -> None:
     workflow = read(name)
     file = solver_file(workflow)
-    solver, made_for = file.solver, file.provenance
     checked = 0
     for node in workflow["nodes"]:
         if node["type"] == "MarkdownNote":
             continue
         values = widgets(node)
+        made_for = file.member(values.get("steps", 0)).provenance
         if values.get("sampler_name") == "dyweight":
-            assert values["steps"] == solver.steps and values["scheduler"] == "dyweight"
+            assert values["steps"] == file.member().solver.steps, "which Load Solver gives"
+            assert values["scheduler"] == "dyweight"
             checked += 1
-        if node["type"] == "DyWeightScheduler":
-            steps = solver.steps * values["denoise"]
-            assert steps == round(steps) > 0
+        if node["type"] in ("DyWeightScheduler", "DyWeightKSampler"):
+            steps = values["steps"] * values["denoise"]
+            assert values["steps"] in file.solvers.steps and steps == round(steps) > 0
             checked += 1
         if "cfg" in values:
             assert values["cfg"] == made_for["cfg"]
@@ -134,7 +146,8 @@ def test_nothing_that_a_pack_node_takes_or_gives_hangs_loose(name: str) -> None:
             if output["type"] in ("DYWEIGHT_SOLVER", "SIGMAS", "SAMPLER"):
                 assert output["links"], f"{node['type']} gives {output['name']} to nobody"
         for entry in node["inputs"]:
-            assert "widget" in entry or entry["link"] is not None, f"{node['type']} lacks {entry['name']}"
+            needed = "widget" not in entry and entry.get("shape") != OPTIONAL
+            assert not needed or entry["link"] is not None, f"{node['type']} lacks {entry['name']}"
 
 
 @every_workflow
@@ -152,8 +165,19 @@ def test_the_notes_name_every_model_file_its_folder_and_where_it_comes_from(name
             assert f"models/{model['directory']}" in text
     assert used and used == hinted
     assert all(file in text for file in used)
-    assert text.count("https://huggingface.co/") >= len(used) - 1, "two files of one repository may share a link"
+    sources = {
+        m["url"].split("/resolve/")[0] for node in workflow["nodes"] for m in node["properties"].get("models", [])
+    }
+    assert set(re.findall(r"https://[^)]+", text)) == sources, "the note sends to where the page downloads from"
     assert "512 x 512" in text
+
+
+@every_workflow
+def test_the_nodes_name_the_pack_as_the_registry_does(name: str) -> None:
+    """By this name the page looks for a pack whose nodes are missing."""
+    published = tomlkit.parse((ROOT / "pyproject.toml").read_text("utf-8")).unwrap()["project"]["name"]
+    nodes = [node for node in read(name)["nodes"] if node["type"].startswith("DyWeight")]
+    assert nodes and all(node["properties"]["cnr_id"] == published for node in nodes)
 
 
 @every_workflow
@@ -210,8 +234,8 @@ def test_comfy_cli_accepts_it(name: str, object_info: dict[str, Any], tmp_path: 
 
 @pytest.mark.parametrize("fault", ["unknown node", "unknown value", "wrong type", "missing file"])
 def test_comfy_cli_rejects_a_broken_one(fault: str, object_info: dict[str, Any], tmp_path: Path) -> None:
-    workflow = read("flux_ksampler_advanced")
-    (apply,), (sampler,) = of_type(workflow, "DyWeightApply"), of_type(workflow, "KSamplerAdvanced")
+    workflow = read("5 FLUX.1-dev, KSampler")
+    (apply,), (sampler,) = of_type(workflow, "DyWeightApply"), of_type(workflow, "KSampler")
     if fault == "unknown node":
         apply["type"] = "DyWeightAply"
         named = "DyWeightAply"

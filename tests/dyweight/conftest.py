@@ -77,8 +77,8 @@ GOLDEN = Path(__file__).with_name("golden.safetensors")
 class Parts:
     """A coefficient file taken apart, to be changed and put together again without the package."""
 
-    def __init__(self) -> None:
-        content = GOLDEN.read_bytes()
+    def __init__(self, path: Path = GOLDEN) -> None:
+        content = path.read_bytes()
         (length,) = struct.unpack("<Q", content[:8])
         self.header: dict[str, Any] = json.loads(content[8 : 8 + length])
         self.metadata: dict[str, Any] = self.header.pop("__metadata__")

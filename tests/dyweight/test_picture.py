@@ -7,7 +7,17 @@ import pytest
 import torch
 from PIL import Image
 
-from dyweight import DyWeight, FreeTable, Indis, InstanceDyWeight, LearnedSchedule, SolverFile, picture, schedules
+from dyweight import (
+    DyWeight,
+    FreeTable,
+    Indis,
+    InstanceDyWeight,
+    LearnedSchedule,
+    SolverFile,
+    SolverSet,
+    picture,
+    schedules,
+)
 
 FLOW = schedules.flow(5, 3.0)
 SOLVERS = {
@@ -95,3 +105,31 @@ def test_the_png_is_the_picture_with_the_name_of_the_file():
     with Image.open(BytesIO(picture.png(named))) as image:
         assert image.format == "PNG" and image.convert("RGB").tobytes() == picture.picture(named).tobytes()
     assert picture.png(named) == picture.png(named) != picture.png(other)
+
+
+def drawn_of(steps, provenance=None):
+    """The picture of a whole set."""
+    solvers = SolverSet(made("dyweight", schedules.flow(n, 3.0)) for n in steps)
+    return picture.picture(SolverFile(solvers, provenance or {}))
+
+
+@pytest.mark.parametrize("steps", [(1, 2), (3, 5, 7), tuple(range(3, 13)), (5, 300)])
+def test_a_set_is_drawn_as_a_whole_and_nothing_leaves_the_picture(steps):
+    errors = {str(n): {"endpoint_error_before": 1 / n, "endpoint_error_after": 0.1 / n} for n in steps}
+    plain, image = drawn_of(steps), drawn_of(steps, {"model": "a long name " * 20, "members": errors})
+    assert image.width == plain.width == picture.WIDTH and image.height > plain.height > 400
+    frame = Image.new("RGB", image.size, image.getpixel((0, 0)))
+    frame.paste(image.crop((16, 16, image.width - 16, image.height - 16)), (16, 16))
+    assert frame.tobytes() == image.tobytes()
+
+
+def test_each_solver_of_a_set_has_its_line():
+    assert drawn_of((3, 5)).tobytes() != drawn_of((3, 4, 5)).tobytes() != drawn_of((3, 6, 5)).tobytes()
+    solvers = SolverSet(made("dyweight", schedules.flow(n, 3.0)) for n in (3, 5))
+    alone = picture.picture(SolverFile(solvers.member(3), {}, Path("a.safetensors")))
+    assert picture.picture(SolverFile(solvers, {}, Path("a.safetensors")), 3).tobytes() == alone.tobytes()
+
+
+def test_errors_of_some_members_only_leave_the_others_empty():
+    some = drawn_of((3, 5), {"members": {"3": {"endpoint_error_after": 0.25}}})
+    assert some.height > drawn_of((3, 5), {"members": {"3": {"endpoint_error_after": "n/a"}}}).height

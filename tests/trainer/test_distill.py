@@ -101,7 +101,7 @@ def test_the_file_says_for_what_and_how_it_was_made(commands: Any) -> None:
         "teacher": "ipndm:12",
         "method": "gauss-newton",
         "pairs": 24,
-        "validation_pairs": 8,
+        "endpoint_error_pairs": 8,
         "loss": "huber",
         "seed": 7,
     }
@@ -114,32 +114,39 @@ def test_the_file_says_for_what_and_how_it_was_made(commands: Any) -> None:
 
 
 @pytest.mark.parametrize("asked", [7, 40])
-def test_the_error_in_the_file_is_that_of_pairs_that_chose_nothing(asked: int, commands: Any) -> None:
-    outcome = commands.distill("gmm:4", *QUICK, "--steps", 3, "--batch", 4, "--report-pairs", asked, "--seed", 3)
+@pytest.mark.parametrize("method", ["gauss-newton", "adam"])
+def test_the_error_in_the_file_is_that_of_pairs_that_trained_and_chose_nothing(
+    method: str, asked: int, commands: Any
+) -> None:
+    batch, option = (4, "--report-pairs") if method == "adam" else (1, "--validation-pairs")
+    arguments = ("--method", method, "--steps", 3, "--batch", 4, option, asked, "--seed", 3)
+    outcome = commands.distill("gmm:4", *QUICK, *arguments)
     file = dyweight.SolverFile.read(outcome.out)
     solver, provenance = file.solver, file.provenance
     network = Network(gmm.checkpoint(4))
-    targets = Targets(network, Teacher.parse("ipndm:10"), 3, 4, None)
-    pairs = -(-asked // 4) * 4
-    fresh = [targets.block("test", i) for i in range(pairs // 4)]
+    targets = Targets(network, Teacher.parse("ipndm:10"), 3, batch, None)
+    pairs = -(-asked // batch) * batch
+    fresh = [targets.block("test", i) for i in range(pairs // batch)]
     for sampler, field in ((dyweight.DyWeight(solver.sigmas), "before"), (solver, "after")):
         expected = endpoint_error(network, fresh, sampler, Latent(deviation(fresh)))
         assert provenance[f"endpoint_error_{field}"] == pytest.approx(expected, rel=1e-4)
     assert provenance["endpoint_error_pairs"] == pairs
-    chose = [targets.block("validation", i) for i in range(provenance["validation_pairs"] // 4)]
-    expected = endpoint_error(network, chose, solver, Latent(deviation(chose)))
-    assert provenance["validation_error_after"] == pytest.approx(expected, rel=1e-4)
     assert f"on {pairs} unseen pairs" in outcome.printed
+    assert ("validation_pairs" in provenance) == (method == "adam")
+    if method == "adam":
+        chose = [targets.block("validation", i) for i in range(provenance["validation_pairs"] // 4)]
+        expected = endpoint_error(network, chose, solver, Latent(deviation(chose)))
+        assert provenance["validation_error_after"] == pytest.approx(expected, rel=1e-4)
 
 
 def fit_that_scales_weights(factor: float) -> Callable[..., Any]:
-    def make(options: Any, solver: Any, network: Any, pairs: Any) -> Any:
+    def make(options: Any, solver: Any, network: Any, pairs: Any, calls: int) -> Any:
         def run() -> Iterator[Any]:
             with torch.no_grad():
                 solver.weights[0] *= factor
             yield from ()
 
-        return SimpleNamespace(expected_calls=lambda: (0, 0), run=run, history=[])
+        return SimpleNamespace(expected_calls=lambda: 0, run=run, history=[])
 
     return make
 
@@ -148,20 +155,33 @@ def fit_that_scales_weights(factor: float) -> Callable[..., Any]:
 def test_a_fit_that_found_nothing_better_says_so_and_keeps_the_untrained(
     factor: float, commands: Any, peaks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainer.distill.make_fit", fit_that_scales_weights(factor))
+    monkeypatch.setattr("trainer.fitting.make_fit", fit_that_scales_weights(factor))
+    monkeypatch.setattr("trainer.fitting.best_handcrafted", lambda network, pairs, calls: ("euler", 1e9))
     outcome = commands.distill(peaks(), *QUICK, "--steps", 3, "--no-time-shifting")
-    assert "warning: the fit found nothing better" in outcome.printed
+    assert "the fit found nothing better than the untrained solver" in outcome.printed
     file = dyweight.SolverFile.read(outcome.out)
     assert torch.equal(file.solver.weights, dyweight.DyWeight(peaks().schedule(3)).weights)
     assert file.provenance["endpoint_error_after"] == file.provenance["endpoint_error_before"]
+
+
+def test_a_fit_above_a_handcrafted_solver_says_so_and_keeps_that_as_a_table(
+    commands: Any, peaks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.fitting.make_fit", fit_that_scales_weights(3.0))
+    monkeypatch.setattr("trainer.fitting.best_handcrafted", lambda network, pairs, calls: ("ipndm:2", 1e-9))
+    outcome = commands.distill(peaks(), *QUICK, "--steps", 3, "--no-time-shifting")
+    assert "ipndm:2 is kept" in outcome.printed
+    file = dyweight.SolverFile.read(outcome.out)
+    expected = dyweight.baselines.plan("ipndm", peaks().schedule(3), 2)
+    assert torch.allclose(file.solver.plan().gains, expected.gains, rtol=1e-12)
+    assert file.provenance["endpoint_error_after"] == 1e-9
 
 
 @pytest.mark.parametrize(("factor", "after"), [(300.0, "a number"), (1e38, None)])
 def test_an_error_above_1_is_told_and_an_infinite_one_is_null(
     factor: float, after: object, commands: Any, peaks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainer.distill.make_fit", fit_that_scales_weights(factor))
-    monkeypatch.setattr("trainer.distill._validation_error", lambda pairs, solver: float(solver.weights.mean()))
+    monkeypatch.setattr("trainer.fitting.make_fit", fit_that_scales_weights(factor))
     outcome = commands.distill(peaks(), *QUICK, "--steps", 3, "--loss", "l1", "--no-time-shifting")
     assert "is above 1" in outcome.printed
     found = dyweight.SolverFile.read(outcome.out).provenance["endpoint_error_after"]
@@ -170,15 +190,18 @@ def test_an_error_above_1_is_told_and_an_infinite_one_is_null(
 
 def test_pairs_are_whole_network_calls_and_the_file_tells_how_many(commands: Any, peaks: Any) -> None:
     arguments = ("--steps", 2, "--teacher", "ipndm:10", "--iterations", 1, "--batch", 4)
-    for given, made in (((8, 4), (8, 4)), ((9, 1), (12, 4))):
+    for given, made in (((8, 4), (8, 4)), ((9, 1), (12, 1))):
         outcome = commands.distill(peaks(), *arguments, "--pairs", given[0], "--validation-pairs", given[1])
         provenance = dyweight.SolverFile.read(outcome.out).provenance
-        assert (provenance["pairs"], provenance["validation_pairs"]) == made
+        assert (provenance["pairs"], provenance["endpoint_error_pairs"]) == made
 
 
 @pytest.mark.parametrize("steps", [1, 2, 6])
 @pytest.mark.parametrize("method", ["gauss-newton", "adam"])
-def test_any_number_of_steps_and_every_order(steps: int, method: str, commands: Any, peaks: Any) -> None:
+def test_any_number_of_steps_and_every_order(
+    steps: int, method: str, commands: Any, peaks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.fitting.best_handcrafted", lambda network, pairs, calls: ("euler", 1e9))
     for order in (1, None, steps):
         more = () if order is None else ("--order", order)
         outcome = commands.distill(peaks(), *QUICK, "--steps", steps, "--method", method, *more)
@@ -205,16 +228,14 @@ def test_one_pair_and_one_element_are_enough(commands: Any, peaks: Any) -> None:
 def test_progress_is_printed_line_by_line(commands: Any, peaks: Any) -> None:
     outcome = commands.distill(peaks(), *QUICK, "--initial", "euler", "--iterations", 3)
     lines = [line for line in outcome.printed.splitlines() if line.startswith("iteration")]
-    assert lines and all("validation error" in line and "network calls" in line for line in lines)
+    assert lines and all("training error" in line and "network calls" in line for line in lines)
     assert outcome.errors == ""
 
 
 ESTIMATED = {
-    "differences to one side": (DigitsFlow, ("--pairs", 48)),
-    "differences to both": (DigitsRounded, ("--pairs", 48)),
-    "few pairs": (DigitsRounded, ("--pairs", 8, "--no-keep-targets")),
-    "a given step": (DigitsFlow, ("--pairs", 48, "--difference-step", 0.05)),
-    "one start": (DigitsFlow, ("--pairs", 48, "--initial", "euler")),
+    "draft": (DigitsFlow, ("--effort", "draft")),
+    "a network that rounds": (DigitsRounded, ("--calls", 2500, "--no-keep-targets")),
+    "a given step": (DigitsFlow, ("--calls", 2000, "--difference-step", 0.05)),
     "adam": (DigitsFlow, ("--method", "adam", "--pairs", 160)),
     "adam, nothing kept": (DigitsFlow, ("--method", "adam", "--pairs", 32, "--iterations", 9, "--no-keep-targets")),
     "adam, no recomputing": (DigitsFlow, ("--method", "adam", "--pairs", 48, "--no-recompute")),
@@ -225,41 +246,39 @@ def number(text: str) -> int:
     return int(text.replace(",", ""))
 
 
-def printed_calls(printed: str) -> tuple[int, int]:
-    """Fewest and most network calls, as the line before the fit has them."""
-    found = re.search(r"about ([\d,]+)(?: to ([\d,]+))? network calls", printed)
-    assert found is not None, printed
-    return number(found[1]), number(found[2] or found[1])
+def printed_calls(printed: str) -> list[int]:
+    """What was said of the network calls to come, line by line, before the fit."""
+    found = re.findall(r"at most ([\d,]+) network calls", printed)
+    assert found, printed
+    return [number(text) for text in found]
 
 
 @pytest.mark.usefixtures("quick_pictures")
 @pytest.mark.parametrize("kind", ESTIMATED)
-def test_the_printed_number_of_calls_is_about_what_is_made(kind: str, commands: Any, tmp_path: Path) -> None:
-    """Before the fit a range, as noise may ask for differences to both sides; on its lines one number."""
+def test_the_printed_number_of_calls_is_not_exceeded(kind: str, commands: Any, tmp_path: Path) -> None:
     model, options = ESTIMATED[kind]
     arguments = ("--steps", 4, "--teacher", "ipndm:20", *options, "--report", tmp_path / "report", "--report-pairs", 8)
     outcome = commands.distill(model(), *arguments)
     made = outcome.report(tmp_path / "report")["network_calls"]["total"]
-    fewest, most = printed_calls(outcome.printed)
-    assert 0.85 * fewest <= made <= 1.15 * most and most <= 1.8 * fewest
-    assert (fewest == most) == ("adam" in kind or "given" in kind)
+    (most,) = printed_calls(outcome.printed)
+    assert 0.75 * most <= made <= most
     totals = [number(line.split()[-1]) for line in outcome.printed.splitlines() if line.startswith("iteration")]
-    assert all(0.85 * total <= made <= 1.15 * total for total in totals)
-    assert "differences" not in kind or abs(made - (most if "both" in kind else fewest)) < 0.1 * made
+    assert all(made <= total <= most for total in totals)
 
 
 @pytest.mark.usefixtures("quick_pictures")
-@pytest.mark.parametrize("kind", ["differences to both", "adam"])
+@pytest.mark.parametrize("kind", ["draft", "adam"])
 def test_a_resumed_run_tells_how_many_calls_are_left(kind: str, commands: Any, tmp_path: Path) -> None:
     make, options = ESTIMATED[kind]
     arguments = ("--steps", 4, "--teacher", "ipndm:20", *options, "--report", tmp_path / "report", "--report-pairs", 8)
     model = make()
     whole, calls = model.denoise, 0
+    most = 1250 if kind == "draft" else 6000
 
     def until_interrupted(x: torch.Tensor, sigma: torch.Tensor, cond: Any) -> torch.Tensor:
         nonlocal calls
         calls += len(x)
-        if calls > 6000:
+        if calls > most:
             raise KeyboardInterrupt
         return whole(x, sigma, cond)
 
@@ -268,9 +287,9 @@ def test_a_resumed_run_tells_how_many_calls_are_left(kind: str, commands: Any, t
     assert interrupted.status == 130
     spent = number(re.findall(r"network calls ([\d,]+) of", interrupted.printed)[-1])
     outcome = commands.distill(make(), *arguments, "--resume")
-    left, same = printed_calls(outcome.printed)
-    assert left == same and "network calls left" in outcome.printed
-    assert left == pytest.approx(outcome.report(tmp_path / "report")["network_calls"]["total"] - spent, rel=0.1)
+    _, left = printed_calls(outcome.printed)
+    made = outcome.report(tmp_path / "report")["network_calls"]["total"] - spent
+    assert 0.5 * left <= made <= left and "network calls left" in outcome.printed
 
 
 def test_an_interrupt_from_the_keyboard_is_no_traceback(commands: Any, peaks: Any) -> None:

@@ -180,7 +180,15 @@ def test_a_place_that_is_no_folder_is_refused(commands: Any, peaks: Any, tmp_pat
 def test_a_bad_value_of_the_teacher_is_an_error_with_pair_and_step(commands: Any, peaks: Any, tmp_path: Path) -> None:
     model = peaks()
     model.fingerprint = "breaks in its second block"
-    model.denoise = lambda x, sigma, cond: x * (torch.nan if model.calls == 27 else 1) + model.before_call(0, x, sigma)
+    answers = [0.5, torch.nan]
+    model.denoise = lambda x, sigma, cond: x * answers[model.calls == 27] + model.before_call(0, x, sigma)
     model.before_call = lambda calls, x, sigma: setattr(model, "calls", model.calls + 1) or 0
     message = commands.evaluate(model, untrained(peaks(), tmp_path), *QUICK).message
     assert "pair 20" in message and "step 2" in message and "teacher" in message
+
+
+def test_of_a_file_with_several_solvers_a_number_that_it_does_not_have_is_an_error_with_those_it_has(commands):
+    solvers = dyweight.SolverSet(dyweight.DyWeight(dyweight.schedules.polynomial(n)) for n in (3, 5))
+    dyweight.save_solver(solvers, commands.folder / "set.safetensors", {})
+    outcome = commands.evaluate("gmm", commands.folder / "set.safetensors", "--steps", 4)
+    assert "--steps 4: set steps to 3 or 5" in outcome.message

@@ -76,6 +76,32 @@ def test_a_picture_is_drawn_of_each_family(said, tmp_path, family):
     assert picture.read_bytes().startswith(b"\x89PNG\r\n")
 
 
+def test_of_a_set_the_model_is_told_once_and_then_each_member(said, tmp_path):
+    members = {4: DyWeight(schedules.flow(4), order=2), 10: FreeTable(SIGMAS)}
+    errors = {str(steps): {"endpoint_error_after": steps / 1024} for steps in members}
+    provenance = {"model": "the model", "members": errors}
+    picture = tmp_path / "all.png"
+    text = said(dyweight.SolverSet(members.values()), provenance, "--picture", str(picture))
+    plain = re.sub(" {2,}", "  ", text)
+    assert "family  set\n  steps  4, 10\n" in plain and text.count("the model") == 1
+    assert [row[0] for row in rows(text)] == [*range(4), *range(10)]
+    assert all(f"endpoint_error_after  {steps / 1024}" in plain for steps in members)
+    assert plain.index("family  dyweight") < plain.index("family  free-table")
+    drawn = picture.read_bytes()
+    alone = re.sub(" {2,}", "  ", said(dyweight.SolverSet(members.values()), provenance, "--steps", "4"))
+    assert "model  the model" in alone and "free-table" not in alone and len(rows(alone)) == 4
+    for steps in members:
+        said(dyweight.SolverSet(members.values()), provenance, "--steps", str(steps), "--picture", str(picture))
+        assert picture.read_bytes() != drawn
+
+
+def test_a_number_of_steps_that_a_set_does_not_have_is_an_error_with_those_it_has(tmp_path, capsys):
+    path = tmp_path / "set.safetensors"
+    dyweight.save_solver(dyweight.SolverSet(DyWeight(schedules.flow(n)) for n in (3, 5)), path, {})
+    assert main([str(path), "--steps", "4"]) == 2
+    assert "--steps 4: set steps to 3 or 5: there is no solver for 4" in capsys.readouterr().err
+
+
 def test_what_can_not_be_read_is_an_error_with_its_name(tmp_path, capsys):
     assert main([str(tmp_path / "missing.safetensors")]) == 2
     assert "missing.safetensors" in capsys.readouterr().err

@@ -8,11 +8,11 @@ has 16 x 16 pixels; its 2 x 2 pixel blocks are the first 12 of the 16 latent cha
 import argparse
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tools.models.small_flux import small_flux
@@ -21,6 +21,8 @@ from trainer.checkpoints.comfy.gradients import differentiable
 from trainer.checkpoints.comfy.installation import find_comfyui, start
 
 TOKENS, WIDTH, POOLED = 4, 64, 32
+SIZE, SHIFT = 16, 2.0
+"""Of a picture in pixels, and of its training times; other sizes are shifted in proportion."""
 
 
 def conditioning(prompts: Tensor) -> tuple[Tensor, Tensor]:
@@ -31,8 +33,14 @@ def conditioning(prompts: Tensor) -> tuple[Tensor, Tensor]:
     return context[prompts], pooled[prompts]
 
 
+def pictures_of(prompts: Tensor, generator: torch.Generator, size: int = SIZE) -> Tensor:
+    """[B, 3, size, size] of prompt numbers [B]."""
+    pictures = draw(prompts, generator)
+    return pictures if size == SIZE else torch.nn.functional.interpolate(pictures, size=size, mode="bicubic")
+
+
 def to_latent(pictures: Tensor) -> Tensor:
-    """[B, 3, 16, 16] -> [B, 16, 8, 8]: 2 x 2 blocks to channels, the last four channels 0."""
+    """[B, 3, H, W] -> [B, 16, H / 2, W / 2]: 2 x 2 blocks to channels, the last four channels 0."""
     blocks = torch.nn.functional.pixel_unshuffle(pictures, 2) * 1.5
     return torch.cat([blocks, torch.zeros(len(blocks), 4, *blocks.shape[2:])], 1)
 
@@ -60,10 +68,11 @@ def new_model() -> torch.nn.Module:
 def flow_matching_loss(
     model: Callable[..., Tensor], clean: Tensor, prompts: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """A scalar, with times spread as the sampler's shift spreads them. clean: latents [B, 16, 8, 8] of prompts [B]."""
+    """A scalar, with times spread as the sampler's shift spreads them. clean: latents [B, 16, H, W] of prompts [B]."""
     noise = torch.randn(clean.shape, generator=generator)
     uniform = torch.sigmoid(torch.randn(len(clean), generator=generator))
-    t = 2.0 * uniform / (1 + uniform)
+    shift = SHIFT * 2 * clean.shape[-1] / SIZE
+    t = shift * uniform / (1 + (shift - 1) * uniform)
     x = torch.lerp(clean, noise, t[:, None, None, None])
     context, pooled = conditioning(prompts)
     with differentiable():
@@ -71,9 +80,13 @@ def flow_matching_loss(
     return ((velocity - (noise - clean)) ** 2).mean()
 
 
-def train(steps: int, batch: int, rate: float) -> torch.nn.Module:
-    """Flow matching; returns the averaged weights."""
+def train(
+    steps: int, batch: int, rate: float, sizes: Sequence[int] = (SIZE,), begin: Path | None = None
+) -> torch.nn.Module:
+    """Flow matching on pictures of these sizes in turn, from the weights of a file; returns the averaged weights."""
     model, generator = new_model(), torch.Generator().manual_seed(1)
+    if begin is not None:
+        model.load_state_dict({name: value.float() for name, value in load_file(begin).items()})
     average = {name: value.detach().clone() for name, value in model.named_parameters()}
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0, betas=(0.9, 0.98))
     began, running = time.monotonic(), 0.0
@@ -81,7 +94,7 @@ def train(steps: int, batch: int, rate: float) -> torch.nn.Module:
         for group in optimiser.param_groups:
             group["lr"] = rate * min(1.0, (step + 1) / 200) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
         prompts = torch.randint(len(PROMPTS), (batch,), generator=generator)
-        clean = to_latent(draw(prompts, generator))
+        clean = to_latent(pictures_of(prompts, generator, sizes[step % len(sizes)]))
         loss = flow_matching_loss(model, clean, prompts, generator)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -105,9 +118,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rate", type=float, default=1.5e-3)
+    parser.add_argument("--begin", type=Path, help="weights to begin with")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[SIZE], help="of the pictures, multiples of 4")
     options = parser.parse_args()
     start(find_comfyui(options.comfyui))
-    model = train(options.steps, options.batch, options.rate)
+    model = train(options.steps, options.batch, options.rate, options.sizes, options.begin)
     weights = {name: value.half().contiguous() for name, value in model.state_dict().items()}
     save_file(weights, options.out, {"made_by": "tools.models.train_tiny_flux"})
     write_conditions(options.out.with_name(f"{options.out.stem}-conditions.safetensors"))

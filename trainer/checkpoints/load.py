@@ -18,7 +18,7 @@ from dyweight.suggest import did_you_mean
 from ..options.checkpoint import CheckpointOptions
 from ..options.parse import flag
 from ..run.errors import CheckpointError, NotFoundError
-from .builtin import digits, gmm, shapes
+from .builtin import digits, gmm, photographs, shapes
 from .comfy.named import named
 from .comfy.options import ComfyOptions
 from .protocol import Checkpoint, FullCheckpoint, describe
@@ -26,6 +26,7 @@ from .protocol import Checkpoint, FullCheckpoint, describe
 BUILT_IN: dict[str, Callable[..., Checkpoint]] = {
     "digits": digits.checkpoint,
     "shapes": shapes.checkpoint,
+    "photographs": photographs.checkpoint,
     "gmm": gmm.checkpoint,
 }
 

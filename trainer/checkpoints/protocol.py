@@ -92,11 +92,16 @@ class FullCheckpoint:
         return self.made.draw(generator, batch)
 
     def denoise(self, x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
-        """x [B, *shape], sigma [B] -> the predicted clean x. Raises CheckpointError if `made` changes its x."""
+        """x [B, *shape], sigma [B] -> the predicted clean x.
+
+        Raises CheckpointError if `made` changes its x or gives it back.
+        """
         before = None if self._leaves_x else x.detach().clone()
         denoised = self.made.denoise(x, sigma, cond)
         if before is not None and not torch.equal(before, x):
             raise CheckpointError(f"--ckpt {self.name}: denoise changed its x: compute on a copy, and leave x as it is")
+        if before is not None and isinstance(denoised, Tensor) and torch.equal(before, denoised):
+            raise CheckpointError(f"--ckpt {self.name}: denoise gave back its x: return the predicted clean x")
         self._leaves_x = True
         lost = torch.is_grad_enabled() and x.requires_grad and not getattr(denoised, "requires_grad", True)
         if lost and not self._told_of_gradient:

@@ -7,6 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from dyweight import Solver
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -26,11 +28,12 @@ class Fit(Protocol):
 
     history: list[Progress]
 
-    def expected_calls(self) -> tuple[int, int]:
-        """Network calls that `run` still needs in all processes, in forward-equivalents, the teacher's included.
+    def expected_calls(self) -> int:
+        """Network calls that `run` still needs in all processes at most, in forward-equivalents, the teacher's for the
+        training pairs included."""
 
-        Two estimates: the smaller and the larger one where it is not yet known which, else the same twice.
-        """
+    def current(self) -> Solver:
+        """The best solver so far."""
 
     def run(self) -> Iterator[Progress]:
         """Iterate to the end, from the beginning or from what `restore` set; state is consistent at each yield."""

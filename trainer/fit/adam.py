@@ -71,13 +71,16 @@ class Adam:
         self._ahead: dict[int, Block] = {}
         self._split: bool | None = None
 
-    def expected_calls(self) -> tuple[int, int]:
+    def expected_calls(self) -> int:
         left = range(self._iteration, self.settings.iterations)
         validated = sum(self._validated_after(i) for i in left) * self.pairs.validation_blocks
         rollouts = len(left) * (4 if self.settings.recomputed else 3) + validated
         calls = self.pairs.targets.batch * self.solver.network_calls * rollouts
-        calls += self.pairs.expected_validation_calls() + self._expected_training_targets(len(left))
-        return calls, calls
+        calls += self.pairs.expected_validation_calls()
+        return calls + self._expected_training_targets(len(left))
+
+    def current(self) -> Solver:
+        return self.solver
 
     def _expected_training_targets(self, iterations: int) -> int:
         """Network calls of the teacher; endpoints that are not kept are made in every iteration."""

@@ -11,19 +11,34 @@ from ..pairs.pairs import Pairs
 from ..run.network import Network
 from . import Fit
 from .adam import Adam, AdamSettings, default_learning_rate
+from .budget import FIRST_PART, Budget
 from .gauss_newton import GaussNewton, GaussNewtonSettings
 
+SMALL_LATENT = 64
+RESIDUALS = 100
+"""Of a small latent for each number of the solver: its endpoints hold little and have heavy tails."""
 
-def make_fit(options: DistillOptions, solver: Solver, network: Network, pairs: Pairs) -> Fit:
-    """The fit that the options describe, ready to run or to restore."""
+
+def is_small(network: Network) -> bool:
+    """Whether an endpoint holds so few numbers that a fit needs more pairs, and more calls."""
+    return math.prod(network.checkpoint.shape) < SMALL_LATENT
+
+
+def make_fit(options: DistillOptions, solver: Solver, network: Network, pairs: Pairs, calls: int) -> Fit:
+    """The fit that the options describe, ready to run or to restore. calls: what gauss-newton may still make."""
     features = loss_features(options.loss, network.checkpoint, lambda: pairs.deviation)
     loss = EndpointLoss(options.loss, options.huber_delta, features)
-    iterations = options.most_iterations(pairs.training_blocks, math.prod(network.checkpoint.shape))
     if options.fitted_by == "adam":
         rate = options.learning_rate or default_learning_rate(solver)
+        iterations = options.iterations or pairs.training_blocks
         return Adam(
             solver, network, pairs, loss, AdamSettings(iterations, rate, options.recompute, options.initial == "auto")
         )
     assert not solver.reads_samples  # the options see to it
-    settings = GaussNewtonSettings(iterations, options.difference_step, options.initial == "auto")
-    return GaussNewton(solver, network, pairs, loss, settings, options.seed)
+    numbers, fewest = sum(number.numel() for number in solver.numbers()), 1
+    if is_small(network):
+        fewest = pairs.targets.block_count(math.ceil(RESIDUALS * numbers / math.prod(network.checkpoint.shape)))
+    begin_with = None if options.pairs is None else pairs.targets.block_count(options.pairs)
+    budget = Budget(calls, FIRST_PART[options.effort], begin_with, fewest)
+    settings = GaussNewtonSettings(budget, options.iterations, options.initial == "auto", options.difference_step)
+    return GaussNewton(solver, network, pairs, loss, settings)

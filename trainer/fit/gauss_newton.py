@@ -1,216 +1,316 @@
-"""Gauss-Newton on the endpoint, forward only: no backward pass, so it runs wherever sampling runs."""
+"""Gauss-Newton on the endpoint, forward only: the network is learned near each row, and the table through it."""
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from dyweight import Solver
+from dyweight import Plan, Solver
 
-from ..compare.endpoint_error import endpoint, error_or_infinity
 from ..losses.endpoint import EndpointLoss
+from ..losses.features import Latent
 from ..pairs.pairs import Pairs
-from ..run.errors import NonFiniteError
+from ..run.errors import NonFiniteError, TrainerError
 from ..run.network import Network
 from . import Progress, history_from, history_tensor
-from .normal_equations import CHOICE_ROLLOUTS, choose_difference_step, normal_equations, sides_moved
-from .parameters import Parameters
-from .starts import Start, as_it_is, worth_exploring
+from .budget import Budget
+from .known import Known
+from .least_squares import LeastSquares, Limits, ends, problem, sums
+from .maps import DIRECTIONS, TRIED, Probing, Rollout, imagined, probe, rollout, steps_of
+from .sketch import Sketch
+from .starts import start_of
+from .table import Numbers, Table
 
-EXPLORING_ITERATIONS = 3
-"""Iterations that each start gets on few pairs before the best goes on alone."""
-RESIDUALS_PER_PARAMETER = 20
-"""Few pairs are so many that each parameter has at least this number of residuals."""
-TRIALS = 6
-"""Dampings tried before an iteration gives up."""
+RADIUS = 0.6
+"""How far the network's inputs may move in the first step, in noise levels."""
+ON_THE_MAPS = 6
+"""Steps taken on the maps before the network is asked again."""
+SHORTEST, FARTHEST = 1e-3, 1.2
+"""Of the radius: the shortest step tried on the maps, and how far all of them may lead."""
 PATIENCE = 2
-"""Iterations on all pairs without a better validation error before the fit stops."""
+"""Trials without GAIN, or short of what was promised, before the maps are asked anew."""
+GAIN = 0.01
+WORTH = 0.8
+"""Of the loss where the maps were asked: below it, they are asked anew before there are more pairs."""
+LOWEST = 1e-3
+"""A state's noise level is below the one before it by at least this part of it."""
 
 
 @dataclass(frozen=True)
 class GaussNewtonSettings:
-    iterations: int
-    """At most, after the exploration."""
-    difference_step: float | None
-    """None to find it from the noise floor."""
-    many_starts: bool
-    """Explore several starts; otherwise only the solver as it comes."""
+    budget: Budget
+    iterations: int | None
+    """Trials at most, None for as many as the budget holds."""
+    lowered: bool
+    """Begin where `start_of` says, else with the solver as it is."""
+    probe_step: float | None
+    """None to find it from what the network answers."""
 
 
 class GaussNewton:
-    """Levenberg-Marquardt on sums of J^T J over pairs.
+    """Gauss-Newton with secant maps of the network in a trust region of its inputs.
 
-    Several starts are explored on few pairs; the one with the smallest validation error goes on alone, with more
-    pairs each iteration until all are used. The iterate with the smallest validation error is the result.
+    A trial is one rollout of all pairs, and each of its answers corrects a map. Where trials bring little any more the
+    pairs are doubled and probed anew, as long as the budget lasts.
     """
 
     def __init__(
-        self,
-        solver: Solver,
-        network: Network,
-        pairs: Pairs,
-        loss: EndpointLoss,
-        settings: GaussNewtonSettings,
-        seed: int,
+        self, solver: Solver, network: Network, pairs: Pairs, loss: EndpointLoss, settings: GaussNewtonSettings
     ) -> None:
         self.solver, self.network, self.pairs, self.loss, self.settings = solver, network, pairs, loss, settings
         self.history: list[Progress] = []
-        self._generator = torch.Generator().manual_seed(seed)
-        self._starts: list[Start] = worth_exploring(solver) if settings.many_starts else [as_it_is(solver)]
-        self._vectors = torch.stack([start.vector for start in self._starts])
-        self._best_vectors = self._vectors.clone()
-        self._best_errors = torch.full((len(self._starts),), math.inf, dtype=torch.float64)
-        self._dampings = torch.full((len(self._starts),), 1e-2, dtype=torch.float64)
-        self._difference_step = settings.difference_step or 0.0
-        self._iteration = 0
-        self._stalled = 0
+        self._numbers = Numbers(solver)
+        self._vector = self._numbers.read(start_of(solver) if settings.lowered else solver)
+        self._shape = tuple(network.checkpoint.shape)
+        self._elements = math.prod(self._shape)
+        plain = loss.name == "l2" and isinstance(loss.features, Latent)
+        self._sketch = Sketch(self._elements) if plain else Sketch(self._elements, self._elements)
+        self._smallest, self._largest = sigma_range(network)
+        self._known: dict[int, Known] = {}
+        self._steps = (settings.probe_step or 0.0, settings.probe_step or 0.0)
+        self._loss, self._loss_when_probed, self._radius = math.inf, math.inf, RADIUS
+        self._spent = self._trials = self._stalled = self._missed = 0
+        self._over = False
 
-    def expected_calls(self) -> tuple[int, int]:
-        if self._difference_step:
-            calls = self.pairs.expected_calls() + self._calls_left(sides_moved(self._difference_step))
-            return calls, calls
-        before = self.pairs.expected_calls() + CHOICE_ROLLOUTS * self.solver.network_calls * self.pairs.targets.batch
-        return before + self._calls_left(1), before + self._calls_left(2)
+    @property
+    def plan(self) -> Plan:
+        """The best table so far."""
+        return self._numbers.plan(self._vector)
 
-    def _calls_left(self, sides: int) -> int:
-        """Of the iterations to come, with one trial step each, as most take; a fit that stalls ends earlier."""
-        rollout, jacobian = self.solver.network_calls, self._starts[0].parameters.jacobian_calls(sides)
-        left = 0
-        for iteration in range(self._iterations if self._over else self._iteration, self._iterations):
-            blocks = self._training_blocks(iteration)
-            repeated = (blocks - self._dealt_whole(blocks, sides)) * (self.pairs.cluster.size - 1)
-            left += blocks * jacobian + rollout * (blocks + repeated + self.pairs.validation_blocks)
-        return self.pairs.targets.batch * left
+    def current(self) -> Solver:
+        """The best solver so far."""
+        return self._numbers.solver_of(self._vector).requires_grad_(False)
+
+    def expected_calls(self) -> int:
+        return 0 if self._over else max(0, self.settings.budget.calls - self._spent)
 
     def run(self) -> Iterator[Progress]:
-        if not self._difference_step:
-            first = self._starts[0]
-            self._difference_step = self.pairs.cluster.from_first(
-                lambda: choose_difference_step(
-                    self.network, self.pairs.training[0], first.parameters, first.vector, self._generator
-                )
-            )
+        if not self.history:
+            self._begin()
+            yield self._line()
         while not self._over:
-            current = self._current()
-            blocks = self._training_blocks(self._iteration)
-            training_error = self._iterate(current, blocks)
-            error = self._validate(current, final=not self._exploring and blocks == self.pairs.training_blocks)
-            self._iteration += 1
-            calls = round(self.pairs.cluster.total(self.network.total))
-            self.history.append(Progress(self._iteration, training_error, error, calls))
-            yield self.history[-1]
-        best = self._best()
-        found = self._starts[best].parameters.solver_of(self._best_vectors[best])
-        self.solver.load_state_dict(found.state_dict())
+            self._trial()
+            yield self._line()
+        self.solver.load_state_dict(self.current().state_dict())
+
+    def _line(self) -> Progress:
+        calls = round(self.pairs.cluster.total(self.network.total))
+        self.history.append(Progress(self._trials, self._loss, math.nan, calls))
+        return self.history[-1]
+
+    def _begin(self) -> None:
+        table = self._numbers.table(self._vector)
+        self.pairs.take(1)
+        self._spent += self.pairs.targets.batch * self.pairs.targets.teacher_calls
+        if not self._steps[0]:
+            self._spent += (2 * len(TRIED) + self.solver.network_calls) * self.pairs.test_targets.batch
+            by_state, by_sigma = self.pairs.cluster.from_first(lambda: list(self._found_steps(table)))
+            self._steps = (by_state, by_sigma)
+        budget = self.settings.budget
+        each = self.pairs.targets.teacher_calls + table.plan.network_calls + self._probing.calls(table)
+        blocks = budget.first_blocks(self._spent, each * self.pairs.targets.batch)
+        if self._spent + blocks * each * self.pairs.targets.batch > budget.calls:
+            raise TrainerError(
+                f"{budget.calls} network calls do not hold {self.pairs.targets.batch} pairs at {each} calls each: give "
+                "more --calls or a smaller --batch"
+            )
+        self._gather(blocks)
+
+    def _found_steps(self, table: Table) -> tuple[float, float]:
+        block = self.pairs.test[0]
+        return steps_of(self.network, block, rollout(self.network, block, table.plan), table.plan, self._smallest)
 
     @property
-    def _iterations(self) -> int:
-        return len(self._starts) * EXPLORING_ITERATIONS + self.settings.iterations
+    def _probing(self) -> Probing:
+        return Probing(*self._steps, DIRECTIONS, self._smallest, self._largest)
 
-    @property
-    def _over(self) -> bool:
-        return self._iteration >= self._iterations or self._stalled >= PATIENCE
+    def _calls(self, blocks: int) -> int:
+        """Of a rollout of so many blocks."""
+        return blocks * self.pairs.targets.batch * self.solver.network_calls
 
-    @property
-    def _exploring(self) -> bool:
-        return self._iteration < len(self._starts) * EXPLORING_ITERATIONS
+    def _gather(self, blocks: int) -> None:
+        """Take the first so many blocks of pairs and ask for the maps around the current table."""
+        batch, table = self.pairs.targets.batch, self._numbers.table(self._vector)
+        fresh = blocks - self.pairs.training_blocks
+        self._spent += fresh * batch * self.pairs.targets.teacher_calls + self._calls(blocks)
+        self._spent += blocks * batch * self._probing.calls(table)
+        self.pairs.take(blocks)
+        total, self._known = 0.0, {}
+        for index, block in self.pairs.training_blocks_here():
+            made = rollout(self.network, block, table.plan)
+            total += self._value(made, block.target)
+            maps = probe(self.network, block, table, made, self._probing).sketched(self._sketch)
+            target = block.target.flatten(1).to("cpu", torch.float32)
+            self._known[index] = Known(made.sketched(self._sketch), maps, self._sketch(target))
+        self._loss = self.pairs.cluster.total(total) / blocks
+        self._loss_when_probed = self._loss
+        self._stalled = self._missed = 0
+        self._radius = max(self._radius, RADIUS)
 
-    def _current(self) -> int:
-        """Which start moves: each in turn while exploring, then the best."""
-        return self._iteration // EXPLORING_ITERATIONS if self._exploring else self._best()
+    def _value(self, made: Rollout, target: Tensor) -> float:
+        end = made.x[-1].reshape(-1, *self._shape)
+        return float(self.loss.value(self.loss.residual(end, target.to(end))))
 
-    def _best(self) -> int:
-        return int(torch.argmin(self._best_errors))
-
-    def _training_blocks(self, iteration: int) -> int:
-        """Few while exploring, then more by the same factor each iteration, all in the last."""
-        pair_residuals = math.prod(self.pairs.targets.network.checkpoint.shape)
-        needed = RESIDUALS_PER_PARAMETER * len(self._starts[0].parameters) / pair_residuals
-        everything = self.pairs.training_blocks
-        few = min(everything, self.pairs.targets.block_count(math.ceil(needed)))
-        alone = iteration + 1 - len(self._starts) * EXPLORING_ITERATIONS
-        share = max(0, alone) / self.settings.iterations
-        return math.floor(few * math.pow(everything / few, share) + 1e-9)
-
-    def _iterate(self, current: int, blocks: int) -> float:
-        """One step of one start on the first so many blocks; returns the training loss after it."""
-        parameters, vector = self._starts[current].parameters, self._vectors[current]
-        alone = self._dealt_whole(blocks, sides_moved(self._difference_step))
-        equations = normal_equations(
-            self.network,
-            self.pairs.training_among(alone),
-            parameters,
-            vector,
-            self._difference_step,
-            self.loss,
-            self.pairs.training_together(range(alone, blocks)),
-            self.pairs.cluster,
-        )
-        damping, loss = float(self._dampings[current]), equations.loss
-        for _ in range(TRIALS):
-            step = equations.step(damping)
-            loss = self._loss(parameters, vector + step, blocks)
-            if loss < equations.loss:
-                good = equations.loss - loss > 0.5 * equations.promised(step)
-                damping = max(damping / (8 if good else 1.5), 1e-7)
-                self._vectors[current] = vector + step
-                break
-            damping *= 6
+    def _trial(self) -> None:
+        """One step on the maps, one rollout of all pairs, and what it teaches."""
+        vector, promised, moved = self._proposed()
+        if promised > 0:
+            self._try(vector, promised, moved)
         else:
-            loss = equations.loss
-        self._dampings[current] = damping
-        return loss
+            self._stalled = 2 * PATIENCE
+        if max(self._stalled, self._missed) >= PATIENCE:
+            self._renew()
+        enough = self.settings.iterations is not None and self._trials >= self.settings.iterations
+        full = self._spent + self._calls(self.pairs.training_blocks) > self.settings.budget.calls
+        self._over = self._over or enough or full
 
-    def _dealt_whole(self, blocks: int, sides: int) -> int:
-        """How many blocks are one process's each: all, or all but a rest whose columns are sooner done together."""
-        size, rollout = self.pairs.cluster.size, self.solver.network_calls
-        jacobian = self._starts[0].parameters.jacobian_calls(sides)
-        rest = blocks % size
-        together = rest * (rollout + (jacobian - rollout) / size)
-        return blocks - rest if together < jacobian else blocks
-
-    def _validate(self, current: int, final: bool) -> float:
-        """The validation error of one start; keeps its numbers if they are its best. final: counts a stall."""
-        parameters, vector = self._starts[current].parameters, self._vectors[current]
-        error = error_or_infinity(
-            self.network, self.pairs.validation, parameters.plan(vector), self.loss.features, self.pairs.cluster
-        )
-        better = error < float(self._best_errors[current]) * (1 - 1e-2)
-        self._stalled = 0 if better or not final else self._stalled + 1
-        if error < float(self._best_errors[current]):
-            self._best_errors[current] = error
-            self._best_vectors[current] = vector
-        return error
-
-    def _loss(self, parameters: Parameters[Any], vector: Tensor, blocks: int) -> float:
-        """The training loss, infinite where the numbers make no table or drive the network out of range."""
+    def _try(self, vector: Tensor, promised: float, moved: float) -> None:
+        plan = self._numbers.plan(vector)
+        self._spent += self._calls(self.pairs.training_blocks)
+        self._trials += 1
+        total, seen = 0.0, dict[int, Rollout]()
         try:
-            plan = parameters.solver_of(vector).plan()
-            own = self.pairs.training_among(blocks)
-            residuals = (self.loss.residual(endpoint(self.network, b, plan), b.target) for b in own)
-            total = sum(float(self.loss.value(residual)) for residual in residuals)
-        except (ValueError, NonFiniteError):
+            for index, block in self.pairs.training_blocks_here():
+                made = rollout(self.network, block, plan)
+                total, seen[index] = total + self._value(made, block.target), made.sketched(self._sketch)
+        except NonFiniteError:
             total = math.inf
-        loss = self.pairs.cluster.total(total) / blocks
-        return loss if math.isfinite(loss) else math.inf
+        loss = self.pairs.cluster.total(total) / self.pairs.training_blocks
+        if not math.isfinite(loss):
+            self._radius, self._missed = moved / 3, self._missed + 1
+            return
+        first = int(plan.analytic_first_step)
+        for index, made in seen.items():
+            known = self._known[index]
+            known.maps.learn(known.made, made, self._elements, first, self._probing.trembling)
+        gained = self._loss - loss
+        self._stalled = 0 if gained > GAIN * self._loss else self._stalled + 1
+        if gained < promised / 4:
+            self._missed += 1
+            self._radius = moved / (2 if gained > 0 else 3)
+        elif gained > promised / 2:
+            self._radius = max(self._radius, 2 * moved)
+        if gained > 0:
+            self._vector, self._loss = vector, loss
+            for index, made in seen.items():
+                self._known[index].made = made
+
+    def _renew(self) -> None:
+        """The same pairs anew where their maps brought much, else twice the pairs, else the end, as calls allow."""
+        batch, blocks, table = self.pairs.targets.batch, self.pairs.training_blocks, self._numbers.table(self._vector)
+        left = self.settings.budget.calls - self._spent
+        again = blocks * batch * (3 * self.solver.network_calls + self._probing.calls(table))
+        if left >= again and self._loss < WORTH * self._loss_when_probed:
+            self._gather(blocks)
+        elif left >= 2 * again + blocks * batch * self.pairs.targets.teacher_calls and self._stalled >= PATIENCE:
+            self._gather(2 * blocks)
+        elif left >= again and self._loss < (1 - GAIN) * self._loss_when_probed:
+            self._gather(blocks)
+        elif self._stalled >= 2 * PATIENCE:
+            self._over = True
+
+    def _proposed(self) -> tuple[Tensor, float, float]:
+        """Where the maps lead from here: the vector, the gain that they promise, and how far inputs move."""
+        vector, table = self._vector, self._numbers.table(self._vector)
+        here, radius, steps = self._problem(table), self._radius, 0
+        begun = here.loss
+        while steps < ON_THE_MAPS and radius > self._radius * SHORTEST:
+            step = here.step(radius, self._limits(table))
+            there = vector + step
+            gain = here.loss - self._imagined_loss(there)
+            if gain <= 0 and radius / 3 <= self._radius * SHORTEST:
+                there = vector + step / 2  # the limits are linear: even a short step may leave the range
+                gain = here.loss - self._imagined_loss(there)
+            if gain <= 0:
+                radius /= 3
+                continue
+            vector, table, steps, radius = there, self._numbers.table(there), steps + 1, min(2 * radius, self._radius)
+            here = self._problem(table)
+            if gain < GAIN * begun:
+                break
+        return vector, begun - here.loss, here.moved
+
+    def _imagined_loss(self, vector: Tensor) -> float:
+        """As the maps have it; infinite out of range, or farther from the current table than they are trusted."""
+        try:
+            plan = self._numbers.plan(vector)
+        except ValueError:
+            return math.inf
+        if not self._in_range(plan):
+            return math.inf
+        own = torch.zeros(3, dtype=torch.float64)
+        for known in self._known.values():
+            own += ends(self.loss, self._shape, imagined(plan, known.made, known.maps), known.made, known.target)
+        loss, far, count = self.pairs.cluster.sum(own).tolist()
+        off = plan.query_sigmas.log() - self._numbers.plan(self._vector).query_sigmas.log()
+        asked = self.solver.network_calls
+        moved = math.sqrt((far / (count * self._elements) + float(off.square().sum())) / asked)
+        return loss / count if moved <= FARTHEST * self._radius else math.inf
+
+    def _problem(self, table: Table) -> LeastSquares:
+        """The least-squares problem of a table on the maps, over the pairs of all processes."""
+        count = table.gains.shape[-1]
+        own = torch.zeros(2 * count**2 + count + 3, dtype=torch.float64)
+        for known in self._known.values():
+            made = imagined(table.plan, known.made, known.maps)
+            own += sums(self.loss, self._shape, table, known.made, made, known.maps, known.target)
+        centre = self._numbers.plan(self._vector).query_sigmas.log()
+        return problem(self.pairs.cluster.sum(own), table, centre, self._elements)
+
+    def _limits(self, table: Table) -> Limits:
+        queries, levels = table.plan.query_sigmas.log()[table.first :], table.plan.sigmas
+        by, down = table.log_queries[table.first :], table.sigmas[1:] - table.sigmas[:-1]
+        constraints = torch.cat([by, -by, down])
+        room = levels[:-1] - levels[1:] - LOWEST * levels[:-1].abs()
+        bounds = torch.cat([math.log(self._largest) - queries, queries - math.log(self._smallest), room])
+        moves = constraints.abs().amax(1) > 0
+        return Limits(constraints[moves], bounds[moves].clamp_min(0))
+
+    def _in_range(self, plan: Plan) -> bool:
+        queries, levels = plan.query_sigmas[int(plan.analytic_first_step) :], plan.sigmas
+        asked = (queries <= self._largest * (1 + 1e-9)) & (queries >= self._smallest * (1 - 1e-9))
+        return bool(asked.all() and (levels[1:] < levels[:-1]).all())
 
     def state(self) -> dict[str, Tensor]:
-        return {
-            "vectors": self._vectors,
-            "best_vectors": self._best_vectors,
-            "best_errors": self._best_errors,
-            "dampings": self._dampings,
-            "progress": torch.tensor([self._iteration, self._stalled]),
-            "difference_step": torch.tensor(self._difference_step, dtype=torch.float64),
+        state = {
+            "vector": self._vector,
+            "numbers": torch.tensor(
+                [self._loss, self._loss_when_probed, self._radius, *self._steps], dtype=torch.float64
+            ),
+            "counts": torch.tensor(
+                [self._spent, self._trials, self._stalled, self._missed, self.pairs.training_blocks, int(self._over)]
+            ),
             "history": history_tensor(self.history),
         }
+        for others in self.pairs.cluster.gather({index: known.packed() for index, known in self._known.items()}):
+            for index, packed in others.items():
+                state |= {f"block.{index}.{name}": value for name, value in packed.items()}
+        return state
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        self._vectors, self._best_vectors = state["vectors"], state["best_vectors"]
-        self._best_errors, self._dampings = state["best_errors"], state["dampings"]
-        self._iteration, self._stalled = state["progress"].tolist()
-        self._difference_step = float(state["difference_step"])
+        self._vector = state["vector"]
+        self._loss, self._loss_when_probed, self._radius, *steps = state["numbers"].tolist()
+        self._steps = (steps[0], steps[1])
+        self._spent, self._trials, self._stalled, self._missed, blocks, over = state["counts"].tolist()
+        self._over = bool(over)
         self.history = history_from(state["history"])
+        self.pairs.take(blocks)
+        self._known = {}
+        for index, _ in self.pairs.training_blocks_here():
+            begin = f"block.{index}."
+            own = {name.removeprefix(begin): value for name, value in state.items() if name.startswith(begin)}
+            self._known[index] = Known.unpacked(own)
+
+
+def sigma_range(network: Network) -> tuple[float, float]:
+    """The smallest noise level above 0 and the largest that the checkpoint's schedules reach."""
+    checkpoint = network.checkpoint
+    levels = [checkpoint.schedule(steps).double() for steps in (1, 3)]
+    try:
+        levels.append(checkpoint.schedule(1000).double())
+    except (ValueError, IndexError, RuntimeError):
+        levels.append(checkpoint.schedule(100).double())
+    known = torch.cat(levels)
+    return float(known[known > 0].min()), float(levels[0][0])

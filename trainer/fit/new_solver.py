@@ -70,7 +70,7 @@ def _free_table(options: DistillOptions, network: Network) -> FreeTable:
 
 def _instance_dyweight(options: DistillOptions, network: Network) -> InstanceDyWeight:
     assert options.start is not None  # the options see to it
-    start = dyweight.load_solver(options.start)
+    start = dyweight.SolverFile.read(options.start).solver
     if start.family != DyWeight.family:
         raise TrainerError(
             f"--start {options.start} is of the family {start.family}: give a file of the family dyweight"

@@ -7,16 +7,13 @@ from typing import Annotated, Literal
 import dyweight
 from dyweight.solvers.settings import MAXIMUM_STEPS
 
+from ..fit.budget import JUDGING_PAIRS, Effort
 from ..losses.endpoint import LOSSES
 from ..pairs.teacher import Teacher
 from ..run.errors import TrainerError
 from .checkpoint import CheckpointOptions
 from .parse import POSITIVE, OneOf, ReadBy, check, check_seed
 
-STEPS_TIMES_PAIRS, FEWEST_PAIRS, MOST_PAIRS = 448, 64, 512
-"""Gauss-Newton takes more pairs for few steps, whose rollouts are cheap and whose errors are large."""
-SMALL_LATENT, RESIDUALS_PER_PARAMETER = 64, 400
-"""Endpoints of latents with fewer elements hold little and have heavy tails: more pairs, more iterations."""
 DYWEIGHT, INSTANCE_AWARE, INDIS = "--family dyweight", "--instance-aware", "--family indis"
 LEARNED_SCHEDULE, FREE_TABLE = "--family learned-schedule", "--family free-table"
 
@@ -39,7 +36,8 @@ class SolverOptions:
     initial: Annotated[
         Literal["auto", "adams-bashforth", "adams-bashforth-variable", "euler", "uniform"], ReadBy(DYWEIGHT)
     ] = "auto"
-    """the initial weights; auto is adams-bashforth for adam, and for gauss-newton the start with the smallest error"""
+    """the initial weights; auto is adams-bashforth for adam, and for gauss-newton adams-bashforth of order 2, with the
+    network asked at 0.9 of each noise level"""
     time_shifting: Annotated[bool, ReadBy(DYWEIGHT)] = True
     """let the sum of a row of weights move the time of the next state"""
     time_scaling: Annotated[bool, ReadBy(DYWEIGHT, LEARNED_SCHEDULE)] = True
@@ -83,38 +81,45 @@ class FitOptions:
 
     method: Literal["gauss-newton", "adam"] | None = None
     """fitting method: gauss-newton, the default, is forward only; adam is the papers', and the only one for networks"""
+    effort: Annotated[Effort, ReadBy("--method gauss-newton")] = "normal"
+    """number of network calls that the fit may make, teacher and judging included: a draft at 5 steps makes 1,500,
+    normal 4 times as many, thorough 12 times"""
+    calls: Annotated[int | None, POSITIVE, ReadBy("--method gauss-newton")] = None
+    """largest number of network calls, in the place of that of --effort"""
     loss: Annotated[str, OneOf(LOSSES)] = "l2"
     """distance between endpoints; lpips and inception compare decoded images (pip install lpips pytorch-fid), features
     compares what the checkpoint's own features(x) returns, which shapes has"""
     huber_delta: Annotated[float, POSITIVE, ReadBy("--loss huber")] = 1.0
     """distance at which huber turns linear, in standard deviations of the targets"""
     iterations: Annotated[int | None, POSITIVE] = None
-    """number of steps of the fit; by default one pass over the pairs for adam; for gauss-newton at most 5 after
-    exploring, 10 for latents of fewer than 64 elements"""
+    """number of steps of the fit; by default one pass over the pairs for adam, as many trials as its calls allow for
+    gauss-newton"""
     learning_rate: Annotated[float | None, POSITIVE, ReadBy("--method adam")] = None
     """the learning rate of adam; by default 0.09 / steps, between 1e-3 and 5e-2"""
     recompute: Annotated[bool, ReadBy("--method adam")] = True
     """adam: recompute calls in the backward pass instead of keeping activations; slower, with the memory of one call"""
     difference_step: Annotated[float | None, POSITIVE, ReadBy("--method gauss-newton")] = None
-    """the step of gauss-newton's finite differences; by default found from the network's noise floor"""
+    """how far gauss-newton moves the network's inputs to learn its derivatives, in noise levels; by default found from
+    the network's answers"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairOptions:
     """pairs of noise and teacher endpoint"""
 
-    teacher: str = "ipndm:35"
-    """the handcrafted solver to imitate, NAME:STEPS"""
+    teacher: str | None = None
+    """the handcrafted solver to imitate, NAME:STEPS; by default ipndm:35 for adam; for gauss-newton ipndm with 4 times
+    the steps, at least 24, and twice as many where that is not close enough"""
     pairs: Annotated[int | None, POSITIVE] = None
-    """number of training pairs; by default 10000 for adam; for gauss-newton 64 to 149 by the steps, up to 512 for
-    latents of fewer than 64 elements"""
+    """number of training pairs; by default 10000 for adam; gauss-newton begins with as many as its calls allow, or with
+    this number"""
     validation_pairs: Annotated[int | None, POSITIVE] = None
-    """number of held-out pairs that choose the iterate and stop gauss-newton; by default half of gauss-newton's pairs,
-    64 for adam"""
+    """number of held-out pairs that choose the iterate of adam, 64 by default; of gauss-newton those that measure its
+    result beside the best handcrafted solver's, for the file: by default 4, 8 or 16 by the effort"""
     report_pairs: Annotated[int, POSITIVE] = 64
-    """number of unseen pairs, used for no choice, on which the error in the file and the report is measured"""
+    """number of unseen pairs, used for no choice, on which the error in the report and in adam's file is measured"""
     batch: Annotated[int | None, POSITIVE] = None
-    """number of pairs in one network call, to multiples of which pairs are rounded up; by default 8 for gauss-newton,
+    """number of pairs in one network call, to multiples of which pairs are rounded up; by default 4 for gauss-newton,
     16 for adam"""
     cache: Path | None = None
     """folder that keeps the teacher's endpoints; by default dyweight/targets in the user's cache folder"""
@@ -148,23 +153,12 @@ class DistillOptions(SolverOptions, FitOptions, PairOptions, CheckpointOptions):
     @property
     def batch_size(self) -> int:
         """`batch`, or the default of the method."""
-        return self.batch or (16 if self.fitted_by == "adam" else 8)
+        return self.batch or (16 if self.fitted_by == "adam" else 4)
 
-    def pair_counts(self, parameters: int, elements: int) -> tuple[int, int]:
-        """Training and validation pairs: as given, or the method's default for these parameters and latent elements."""
-        if self.fitted_by == "adam":
-            return self.pairs or 10_000, self.validation_pairs or 64
-        wanted = max(FEWEST_PAIRS, STEPS_TIMES_PAIRS // self.steps)
-        if elements < SMALL_LATENT:
-            wanted = max(wanted, min(MOST_PAIRS, RESIDUALS_PER_PARAMETER * parameters // elements))
-        training = self.pairs or wanted
-        return training, self.validation_pairs or max(1, training // 2)
-
-    def most_iterations(self, blocks: int, elements: int) -> int:
-        """`iterations`, or the default of the method for these blocks of training pairs and latent elements."""
-        if self.fitted_by == "adam":
-            return self.iterations or blocks
-        return self.iterations or (10 if elements < SMALL_LATENT else 5)
+    @property
+    def judging_pairs(self) -> int:
+        """`validation_pairs`, or the default of the method."""
+        return self.validation_pairs or (64 if self.fitted_by == "adam" else JUDGING_PAIRS[self.effort])
 
     def choices(self) -> list[str]:
         """As `parse.Checked` has it."""
@@ -181,5 +175,6 @@ class DistillOptions(SolverOptions, FitOptions, PairOptions, CheckpointOptions):
         if self.out.is_dir():
             raise TrainerError(f"--out is {self.out}, a folder: give a file name")
         check_seed(self.seed)
-        Teacher.parse(self.teacher)
+        if self.teacher is not None:
+            Teacher.parse(self.teacher)
         check(self)

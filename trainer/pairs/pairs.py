@@ -6,9 +6,10 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..run.cluster import ALONE, Cluster
-from .targets import Block, Draw, Split, Targets
+from .targets import Block, Split, Targets
 
 
 class Blocks(Sequence[Block]):
@@ -16,8 +17,15 @@ class Blocks(Sequence[Block]):
 
     def __init__(self, targets: Targets, split: Split, count: int) -> None:
         """The teacher runs for endpoints that are not cached. count: blocks of all processes."""
-        self._targets, self._split, self._indices = targets, split, targets.own(count)
-        self._endpoints = [targets.block(split, index).target.cpu() for index in self._indices]
+        self._targets, self._split, self._indices = targets, split, range(0)
+        self._endpoints: list[Tensor] = []
+        self.grow(count)
+
+    def grow(self, count: int) -> None:
+        """Hold this process's of the first so many blocks; fewer than before take nothing away."""
+        self._indices = self._targets.own(count)
+        for index in self._indices[len(self._endpoints) :]:
+            self._endpoints.append(self._targets.block(self._split, index).target.cpu())
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -29,17 +37,20 @@ class Blocks(Sequence[Block]):
 
 
 class Pairs:
-    """The pairs of one distillation: for training, for choosing the result, and for measuring it.
+    """The pairs of one distillation: for training, for choosing the iterate, and for measuring the result.
 
     `training`, `validation` and `test` are the blocks of this process, made when first asked for.
     """
 
-    def __init__(self, targets: Targets, training: int, validating: int, testing: int = 0) -> None:
-        """The number of pairs of each, rounded up to whole blocks."""
-        self.targets = targets
+    def __init__(
+        self, targets: Targets, training: int, validating: int, testing: int = 0, test_targets: Targets | None = None
+    ) -> None:
+        """The number of pairs of each, rounded up to whole blocks. test_targets: if those to measure with come in other
+        batches."""
+        self.targets, self.test_targets = targets, test_targets or targets
         self.training_blocks = targets.block_count(training)
         self.validation_blocks = targets.block_count(validating)
-        self.test_blocks = targets.block_count(testing)
+        self.test_blocks = self.test_targets.block_count(testing)
 
     @property
     def cluster(self) -> Cluster:
@@ -55,10 +66,10 @@ class Pairs:
 
     @property
     def test_pairs(self) -> int:
-        return self.test_blocks * self.targets.batch
+        return self.test_blocks * self.test_targets.batch
 
     @cached_property
-    def training(self) -> Sequence[Block]:
+    def training(self) -> Blocks:
         return Blocks(self.targets, "train", self.training_blocks)
 
     @cached_property
@@ -67,26 +78,21 @@ class Pairs:
 
     @cached_property
     def test(self) -> Sequence[Block]:
-        return Blocks(self.targets, "test", self.test_blocks)
+        return Blocks(self.test_targets, "test", self.test_blocks)
 
     @cached_property
     def deviation(self) -> float:
         """Standard deviation of the held-out targets, the unit of the losses."""
-        return deviation(self.validation, self.cluster)
+        return deviation(self.validation if self.validation_blocks else self.test, self.cluster)
 
-    def training_among(self, blocks: int) -> Iterator[Block]:
-        """This process's among the first training blocks, one after the other."""
-        return map(self.training.__getitem__, range(len(self.targets.own(blocks))))
+    def take(self, blocks: int) -> None:
+        """Train on so many blocks from now on; the teacher runs for those that are new."""
+        self.training_blocks = blocks
+        self.training.grow(blocks)
 
-    def training_together(self, blocks: range) -> dict[int, Draw]:
-        """Training blocks that all processes work on; only the process that owns a block has its endpoints."""
-        size, mine = self.cluster.size, self.cluster.mine
-        return {i: self.training[i // size] if mine(i) else self.targets.draw("train", i) for i in blocks}
-
-    def expected_calls(self) -> int:
-        """Network calls that the teacher still has to make for both, in all processes."""
-        missing = 0 if "training" in vars(self) else self.targets.missing("train", self.training_blocks)
-        return self.targets.teacher_calls * missing + self.expected_validation_calls()
+    def training_blocks_here(self) -> Iterator[tuple[int, Block]]:
+        """This process's training blocks, each with its number among all, one after the other."""
+        return ((index, self.training[i]) for i, index in enumerate(self.targets.own(self.training_blocks)))
 
     def expected_validation_calls(self) -> int:
         """The same for the held-out pairs alone."""
@@ -95,7 +101,7 @@ class Pairs:
 
     def expected_test_calls(self) -> int:
         """The same for the pairs that only measure."""
-        return self.targets.teacher_calls * self.targets.missing("test", self.test_blocks)
+        return self.test_targets.teacher_calls * self.test_targets.missing("test", self.test_blocks)
 
 
 def deviation(blocks: Sequence[Block], cluster: Cluster = ALONE) -> float:

@@ -37,8 +37,9 @@ def distillation_report(options: DistillOptions, done: Distillation, network: Ne
     assert options.report is not None
     folder, solver = options.report, done.solver
     # Only the first process reports, and it has only its own blocks.
-    alone = pairs.cluster.size == 1
-    blocks = [*pairs.test] if alone else [pairs.targets.block("test", i) for i in range(pairs.test_blocks)]
+    at_hand = pairs.cluster.size == 1 and pairs.test_targets is pairs.targets
+    count = pairs.targets.block_count(options.report_pairs)
+    blocks = [*pairs.test] if at_hand else [pairs.targets.block("test", i) for i in range(count)]
     sampling_peak = _sampling_peak(network, blocks[0], solver)
     samplers: dict[str, Sampler] = {solver.family: solver, **handcrafted(network.checkpoint, solver.network_calls)}
     errors = errors_at_equal_calls(network, blocks, samplers)

@@ -16,6 +16,7 @@ PACK = Path(__file__).parents[3]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--comfyui", required=True, help="the ComfyUI checkout")
+    parser.addoption("--record", action="store_true", help="write the tables of the docs that tests make")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -59,6 +60,14 @@ def _networks_of_others() -> Iterator[None]:
     import sampling_tools
 
     sampling_tools.put_networks_back()
+
+
+@pytest.fixture(autouse=True)
+def _a_run_of_its_own() -> None:
+    """What an earlier test was told, this one is told again."""
+    for name, module in list(sys.modules.items()):
+        if name.endswith(".nodes.notes"):
+            module._said.clear()
 
 
 @pytest.fixture

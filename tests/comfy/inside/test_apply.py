@@ -12,18 +12,19 @@ from sampling_tools import (
     latent,
     model,
     random_solver,
+    select,
     sigmas_of,
     textbook,
     untrained,
+    wrapping,
 )
 
 ROUNDING = 2e-6
 FAMILIES = ("flux", "sd3", "sd15", "wan")
 WHAT = {
-    "model_family": ("model family is SD3, not HunyuanVideo", "HunyuanVideo"),
-    "prediction_type": ("prediction type is flow, not eps", "eps"),
-    "cfg": ("cfg is 2, not 7.5", 7.5),
-    "shape": ("latent shape is 16x8x8, not 16x64x64", [16, 64, 64]),
+    "prediction_type": ("eps", "Choose another file: {file} is for the prediction type eps, this model has flow."),
+    "cfg": (7.5, "Set cfg to 7.5: {file} was made with it, not with 2."),
+    "shape": ([4, 64, 64], "Set the size to latent 4 x 64 x 64: {file} was made for it, not for latent 16 x 8 x 8."),
 }
 
 
@@ -31,14 +32,14 @@ WHAT = {
 def test_the_model_that_came_in_stays_as_it_was(pack, user_files, family):
     tiny = model(family)
     sampling, options = tiny.get_model_object("model_sampling"), dict(tiny.model_options)
-    keys, sigmas = set(tiny.model.state_dict()), sigmas_of(tiny, 9)
+    keys, sigmas = set(tiny.model.state_dict()), sigmas_of(tiny, 12)
     applied = call("DyWeightApply", model=tiny, solver=random_solver(pack, sigmas))
-    learned = advanced(applied, family, 9)
+    learned = advanced(applied, family, 12)
     assert tiny.get_model_object("model_sampling") is sampling
     assert tiny.model_options.keys() == options.keys()
     assert set(tiny.model.state_dict()) == set(applied.model.state_dict()) == keys
     assert not set(applied.get_model_object("model_sampling").state_dict()) - set(sampling.state_dict())
-    plain = advanced(tiny, family, 9, scheduler="simple")
+    plain = advanced(tiny, family, 12, scheduler="simple")
     assert difference(plain, custom(tiny, family, untrained(pack, sigmas), sigmas)) < ROUNDING
     assert difference(plain, learned) > 100 * ROUNDING
 
@@ -88,26 +89,76 @@ def test_a_model_sampling_node_after_apply_keeps_the_solver(pack, family, node, 
     before = call("DyWeightApply", model=call(node, model=tiny, **values), solver=solver)
     own = advanced(before, family, 8)
     assert difference(own, custom(tiny, family, textbook(solver), solver.sigmas.float())) < ROUNDING
-    assert "the sigmas differ" not in caplog.text
+    assert not lines(caplog)
     after = call(node, model=call("DyWeightApply", model=tiny, solver=solver), **values)
     end = advanced(after, family, 8)
-    assert "the sigmas differ" in caplog.text
+    assert any("Move the ModelSampling node before Apply Solver" in line for line in lines(caplog))
     shifted = sigmas_of(after, 8)
     assert difference(end, custom(after, family, textbook(solver), shifted)) < ROUNDING
+
+
+def lines(caplog):
+    return [r.getMessage() for r in caplog.records if r.name == "DyWeight"]
 
 
 @pytest.mark.parametrize("name", WHAT)
 def test_what_the_solver_was_not_made_for_is_named_with_both_values_once(pack, caplog, name):
     tiny = model("sd3")
     solver = random_solver(pack, sigmas_of(tiny, 4))
-    said, value = WHAT[name]
+    value, said = WHAT[name]
     as_here = {"model_family": "SD3", "prediction_type": "flow", "cfg": 2.0, "shape": [16, 8, 8], "shift": 9.0}
     solver = in_file(pack, solver, f"{name}-differs", {**as_here, name: value})
     applied = call("DyWeightApply", model=tiny, solver=solver)
     for _ in range(2):
         advanced(applied, "sd3", 4, cfg=2.0)
-    lines = [record.getMessage() for record in caplog.records if record.name == "DyWeight"]
-    assert lines == [f"the solver {name}-differs was made for something else: {said}"]
+    assert lines(caplog) == [f"DyWeight: {said.format(file=f'{name}-differs')}"]
+
+
+def test_another_size_is_named_in_pixels(pack, caplog, comfy_version):
+    tiny = model("sd3")
+    solver = in_file(pack, random_solver(pack, sigmas_of(tiny, 4)), "wide", {"shape": [16, 64, 96]})
+    advanced(call("DyWeightApply", model=tiny, solver=solver), "sd3", 4)
+    if comfy_version < (0, 9):
+        assert lines(caplog) == [
+            "DyWeight: Set the size to latent 16 x 64 x 96: wide was made for it, not for latent 16 x 8 x 8."
+        ]
+    else:
+        assert lines(caplog) == ["DyWeight: Set the size to 768 x 512 px: wide was made for it, not for 64 x 64 px."]
+
+
+OTHER = "^Choose another file: for-video is for HunyuanVideo, this model is SD3.$"
+
+
+def test_a_file_of_another_model_family_is_an_error_wherever_it_is_used(pack):
+    tiny = model("sd3")
+    solver = in_file(pack, random_solver(pack, sigmas_of(tiny, 4)), "for-video", {"model_family": "HunyuanVideo"})
+    with pytest.raises(ValueError, match=OTHER) as refused:
+        advanced(call("DyWeightApply", model=tiny, solver=solver), "sd3", 4)
+    assert refused.type is ValueError, "ComfyUI shows the module of any other class before the sentence"
+    with pytest.raises(ValueError, match=OTHER):
+        call("DyWeightScheduler", model=tiny, solver=solver, denoise=1.0)
+
+
+def test_a_solver_that_no_sampler_runs_is_said_and_a_wrapped_sampler_runs_it(pack, caplog):
+    tiny = model("sd3")
+    solver = in_file(pack, random_solver(pack, sigmas_of(tiny, 4)), "ignored")
+    applied = call("DyWeightApply", model=tiny, solver=solver)
+    custom(applied, "sd3", wrapping(select("dyweight")), solver.solver.sigmas.float())
+    assert not lines(caplog)
+    advanced(applied, "sd3", 4, sampler_name="euler", scheduler="simple")
+    (said,) = lines(caplog)
+    assert said.startswith("DyWeight: Set sampler_name to dyweight: this sampler ignores ignored")
+
+
+def test_two_applies_in_a_row_are_said(pack, caplog):
+    tiny = model("sd3")
+    first, second = (in_file(pack, random_solver(pack, sigmas_of(tiny, 4)), name) for name in ("one", "two"))
+    once = call("DyWeightApply", model=tiny, solver=first)
+    advanced(call("DyWeightApply", model=once, solver=second), "sd3", 4)
+    assert lines(caplog) == ["DyWeight: Remove one Apply Solver: two are in a row, and only the last counts, two."]
+    caplog.clear()
+    advanced(once, "sd3", 4)
+    assert not lines(caplog)
 
 
 def test_the_shift_is_named_where_the_sigmas_are_not_the_solvers_own(pack, caplog):
@@ -116,7 +167,7 @@ def test_the_shift_is_named_where_the_sigmas_are_not_the_solvers_own(pack, caplo
     solver = in_file(pack, solver, "shift-differs", {"shift": 3.0})
     shifted = call("ModelSamplingSD3", model=tiny, shift=6.0)
     custom(shifted, "sd3", call("DyWeightSampler", solver=solver), sigmas_of(shifted, 4))
-    assert "shift is 6, not 3" in caplog.text
+    assert "Set shift to 3: shift-differs was made with it, not with 6." in caplog.text
 
 
 def test_the_guidance_that_the_network_is_told_is_named(pack, caplog):
@@ -127,15 +178,9 @@ def test_the_guidance_that_the_network_is_told_is_named(pack, caplog):
     for guidance in (3.5, 2.0):
         positive = [[text, {**extra, "guidance": guidance}] for text, extra in tiny_models.conditioning("flux")]
         advanced(applied, "flux", 4, positive=positive)
-        assert ("guidance is 2, not 3.5" in caplog.text) == (guidance == 2.0)
-
-
-def test_the_scheduler_node_names_a_model_that_the_solver_is_not_for(pack, caplog):
-    solver = random_solver(pack, sigmas_of(model("sd15"), 4))
-    solver = in_file(pack, solver, "for-sd15", {"model_family": "SD15", "prediction_type": "eps"})
-    call("DyWeightScheduler", model=model("sd3"), solver=solver, denoise=1.0)
-    assert "model family is SD3, not SD15" in caplog.text
-    assert "prediction type is flow, not eps" in caplog.text
+        assert ("Set guidance to 3.5: guidance-differs was made with it, not with 2." in caplog.text) == (
+            guidance == 2.0
+        )
 
 
 def test_a_preset_on_its_model_is_only_told_its_latent_shape(pack, caplog):
@@ -143,6 +188,5 @@ def test_a_preset_on_its_model_is_only_told_its_latent_shape(pack, caplog):
     preset = call("DyWeightLoadSolver", solver_name="preset: sd15-4-steps")
     end = advanced(call("DyWeightApply", model=tiny, solver=preset), "sd15", 4, cfg=7.5, latent_image=latent("sd15"))
     assert torch.isfinite(end).all()
-    lines = [record.getMessage() for record in caplog.records if record.name == "DyWeight"]
-    said = "latent shape is 4x8x8, not 4x64x64"
-    assert lines == [f"the solver sd15-4-steps was made for something else: {said}"]
+    (said,) = lines(caplog)
+    assert "512 x 512" in said or "4 x 64 x 64" in said

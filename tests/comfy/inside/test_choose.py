@@ -77,7 +77,10 @@ def test_files_that_disagree_leave_the_scheduler_with_simple(pack, user_files, l
         save(pack, user_files / f"shift-{shift:g}.safetensors", solver, model_family="SD3")
     assert torch.equal(sigmas_of(tiny, 12, "dyweight"), sigmas_of(tiny, 12, "simple"))
     (warning,) = messages(log, logging.WARNING)
-    assert "shift-2" in warning and "shift-6" in warning and "DyWeightApply" in warning
+    assert (
+        warning
+        == "DyWeight: Give the model its file with Apply Solver: SD3 at 12 steps gets ComfyUI's simple schedule."
+    )
 
 
 def test_several_matching_files_run_the_untrained_solver_and_it_is_said_once(pack, user_files, log):
@@ -86,18 +89,18 @@ def test_several_matching_files_run_the_untrained_solver_and_it_is_said_once(pac
         save(pack, user_files / f"{name}.safetensors", random_solver(pack, sigmas_of(tiny, 5)), model_family="SD3")
     ends = [advanced(tiny, "sd3", 5, scheduler="simple") for _ in range(2)]
     (warning,) = messages(log, logging.WARNING)
-    assert "several-a" in warning and "several-b" in warning and "DyWeightLoadSolver" in warning
+    assert "several-a" in warning and "several-b" in warning and "Load Solver and Apply Solver" in warning
     expected = custom(tiny, "sd3", untrained(pack, sigmas_of(tiny, 5)), sigmas_of(tiny, 5))
     assert all(difference(end, expected) < ROUNDING for end in ends)
 
 
-@pytest.mark.parametrize(("family", "steps"), [("sd3", 1), ("sd3", 2), ("sd15", 3), ("wan", 5), ("flux", 6)])
+@pytest.mark.parametrize(("family", "steps"), [("sd3", 1), ("sd3", 2), ("sd15", 3), ("wan", 5), ("flux", 9)])
 def test_no_matching_file_runs_the_untrained_solver_and_says_once_what_to_do(pack, user_files, log, family, steps):
     tiny = model(family)
     ends = [advanced(tiny, family, steps) for _ in range(2)]
-    warnings = [line for line in messages(log, logging.WARNING) if "no solver fits" in line]
+    warnings = [line for line in messages(log, logging.WARNING) if "none is for" in line]
     assert len(warnings) == 1
-    assert f"at {steps} steps" in warnings[0] and "models/dyweight" in warnings[0] and f"--steps {steps}" in warnings[0]
+    assert f"at {steps} steps" in warnings[0] and "Set steps to those of a file, or fit one" in warnings[0]
     sigmas = sigmas_of(tiny, steps, "simple")
     assert torch.equal(sigmas_of(tiny, steps, "dyweight"), sigmas)
     expected = custom(tiny, family, untrained(pack, sigmas), sigmas)
@@ -114,22 +117,36 @@ def test_damaged_files_are_left_out_and_named(pack, user_files, log):
     assert any("cut.safetensors" in line for line in messages(log, logging.WARNING))
 
 
+def test_a_set_of_the_users_is_found_at_each_of_its_steps_and_at_no_other(pack, user_files, log):
+    tiny = model("sd3")
+    solvers = {steps: random_solver(pack, sigmas_of(tiny, steps), seed=steps) for steps in (4, 12)}
+    save(pack, user_files / "both.safetensors", pack.dyweight.SolverSet(solvers.values()), model_family="SD3")
+    for steps, solver in solvers.items():
+        assert torch.equal(sigmas_of(tiny, steps, "dyweight"), solver.sigmas.float())
+        end = advanced(tiny, "sd3", steps)
+        assert difference(end, custom(tiny, "sd3", textbook(solver), solver.sigmas.float())) < ROUNDING
+    assert not messages(log, logging.WARNING)
+    simple = sigmas_of(tiny, 8, "simple")
+    assert difference(advanced(tiny, "sd3", 8), custom(tiny, "sd3", untrained(pack, simple), simple)) < ROUNDING
+    assert any("none is for SD3 at 8 steps" in line for line in messages(log, logging.WARNING))
+
+
 @pytest.mark.parametrize(
     ("family", "steps"), [("sd15", 4), ("sd15", 6), ("sd15", 8), ("sd15", 10), ("flux", 3), ("flux", 5), ("flux", 7)]
 )
 def test_a_preset_is_chosen_where_the_user_has_no_file(pack, user_files, log, family, steps):
     tiny = model(family)
     end = advanced(tiny, family, steps)
-    name = f"{'flux1-dev' if family == 'flux' else family}-{steps}-steps"
+    name = "flux1-dev" if family == "flux" else family
     assert any(f"sampling with the solver preset: {name}" in line for line in messages(log, logging.INFO))
-    preset = call("DyWeightLoadSolver", solver_name=f"preset: {name}").solver
+    preset = call("DyWeightLoadSolver", solver_name=f"preset: {name}").member(steps).solver
     assert torch.equal(sigmas_of(tiny, steps, "dyweight"), preset.sigmas.float())
     assert difference(end, custom(tiny, family, textbook(preset), preset.sigmas.float())) < 5 * ROUNDING
 
 
 def test_a_users_file_goes_before_a_preset(pack, user_files, log):
     tiny = model("sd15")
-    sigmas = call("DyWeightLoadSolver", solver_name="preset: sd15-4-steps").solver.sigmas
+    sigmas = call("DyWeightLoadSolver", solver_name="preset: sd15").member(4).solver.sigmas
     solver = random_solver(pack, sigmas)
     save(pack, user_files / "mine.safetensors", solver, model_family="SD15")
     end = custom(tiny, "sd15", select("dyweight"), sigmas.float())

@@ -78,7 +78,7 @@ def test_another_noise_scale_is_named(pack, user_files, caplog):
     save(pack, user_files / "loud.safetensors", solver, noise_scale=8.0)
     loaded = call("DyWeightLoadSolver", solver_name="loud.safetensors")
     custom(tiny, "sd3", call("DyWeightSampler", solver=loaded), sigmas_of(tiny, 4))
-    assert "noise_scale is 1, not 8" in caplog.text
+    assert "made with the noise scale 8, this one has 1" in caplog.text
 
 
 def test_the_copy_of_the_model_sampling_object_shares_nothing_with_the_models_own(pack):

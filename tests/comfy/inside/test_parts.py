@@ -141,8 +141,8 @@ def test_a_denoise_off_the_schedule_runs_the_untrained_solver_and_warns(pack, fa
     part = sigmas_of(tiny, 2 * STEPS, "beta")[-STEPS - 1 :]
     end = custom(tiny, family, call("DyWeightSampler", solver=solver), part, latent_image=image)
     assert [record.levelno for record in caplog.records if record.name == "DyWeight"] == [logging.WARNING]
-    assert "untrained" in caplog.text
-    assert f"steps / denoise = {STEPS}" in caplog.text
+    assert f"Set steps so that steps / denoise is {STEPS}" in caplog.text
+    assert "No learned steps were used" in caplog.text
     assert difference(end, custom(tiny, family, untrained(pack, part), part, latent_image=image)) < ROUNDING
 
 
@@ -151,7 +151,7 @@ def test_a_denoise_off_the_schedule_runs_the_untrained_solver_and_warns(pack, fa
 def test_another_number_of_steps_is_an_error_that_says_which_steps_the_solver_is_for(pack, steps, scheduler):
     tiny = model("sd3")
     applied = call("DyWeightApply", model=tiny, solver=random_solver(pack, sigmas_of(tiny, STEPS)))
-    with pytest.raises(ValueError, match=f"{steps} steps, but this solver is for {STEPS}: set steps to {STEPS}"):
+    with pytest.raises(ValueError, match=f"^Set steps to {STEPS} and scheduler to dyweight: .* not for {steps} steps"):
         advanced(applied, "sd3", steps, scheduler=scheduler)
 
 
@@ -162,7 +162,7 @@ def test_other_values_of_as_many_steps_are_used_and_named_where_they_are_far(pac
     end = advanced(call("DyWeightApply", model=tiny, solver=solver), "sd3", STEPS, scheduler=scheduler)
     expected = custom(tiny, "sd3", textbook(solver), sigmas_of(tiny, STEPS, scheduler))
     assert difference(end, expected) < ROUNDING
-    assert ("the sigmas differ by up to" in caplog.text) == warned
+    assert ("Set scheduler to dyweight: " in caplog.text) == warned
 
 
 def test_wild_weights_on_far_sigmas_give_a_finite_latent(pack):

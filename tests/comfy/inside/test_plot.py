@@ -72,6 +72,18 @@ def test_whatever_the_file_says_of_it_is_shown_inside_the_picture(pack, provenan
 def test_a_picture_of_each_preset_is_shown_in_the_node(node_classes):
     names = [name for name in node_classes["DyWeightLoadSolver"].INPUT_TYPES()["required"]["solver_name"][1]["options"]]
     for name in names:
-        output = node_classes["DyWeightPlot"].execute(solver=call("DyWeightLoadSolver", solver_name=name))
-        assert is_picture(output[0])
-        assert len(output.ui.as_dict()["images"]) == 1
+        file = call("DyWeightLoadSolver", solver_name=name)
+        pictures = []
+        for steps in (0, *file.solvers.steps):
+            output = node_classes["DyWeightPlot"].execute(solver=file, steps=steps)
+            assert is_picture(output[0])
+            assert len(output.ui.as_dict()["images"]) == 1
+            pictures.append(output[0])
+        for one, other in itertools.combinations(pictures, 2):
+            assert one.shape != other.shape or not torch.equal(one, other), "all, and each by itself"
+
+
+def test_a_number_of_steps_that_is_not_there_is_an_error_with_those_that_are(pack):
+    solvers = pack.dyweight.SolverSet(random_solver(pack, schedule(pack, "flow", steps)) for steps in (2, 4))
+    with pytest.raises(ValueError, match="set steps to 2 or 4: there is no solver for 3"):
+        call("DyWeightPlot", solver=solvers, steps=3)

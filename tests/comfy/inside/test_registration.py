@@ -6,7 +6,8 @@ import pytest
 import torch
 from sampling_tools import advanced, call, model, random_solver, sigmas_of
 
-IDS = {"DyWeightLoadSolver", "DyWeightSampler", "DyWeightScheduler", "DyWeightApply", "DyWeightPlot"}
+NAMES = ("KSampler", "LoadSolver", "Sampler", "Scheduler", "Apply", "Plot", "SaveSolver")
+IDS = {f"DyWeight{name}" for name in NAMES}
 
 
 def test_all_nodes_are_registered_with_a_tooltip_on_every_input(node_classes):

@@ -8,6 +8,7 @@ import sampling_tools as tools
 import tiny_models
 import torch
 from safetensors.torch import save_file
+from sample_solvers import speaking
 
 FAMILIES = ("flux", "sd3", "sd15", "wan")
 
@@ -96,7 +97,7 @@ def test_noise_and_schedule_are_comfyuis(trainer, files, family):
     made = checkpoint(trainer, files, family)
     noise, _ = drawn(made, 64)
     sigmas = made.schedule(6)
-    assert torch.allclose(sigmas.float(), tools.sigmas_of(tools.model(family), 6))
+    assert torch.allclose(sigmas.float(), tools.sigmas_of(tools.model(family), 6, made.scheduler))
     expected = float(sigmas[0]) if made.prediction_type == "flow" else float((1 + sigmas[0] ** 2) ** 0.5)
     assert float(noise.std()) == pytest.approx(expected, rel=0.02)
 
@@ -159,21 +160,42 @@ def test_less_memory_means_smaller_batches_and_then_an_error(trainer, files, mon
     noise, _ = drawn(made, 4)
     sigma, prompts = made.schedule(4)[1].float().expand(4), torch.tensor([0, 1, 0, 1])
     whole = made.denoise(noise, sigma, prompts).detach()
-    inside, sizes = made._inside, []
+    inside, sizes = made._guided[0].inside, []
 
-    def limited(positive, x, run, sigmas=None):
+    def limited(texts, x, run, sigmas=None):
         sizes.append(len(x))
         if len(x) > limit:
             raise torch.OutOfMemoryError("no memory")
-        return inside(positive, x, run, sigmas)
+        return inside(texts, x, run, sigmas)
 
-    monkeypatch.setattr(made, "_inside", limited)
+    monkeypatch.setattr(made._guided[0], "inside", limited)
     limit = 1
     assert torch.allclose(made.denoise(noise, sigma, prompts).detach(), whole, rtol=1e-4, atol=1e-4)
     assert sizes == [4, 2, 1, 1, 2, 1, 1]
     limit = 0
     with pytest.raises(CheckpointError, match="out of memory with one sample"):
         made.denoise(noise, sigma, prompts)
+
+
+def test_where_memory_ends_each_part_of_a_batch_is_asked_at_its_own_levels(pack, trainer, files, monkeypatch):
+    from trainer.compare.endpoint_error import endpoint
+    from trainer.pairs.pairs import Block
+    from trainer.run.network import Network
+
+    made = checkpoint(trainer, files, "sd3")
+    solver = speaking(pack, "indis", "sd3", made.schedule(5).float())
+    noise, prompts = drawn(made, 4, seed=2)
+    block, inside = Block(0, noise, prompts, noise), made._guided[0].inside
+    whole = endpoint(Network(made), block, solver)
+
+    def small(texts, x, *rest):
+        if len(x) > 1:
+            raise torch.OutOfMemoryError
+        return inside(texts, x, *rest)
+
+    monkeypatch.setattr(made._guided[0], "inside", small)
+    monkeypatch.setattr(trainer, "_out_of_memory", lambda: torch.OutOfMemoryError)
+    assert tools.difference(endpoint(Network(made), block, solver), whole) < 5e-6
 
 
 def test_what_changes_the_answers_changes_the_fingerprint(trainer, files):

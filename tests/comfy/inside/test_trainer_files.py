@@ -190,8 +190,8 @@ def test_the_fingerprint_goes_by_the_content_of_an_encoder_not_by_its_date(promp
 def test_masks_of_the_encoders_reach_the_network_one_prompt_at_a_time(prompted):
     """ComfyUI counts the tokens of a mask over the whole batch. The cache keeps them."""
     for made in (prompted(Encoder(mask=True)), prompted(Encoder(mask=True))):
-        assert made._conditions.batches([0, 1]) is None
-        ((_, extra),) = made._conditions.batches([1])
+        assert made._texts([0, 1]) is None
+        (((_, extra),), _) = made._texts([1])
         assert torch.equal(extra["attention_mask"], torch.ones(1, 7, dtype=torch.int64))
         both, alone = answer(made, (0, 1)), answer(made, (0, 2))
         assert torch.equal(both[0], alone[0]) and not torch.equal(both[1], alone[1])

@@ -24,6 +24,7 @@ _spec.loader.exec_module(tiny_models)
 
 OFFICIAL = {
     "diffusion_models/flux1-dev.safetensors": "flux",
+    "checkpoints/flux1-dev-fp8.safetensors": "flux",
     "checkpoints/v1-5-pruned-emaonly-fp16.safetensors": "sd15",
 }
 VAES = {"ae.safetensors": 16}

@@ -1,5 +1,6 @@
 """What of a ComfyUI checkpoint needs no ComfyUI: where it is looked for, prompts, conditions, options."""
 
+import gc
 import sys
 import types
 from pathlib import Path
@@ -9,9 +10,11 @@ import torch
 from safetensors.torch import save_file
 
 from trainer.checkpoints.comfy import installation
+from trainer.checkpoints.comfy.conditions import conditioning, opposite, read_conditions
+from trainer.checkpoints.comfy.encoding import AT_ONCE, EncodedPrompts
 from trainer.checkpoints.comfy.installation import find_comfyui
 from trainer.checkpoints.comfy.options import ComfyOptions
-from trainer.checkpoints.comfy.text import OWN_PROMPTS, encoded, read_conditions, read_prompts
+from trainer.checkpoints.comfy.prompt_files import OWN_PROMPTS, read_prompts
 from trainer.run.errors import CheckpointError, TrainerError
 
 
@@ -124,11 +127,26 @@ def test_conditions_of_a_file_make_batches_row_by_row(tmp_path):
     tensors = {"cross_attn": cross, "pooled": pooled, "negative_cross_attn": cross[:1].clone()}
     save_file(tensors, tmp_path / "c.safetensors")
     positive, negative, digest = read_conditions(tmp_path / "c.safetensors")
-    ((found, extra),) = positive.batches([2, 0])
+    ((found, extra),) = conditioning([positive[2], positive[0]])
     assert torch.equal(found, cross[[2, 0]])
     assert torch.equal(extra["pooled_output"], pooled[[2, 0]])
-    assert negative is not None and torch.equal(negative.batches([0])[0][0], cross[:1])
+    assert negative is not None and torch.equal(negative.cross_attn, cross[:1])
     assert len(digest) == 16
+
+
+def test_a_first_frame_goes_with_its_text_and_with_the_negative(tmp_path):
+    """Wan is told the same frame for both, or guidance would move the picture away from its own frame."""
+    cross, frames = torch.randn(3, 4, 5), torch.randn(3, 16, 2, 8, 8)
+    tensors = {"cross_attn": cross, "concat_latent_image": frames, "negative_cross_attn": cross[:1].clone()}
+    tensors |= {"mask": torch.ones(3, 1), "negative_mask": torch.zeros(1, 1)}
+    save_file(tensors, tmp_path / "c.safetensors")
+    known, negative, _ = read_conditions(tmp_path / "c.safetensors")
+    positive = conditioning([known[2]])
+    assert torch.equal(positive[0][1]["concat_latent_image"], frames[2:])
+    ((text, extra),) = opposite(negative, positive)
+    assert torch.equal(text, cross[:1]) and torch.equal(extra["concat_latent_image"], frames[2:])
+    assert torch.equal(extra["mask"], torch.zeros(1, 1)) and extra["pooled_output"] is None
+    assert conditioning([known[0], known[1]]) is None  # one at a time
 
 
 @pytest.mark.parametrize(
@@ -154,34 +172,73 @@ class Encoder:
         return prompt
 
     def encode_from_tokens_scheduled(self, prompt):
-        return [[torch.full((1, 2 + len(prompt) % 2, 3), float(len(prompt))), {"pooled_output": torch.ones(1, 4)}]]
+        self.seen.append(prompt)
+        extra = {"pooled_output": torch.ones(1, 4), "raw": True, "none": None, "not kept": [1]}
+        return [[torch.full((1, 2 + len(prompt) % 2, 3), float(len(prompt))), extra]]
 
 
-def test_prompts_are_encoded_once_and_the_encoder_is_unloaded(tmp_path, monkeypatch):
-    management = types.ModuleType("comfy.model_management")
-    unloaded = []
-    management.unload_all_models = lambda: unloaded.append(True)
+@pytest.fixture
+def encoded(tmp_path, monkeypatch):
+    """Makes the encoded prompts, and lists which texts were encoded and when the encoders left the device."""
+    management, encoder = types.ModuleType("comfy.model_management"), Encoder()
+    management.unload_all_models = lambda: encoder.left.append(len(encoder.seen))
     management.soft_empty_cache = lambda: None
     monkeypatch.setitem(sys.modules, "comfy", types.ModuleType("comfy"))
     monkeypatch.setitem(sys.modules, "comfy.model_management", management)
-    loads = []
 
-    def load():
-        loads.append(True)
-        return Encoder()
+    def make(*prompts, key="file", cache=tmp_path):
+        encoder.seen, encoder.left = [], []
+        return EncodedPrompts(list(prompts), "blurry", lambda: encoder, [key], cache), encoder
 
-    first = encoded(["fox", "hare"], load, ["file"], tmp_path)
-    again = encoded(["fox", "hare"], load, ["file"], tmp_path)
-    assert (len(loads), len(unloaded)) == (1, 1)
-    assert [float(c[0, 0, 0]) for c in again.cross_attn] == [float(c[0, 0, 0]) for c in first.cross_attn] == [3, 4]
-    assert again.batches([0, 1]) is None  # of different lengths
-    encoded(["fox", "hare"], load, ["another file"], tmp_path)
-    encoded(["fox"], load, ["file"], tmp_path)
-    next(tmp_path.glob("conditions-*")).write_bytes(b"damaged")
-    encoded(["fox", "hare"], load, ["file"], tmp_path)
-    encoded(["fox", "hare"], load, ["another file"], tmp_path)
-    encoded(["fox"], load, ["file"], tmp_path)
-    assert len(loads) == 4
+    return make
+
+
+def test_prompts_are_encoded_once_and_the_encoder_is_unloaded(encoded, tmp_path):
+    _, encoder = encoded("fox", "hare")
+    assert (encoder.seen, encoder.left) == (["fox", "hare", "blurry"], [3])
+    again, encoder = encoded("fox", "hare")
+    assert (encoder.seen, encoder.left) == ([], [])
+    assert [float(again[i].cross_attn[0, 0, 0]) for i in (0, 1)] == [3, 4] and float(
+        again.negative.cross_attn[0, 0, 0]
+    ) == 6
+    assert again[1].extra.keys() == {"pooled_output", "raw", "none"}
+    assert again[1].extra["raw"] is True and again[1].extra["none"] is None
+    assert conditioning([again[0], again[1]]) is None  # of different lengths
+    assert encoded("fox", "hare", key="another file")[1].seen == ["fox", "hare", "blurry"]
+    assert encoded("fox", "wolf")[1].seen == ["wolf"]
+    for path in tmp_path.glob("condition-*"):
+        path.write_bytes(b"damaged")
+    assert encoded("fox", "hare")[1].seen == ["fox", "hare", "blurry"]
+
+
+def test_a_long_file_is_encoded_as_it_is_drawn_and_memory_holds_a_part(encoded, tmp_path):
+    many = [f"prompt {i:05}" for i in range(30_000)]
+    found, encoder = encoded(*many)
+    assert encoder.seen == [*many[1::-1], "blurry"]  # enough to tell that the encoder is one
+    found.prepare([7, 7, 29_999])
+    assert encoder.seen[3:] == [many[7], many[29_999]] and encoder.left == [3, 5]
+    for start in range(0, 1500, 100):
+        found.prepare(range(start, start + 100))
+    assert len(found._memory) <= AT_ONCE + 1
+    before = len(encoder.seen)
+    assert found[0].cross_attn.shape == (1, 2, 3)  # which memory no longer has, but the disk
+    assert len(encoder.seen) == before
+    assert len(found) == 30_000 and len(list(tmp_path.glob("condition-*"))) == 1502
+
+
+def test_a_place_that_can_not_hold_them_is_named(encoded, tmp_path):
+    (tmp_path / "full").write_text("a file where the folder should be")
+    with pytest.raises(CheckpointError, match=r"--cache: .*full.*give another place"):
+        encoded("fox", cache=tmp_path / "full")
+
+
+def test_without_a_cache_they_are_kept_until_the_end(encoded):
+    found, _ = encoded("fox", "hare", cache=None)
+    folder = found._folder
+    assert len(list(folder.iterdir())) == 3
+    del found
+    gc.collect()
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,10 @@ def changed(**parts: Any) -> SimpleNamespace:
 
 @pytest.mark.parametrize(
     ("name", "shape"),
-    [("digits", (1, 8, 8)), ("shapes", (3, 16, 16)), ("gmm", (16,)), ("gmm:3", (3,)), ("gmm:128", (128,))],
+    [
+        *(("digits", (1, 8, 8)), ("shapes", (3, 16, 16)), ("photographs", (3, 16, 16))),
+        *(("gmm", (16,)), ("gmm:3", (3,)), ("gmm:128", (128,))),
+    ],
 )
 def test_built_in_names(name: str, shape: tuple[int, ...]) -> None:
     assert tuple(load_checkpoint(name).shape) == shape
@@ -112,6 +115,15 @@ def test_a_model_that_changes_its_x_is_refused(peaks: Any) -> None:
     wrong.denoise = lambda x, sigma, cond: x.mul_(0.5)
     with pytest.raises(CheckpointError, match="denoise changed its x"):
         full(wrong).denoise(torch.ones(2, 4), torch.ones(2), None)
+
+
+@pytest.mark.parametrize("back", [lambda x, sigma, cond: x, lambda x, sigma, cond: x.clone()])
+def test_a_model_that_gives_back_its_x_is_refused(peaks: Any, back: Callable[..., Any]) -> None:
+    """All samplers would end where they began, and the error be 0 before and after."""
+    wrong = peaks()
+    wrong.denoise = back
+    with pytest.raises(CheckpointError, match="denoise gave back its x"):
+        checked(wrong, "wrong").denoise(*wrong.draw(torch.Generator().manual_seed(0), 2)[:1], torch.ones(2), None)
 
 
 def test_answers_without_a_gradient_are_told_once_where_one_is_needed(

@@ -59,15 +59,15 @@ class NoWayBack(torch.autograd.Function):
 
 
 def errors_of(path: Path) -> tuple[float, float]:
-    """Validation error of the untrained and of the fitted solver, as the file tells."""
+    """Error of the untrained and of the fitted solver on unseen pairs, as the file tells."""
     provenance = dyweight.SolverFile.read(path).provenance
-    return provenance["validation_error_before"], provenance["validation_error_after"]
+    return provenance["endpoint_error_before"], provenance["endpoint_error_after"]
 
 
 @pytest.mark.parametrize("variance", [1e-4, 0.25, 4.0])
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_a_gaussian_is_solved_exactly(variance: float, steps: int, commands: Any) -> None:
-    outcome = commands.distill(Gaussian(variance), "--steps", steps, "--pairs", 16)
+    outcome = commands.distill(Gaussian(variance), "--steps", steps, "--pairs", 16, "--effort", "draft")
     assert outcome.status == 0, outcome.errors
     before, after = errors_of(outcome.out)
     assert after < 1e-4 * before and after < 1e-5
@@ -76,7 +76,7 @@ def test_a_gaussian_is_solved_exactly(variance: float, steps: int, commands: Any
 @pytest.mark.parametrize("shape", [(2,), (3, 8, 8)])
 @pytest.mark.parametrize("steps", [2, 3, 4])
 def test_a_smooth_flow_is_fitted_and_the_file_can_be_used(steps: int, shape: tuple[int, ...], commands: Any) -> None:
-    outcome = commands.distill(Flow(shape), "--steps", steps, "--pairs", 32)
+    outcome = commands.distill(Flow(shape), "--steps", steps, "--pairs", 32, "--calls", 4000)
     assert outcome.status == 0, outcome.errors
     before, after = errors_of(outcome.out)
     assert after < 0.4 * before
@@ -102,31 +102,30 @@ def test_it_never_goes_back_through_the_network(
         return NoWayBack.apply(peaks.denoise(model, x, sigma, cond))
 
     model.denoise = denoise
-    arguments = ("--steps", 3, "--pairs", 16, "--report-pairs", 8, "--report", tmp_path / "report")
+    arguments = ("--steps", 3, "--pairs", 16, "--effort", "draft", "--report-pairs", 8, "--report", tmp_path / "report")
     assert commands.distill(model, *arguments).status == 0
     assert json.loads((tmp_path / "report" / "report.json").read_text())["network_calls"]["backward"] == 0
     assert set(modes) == {(True, False, False)}
-
-
-@pytest.mark.parametrize("more", [(), ("--initial", "euler")], ids=str)
-@pytest.mark.parametrize("pairs", [3, 40])
-def test_the_iterate_with_the_smallest_validation_error_is_kept(
-    pairs: int, more: tuple[str, ...], commands: Any, quick_pictures: None, tmp_path: Path
-) -> None:
-    """With few pairs the last iterate is overfitted."""
-    arguments = ("--steps", 3, "--pairs", pairs, "--report-pairs", 8, "--teacher", "ipndm:20", *more)
-    outcome = commands.distill("gmm:6", *arguments, "--report", tmp_path / "report")
-    assert outcome.status == 0, outcome.errors
-    history = json.loads((tmp_path / "report" / "report.json").read_text())["history"]
-    _, after = errors_of(outcome.out)
-    assert after <= min(line["validation_error"] for line in history) * (1 + 1e-5)
 
 
 @pytest.mark.parametrize("initial", ["adams-bashforth", "euler", "auto"])
 def test_a_fit_never_ends_above_the_solver_it_began_with(initial: str, commands: Any) -> None:
     """One training pair says little about the others; the held-out pairs must not get worse."""
     for seed in range(2):
-        arguments = ("--pairs", 1, "--batch", 1, "--validation-pairs", 40, "--teacher", "ipndm:20", "--seed", seed)
+        arguments = (
+            "--pairs",
+            1,
+            "--batch",
+            1,
+            "--validation-pairs",
+            40,
+            "--calls",
+            2500,
+            "--teacher",
+            "ipndm:20",
+            "--seed",
+            seed,
+        )
         outcome = commands.distill("gmm:2", "--steps", 5, "--initial", initial, *arguments)
         assert outcome.status == 0, outcome.errors
         before, after = errors_of(outcome.out)
@@ -138,7 +137,7 @@ def test_a_network_that_rounds_its_time_is_fitted_too(bins: int, commands: Any, 
     """As models of discrete times do: a small change of the time scale changes nothing, a larger one jumps."""
     model = peaks()
     model.denoise = lambda x, sigma, cond: peaks.denoise(model, x, torch.exp((bins * sigma.log()).round() / bins), cond)
-    outcome = commands.distill(model, "--steps", 3, "--pairs", 64)
+    outcome = commands.distill(model, "--steps", 3, "--pairs", 64, "--calls", 4000)
     assert outcome.status == 0, outcome.errors
     before, after = errors_of(outcome.out)
     assert after < 0.5 * before
@@ -167,7 +166,7 @@ def test_a_network_that_rounds_its_time_is_fitted_too(bins: int, commands: Any, 
     ],
 )
 def test_every_setting_fits_and_reaches_the_file(more: str, commands: Any, peaks: Any) -> None:
-    arguments = ("--steps", 4, "--pairs", 32, "--teacher", "ipndm:20")
+    arguments = ("--steps", 4, "--pairs", 32, "--teacher", "ipndm:20", "--calls", 4000)
     outcome = commands.distill(peaks((8,)), *arguments, *more.split())
     assert outcome.status == 0, outcome.errors
     solver = dyweight.load_solver(outcome.out)
@@ -186,7 +185,9 @@ def test_every_setting_fits_and_reaches_the_file(more: str, commands: Any, peaks
 @pytest.mark.parametrize("seed", range(6))
 def test_no_step_of_the_search_stops_the_run(seed: int, commands: Any) -> None:
     """Small mixtures with few pairs, where trial steps are wild."""
-    outcome = commands.distill("gmm:4", "--steps", 3, "--pairs", 32, "--teacher", "ipndm:25", "--seed", seed)
+    outcome = commands.distill(
+        "gmm:4", "--steps", 3, "--pairs", 32, "--teacher", "ipndm:25", "--calls", 4000, "--seed", seed
+    )
     assert outcome.status == 0, outcome.errors
     before, after = errors_of(outcome.out)
     assert after < before

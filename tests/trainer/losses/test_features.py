@@ -12,8 +12,9 @@ import dyweight
 from trainer.checkpoints.builtin import digits
 from trainer.checkpoints.protocol import full
 from trainer.distill import main
-from trainer.fit.normal_equations import normal_equations
-from trainer.fit.parameters import DyWeightParameters
+from trainer.fit.least_squares import problem, sums
+from trainer.fit.maps import Probing, probe, rollout
+from trainer.fit.table import Numbers
 from trainer.losses.endpoint import EndpointLoss
 from trainer.losses.features import loss_features
 from trainer.pairs.targets import Targets
@@ -74,16 +75,19 @@ def test_normal_equations_of_features_hold_the_gradient_of_the_loss() -> None:
     block = Targets(network, Teacher("ipndm", 20), 0, 2, None).block("train", 0)
     loss = EndpointLoss("lpips", features=loss_features("lpips", full(model), lambda: 1.0))
     solver = dyweight.DyWeight(model.schedule(3), 2)
-    parameters = DyWeightParameters(solver, False)
-    vector = parameters.read(solver)
-    found = normal_equations(network, [block], parameters, vector, 1e-3, loss)
+    numbers = Numbers(solver)
+    table = numbers.table(numbers.read(solver))
+    made = rollout(network, block, table.plan)
+    maps = probe(network, block, table, made, Probing(1e-3, 1e-3, 99, 1e-3, 1.0))
+    target = block.target.flatten(1).clone()
+    summed = sums(loss, (1, 8, 8), table, made, made, maps, target)
+    found = problem(summed, table, made.log_queries, 64)
     end = dyweight.sample(network.bound(block.cond), block.noise.clone(), solver.plan())
     value = loss.value(loss.residual(end, block.target.clone()))
-    by_weights, by_scale = torch.autograd.grad(value, [solver.weights, solver.time_scale])
-    used = torch.arange(2) <= torch.arange(3)[:, None]
-    gradient = torch.cat([by_weights[used], by_scale * solver.time_scale.detach()])
+    gradients = torch.autograd.grad(value, solver.numbers())
+    gradient = torch.cat([part.flatten() for part in gradients])
     assert found.loss == pytest.approx(float(value.detach()), rel=1e-4)
-    assert float((2 * found.gradient - gradient).norm() / gradient.norm()) < 2e-2
+    assert float((2 * found.gradient - gradient).norm() / gradient.norm()) < 5e-2
 
 
 @pytest.mark.usefixtures("picture_weights")

@@ -245,18 +245,12 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["gauss-newton", "adam"])
-def test_pairs_are_as_given_and_else_the_methods_own(method: Any) -> None:
-    options = DistillOptions("gmm", 5, Path("solver.safetensors"), method=method)
-    training, validating = options.pair_counts(20, 64)
-    assert training >= 64 and validating >= 1
-    assert (training == 10_000) == (method == "adam")
-    given = dataclasses.replace(options, pairs=3, validation_pairs=2)
-    assert given.pair_counts(20, 64) == (3, 2)
-
-
-def test_a_small_latent_gets_more_pairs() -> None:
-    options = DistillOptions("gmm", 5, Path("solver.safetensors"))
-    assert options.pair_counts(20, 2)[0] > options.pair_counts(20, 64)[0] >= options.pair_counts(20, 10**6)[0] >= 64
+def test_what_is_left_out_follows_from_the_method(method: Any) -> None:
+    options = DistillOptions("gmm", 8, Path("solver.safetensors"), method=method)
+    adam = method == "adam"
+    assert (options.batch_size, options.judging_pairs) == ((16, 64) if adam else (4, 8))
+    given = dataclasses.replace(options, validation_pairs=2, teacher="heun:9", batch=3)
+    assert (given.batch_size, given.judging_pairs, given.teacher) == (3, 2, "heun:9")
 
 
 def test_options_can_not_be_changed() -> None:

@@ -35,7 +35,7 @@ def converted(tmp_path, out):
         run = tmp_path / "exps" / "00040-mscoco-nfe8" / "network-snapshot-000005.pkl"
         run.parent.mkdir(parents=True)
         run.write_bytes(pickled(training_run(**changes)))
-        return convert(str(run), out)
+        return convert([str(run)], out)
 
     return convert_run
 
@@ -55,7 +55,7 @@ def test_a_flux_file_samples_as_the_textbook_says(tmp_path, out):
     def velocity(x, sigma):
         return torch.sin(2 * x) * (1 - sigma / 3) + 0.3 * x
 
-    solver = convert(str(flux_file(tmp_path / "dyweight_nfe3.pt")), out)
+    solver = convert([str(flux_file(tmp_path / "dyweight_nfe3.pt"))], out)
     shift = math.exp(0.5 + 0.65 * (1024 - 256) / (4096 - 256))
     points = [shift / (shift + 1 / t - 1) if t else 0.0 for t in (1, 2 / 3, 1 / 3, 0)]
     x = textbook(NOISE, points, FLUX_WEIGHTS, lambda x, time, n: velocity(x, FLUX_TIME_SCALE[n] * time))
@@ -112,7 +112,7 @@ def test_the_sigmas_of_the_run_are_taken_where_the_recipe_is_the_networks(conver
 
 def test_the_kind_is_told_by_the_content_and_a_path_may_have_a_colon(tmp_path, out):
     misnamed = flux_file(tmp_path / "solver.pt").rename(tmp_path / "a:solver.json")
-    assert convert(str(misnamed), out).steps == 3
+    assert convert([str(misnamed)], out).steps == 3
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_the_kind_is_told_by_the_content_and_a_path_may_have_a_colon(tmp_path, o
 )
 def test_a_flux_file_that_makes_no_solver_is_named_and_nothing_is_written(tmp_path, out, changes, message):
     with pytest.raises(TrainerError, match=message):
-        convert(str(flux_file(tmp_path / "odd.pt", **changes)), out)
+        convert([str(flux_file(tmp_path / "odd.pt", **changes))], out)
     assert not out.exists()
 
 

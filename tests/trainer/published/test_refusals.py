@@ -51,7 +51,7 @@ def refused(tmp_path):
     def check(content: bytes, *said: str) -> None:
         (tmp_path / "evil").write_bytes(content)
         with pytest.raises(TrainerError, match="evil") as raised:
-            convert(str(tmp_path / "evil"), tmp_path / "out.safetensors")
+            convert([str(tmp_path / "evil")], tmp_path / "out.safetensors")
         assert all(part in str(raised.value) for part in said), str(raised.value)
         assert {path.name for path in tmp_path.iterdir()} == {"evil"}
 
@@ -201,7 +201,7 @@ def test_changed_bytes_give_a_solver_or_an_error_with_the_name_of_the_file(tmp_p
             content[generator.randrange(len(content))] = generator.randrange(256)
         path.write_bytes(content)
         try:
-            convert(str(path), tmp_path / "out.safetensors")
+            convert([str(path)], tmp_path / "out.safetensors")
         except TrainerError as error:
             assert "changed" in str(error) or "set" in str(error)
             failed += 1
@@ -212,7 +212,7 @@ def test_the_source_code_inside_a_pickle_is_not_run(tmp_path, canary):
     code = f"open({str(canary)!r}, 'w')\nclass DyWeight_predictor: pass\n"
     (tmp_path / "run.pkl").write_bytes(pickled(training_run(code)))
     known = set(sys.modules)
-    convert(str(tmp_path / "run.pkl"), tmp_path / "out.safetensors")
+    convert([str(tmp_path / "run.pkl")], tmp_path / "out.safetensors")
     assert not canary.exists()
     assert not {"solvers", "torch_utils", "torch_utils.persistence"} & (set(sys.modules) - known)
     with pytest.raises(AssertionError):

@@ -51,7 +51,7 @@ def test_the_numbers_of_a_set_are_those_of_the_file(written, out):
 def test_an_analytic_first_step_has_no_time_scale(written, out):
     schedule = {"kind": "polynomial", "rho": 7.0, "sigma_max": 80.0, "sigma_min": 0.002}
     changes = {"analytic_first_step": True, "time_scale": [0.98, 0.99], "base_schedule": schedule, "model": "cifar10"}
-    solver = convert(written(**changes), out)
+    solver = convert([written(**changes)], out)
     assert solver.time_scale.tolist() == [1.0, 0.98, 0.99]
     assert torch.allclose(solver.sigmas, schedules.polynomial(3))
     assert solver.network_calls == 2
@@ -69,14 +69,60 @@ def test_an_analytic_first_step_has_no_time_scale(written, out):
 )
 def test_what_makes_no_solver_is_named_and_nothing_is_written(written, out, changes, message):
     with pytest.raises(TrainerError, match=message):
-        convert(written(**changes), out)
+        convert([written(**changes)], out)
     assert not out.exists()
 
 
-@pytest.mark.parametrize("path", sorted(PRESETS.glob("*.safetensors")), ids=lambda path: path.stem)
-def test_the_presets_say_for_what_they_are(path):
-    file = dyweight.SolverFile.read(path)
-    assert path.stem.endswith(f"-{file.solver.steps}-steps")
+@pytest.mark.parametrize(("name", "steps"), [("flux1-dev", (3, 5, 7)), ("sd15", (4, 6, 8, 10))])
+def test_the_presets_say_for_what_they_are(name, steps):
+    file = dyweight.SolverFile.read(PRESETS / f"{name}.safetensors")
+    assert file.solvers.steps == steps
     assert file.provenance["model_family"] in {"Flux", "SD15"}
     assert file.provenance["made_by"].startswith("the authors of DyWeight")
     assert {"guidance", "shift", "shape", "cfg", "prediction_type"} <= set(file.provenance)
+    assert len({file.member(n).provenance["source"] for n in steps}) == len(steps)
+
+
+def test_there_are_no_other_presets():
+    assert {path.stem for path in PRESETS.iterdir()} == {"flux1-dev", "sd15"}
+
+
+def test_several_sources_become_one_file_and_what_they_share_is_said_once(tmp_path, out):
+    sources = []
+    for steps in (4, 2):
+        rows = [[0.9 + n / 10, -0.1][: n + 1] for n in range(steps)]
+        entry = {
+            "source": f"set-{steps}",
+            "model": "flux1-dev",
+            "steps": steps,
+            "order": 2,
+            "teacher_steps": 20 + steps,
+        }
+        entry |= {"analytic_first_step": False, "guidance": {"type": "embedded", "scale": 3.5}, "loss": "mse"}
+        entry |= {"slope_divides_by": "query_sigma", "base_schedule": {"kind": "flux_shift"}}
+        entry |= {"weights_newest_first": rows, "time_scale": [1 - steps / 100] * steps}
+        (tmp_path / f"{steps}.json").write_text(json.dumps({"sets": [entry]}), "utf-8")
+        sources.append(f"{tmp_path / f'{steps}.json'}:set-{steps}")
+    assert main([*sources, str(out)]) == 0
+    file = dyweight.SolverFile.read(out)
+    assert file.solvers.steps == (2, 4)
+    assert file.member(2).solver.time_scale.tolist() == [0.98, 0.98]
+    assert "source" not in file.provenance and file.provenance["loss"] == "mse"
+    said = {"2": {"source": "set-2", "teacher": "22 steps"}, "4": {"source": "set-4", "teacher": "24 steps"}}
+    assert file.provenance["members"] == said
+    alone, again = tmp_path / "alone.safetensors", tmp_path / "again.safetensors"
+    assert main([sources[0], str(alone)]) == 0
+    assert dyweight.SolverFile.read(alone).provenance == file.member(4).provenance
+    file.member(2).write(tmp_path / "two.safetensors")
+    assert main([str(alone), str(tmp_path / "two.safetensors"), str(again)]) == 0
+    assert again.read_bytes() == out.read_bytes(), "of coefficient files too"
+
+
+def test_files_that_are_not_for_one_model_and_steps_that_come_twice(tmp_path, out, capsys):
+    for name, steps, model in (("a", 2, "one"), ("b", 3, "other"), ("c", 2, "one")):
+        dyweight.save_solver(
+            dyweight.DyWeight(schedules.flow(steps)), tmp_path / f"{name}.safetensors", {"model": model}
+        )
+    for others, said in (("ab", "model is one and other"), ("ac", "[2, 2]")):
+        assert main([*(str(tmp_path / f"{name}.safetensors") for name in others), str(out)]) == 2
+        assert said in capsys.readouterr().err and not out.exists()

@@ -174,8 +174,8 @@ def test_a_worker_that_dies_on_another_machine_is_named(watching: Machines, peak
 
 def test_an_error_of_one_process_stops_all_with_its_message(machines: Machines, peaks_file: Callable[..., str]) -> None:
     bad = peaks_file(
-        ("        return (0.1 * x", "        if self.shape == 'bad': x = x * float('nan')\n        return (0.1 * x"),
-        ("        pass", "        " + ON_RANK_1.format(call=150) + "self.shape = 'bad'"),
+        ("        return (0.1 * x", "        if hasattr(self, 'bad'): x = x * float('nan')\n        return (0.1 * x"),
+        ("        pass", "        " + ON_RANK_1.format(call=150) + "self.bad = True"),
     )
     done = machines.without_torchrun(*[("--ckpt", bad, *GAUSS_NEWTON)] * 2)
     for process in done:

@@ -86,7 +86,7 @@ def test_a_process_that_was_killed_too(
     """SIGKILL, halfway and for one during the teacher's calls."""
     whole = commands.distill(peaks_file(), *RUNS[kind], out="whole.safetensors").out
     out = tmp_path / "solver.safetensors"
-    for call in (150,) if kind == "adam" else (5, 150):
+    for call in (150,) if kind == "adam" else (5, 200):
         kill = f"if self.calls == {call}: import os; os.kill(os.getpid(), {int(signal.SIGKILL)})"
         name = peaks_file(("        pass", f"        {kill}"))
         arguments = ("--ckpt", name, *RUNS[kind], "--cache", tmp_path / "cache", "--out", out, "--resume")
@@ -106,7 +106,7 @@ def interrupted(commands: Any, peaks: Any, tmp_path: Path) -> tuple[Any, ...]:
     """The options of a run that was killed halfway."""
     options = RUNS["gauss-newton"]
     model = peaks()
-    model.before_call = killed_at(150)
+    model.before_call = killed_at(200)
     with pytest.raises(KilledError):
         commands.distill(model, *options)
     assert (tmp_path / "solver.safetensors.resume").exists()
@@ -114,7 +114,8 @@ def interrupted(commands: Any, peaks: Any, tmp_path: Path) -> tuple[Any, ...]:
 
 
 OTHER_OPTIONS = """
-    --seed 1, --steps 3, --order 1, --method adam, --pairs 24, --validation-pairs 24, --teacher ipndm:11, --batch 4,
+    --seed 1, --steps 3, --order 1, --method adam, --pairs 24, --validation-pairs 24, --teacher ipndm:11, --batch 8,
+    --effort draft, --calls 3000,
     --loss l1, --slope query, --initial euler, --iterations 4, --difference-step 0.01, --no-time-shifting,
     --no-time-scaling, --analytic-first-step
 """

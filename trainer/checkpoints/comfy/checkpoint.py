@@ -4,7 +4,8 @@ import hashlib
 import importlib
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,21 +14,20 @@ import torch
 from torch import Tensor
 
 from comfyui.asking import Denoiser
-from comfyui.facts import noise_scale, prediction_type
+from comfyui.facts import answers_for_interval, noise_scale, prediction_type
 from dyweight import conditions
 
 from ...run.errors import CheckpointError
 from ..protocol import Rival
-from .families import default_encoders, family_of
-from .gradients import differentiable
-from .installation import find_file
+from .conditions import POOLED, Condition, Conditions, conditioning, opposite, read_conditions
+from .encoding import EncodedPrompts
+from .experts import Experts, check_experts
+from .guided import Guided, Texts
 from .loading import Loaded, file_digest, loaded
 from .options import ComfyOptions
+from .prompt_files import OWN_PROMPTS, read_prompts
 from .rivals import found
-from .text import OWN_PROMPTS, Conditions, encoded, read_conditions, read_prompts
-
-Inside = Callable[[Any, dict[str, Any]], Tensor]
-"""(denoise(x, sigma, **extra), extra arguments) -> result: what runs inside ComfyUI's sampling."""
+from .schedules import NODES, schedule
 
 
 class ComfyCheckpoint:
@@ -35,31 +35,47 @@ class ComfyCheckpoint:
 
     worth_timing = True
 
-    def __init__(self, path: Path, options: ComfyOptions, cache: Path | None) -> None:
-        """cache: folder for encoded prompts. ComfyUI must be started. Raises CheckpointError with what to do."""
+    def __init__(self, path: Path, options: ComfyOptions, cache: Path | None, low: Path | None = None) -> None:
+        """cache: folder for encoded prompts. low: the file of a second network, for below options.boundary.
+
+        ComfyUI must be started. Raises CheckpointError with what to do.
+        """
         self.path = path
         self.options, self._cache = options, cache
         self._loaded: Loaded = loaded(self.path, options)
         self.model_family = self._loaded.family
-        defaults = family_of(self.model_family)
+        if (interval := answers_for_interval(self._loaded.patcher.model)) is not None:
+            raise CheckpointError(
+                f"--ckpt {path}: take its undistilled model; this network answers for an interval ({interval}) and "
+                "gives no velocity that a multistep solver could be fitted to"
+            )
+        defaults = self._loaded.defaults
         self.cfg = defaults.cfg if options.cfg is None else options.cfg
         self.guidance = defaults.guidance if options.guidance is None else options.guidance
-        self.shape = self._latent_shape(defaults.size)
+        self.scheduler = options.scheduler or defaults.scheduler
+        if options.shift is not None and self.scheduler in NODES:
+            raise CheckpointError(f"--shift: the scheduler {self.scheduler} shifts by the size itself: leave it out")
+        self.shape = self._loaded.latent.shape
         self._encoders: list[Path] = []
+        self._conditions: Conditions
         self._conditions, self._negative, self._conditions_digest = self._encode()
         self.prompts = len(self._conditions)
-        samplers = importlib.import_module("comfy.samplers")
-        self._guider = samplers.CFGGuider(self._loaded.patcher)
-        self._guider.set_cfg(self.cfg)
+        self._guided = [Guided(self._loaded, self.cfg)]
+        if low is not None:
+            self._low = loaded(low, replace(options, lora=options.lora_low))
+            check_experts(self._loaded, self._low)
+            self._guided.append(Guided(self._low, self.cfg))
+        self._experts = Experts(options.boundary, self.schedule)
         self._sampling = self._loaded.patcher.get_model_object("model_sampling")
-        self._last_sigma = float(self.schedule(1)[-1])
+        # not of one step, where ComfyUI's node for LTX divides by 0
+        self._first_sigma, _, self._last_sigma = self.schedule(2).tolist()
         self.shift = getattr(self._sampling, "shift", None)
         self.prediction_type = prediction_type(self._sampling)
-        self.schedule_recipe = {"kind": "comfyui", "scheduler": options.scheduler, "shift": self.shift}
+        self.schedule_recipe = {"kind": "comfyui", "scheduler": self.scheduler, "shift": self.shift}
+        if options.boundary is not None:
+            self.schedule_recipe["boundary"] = options.boundary
         told = [self._loaded.digest, self._conditions_digest, self.cfg, self.guidance, self.shift, self.shape]
-        told += [options.dtype, options.scheduler]
-        if getattr(self._loaded.patcher.model.diffusion_model, "time_r_in", None) is not None:
-            told.append("told the next level")  # mean flow, whose endpoints were different before it was told
+        told += [options.dtype, self.scheduler, *([] if low is None else [self._low.digest, options.boundary])]
         self.fingerprint = "comfyui-" + hashlib.sha256(repr(told).encode()).hexdigest()[:24]
 
     @property
@@ -72,9 +88,11 @@ class ComfyCheckpoint:
             "negative": options.negative,
             "dtype": options.dtype,
             "lora": list(options.lora),
-            "width": self.shape[-1] * self._loaded.downscale,
-            "height": self.shape[-2] * self._loaded.downscale,
-            "frames": options.frames,
+            "model_low": options.ckpt_low and Path(options.ckpt_low).name,
+            "boundary": options.boundary,
+            "width": self._loaded.size[0],
+            "height": self._loaded.size[1],
+            "frames": self._loaded.frames,
             "prompts": self.prompts,
             "prompts_file": (options.conditioning or options.prompts or OWN_PROMPTS).name,
             "conditions_digest": self._conditions_digest,
@@ -84,22 +102,21 @@ class ComfyCheckpoint:
 
     def schedule(self, steps: int) -> Tensor:
         """[steps + 1] of ComfyUI's scheduler on the model's own sampling."""
-        samplers = importlib.import_module("comfy.samplers")
-        sigmas: Tensor = samplers.calculate_sigmas(self._sampling, self.options.scheduler, steps)
-        return sigmas.double().cpu()
+        return schedule(self.scheduler, steps, self._sampling, self._loaded.latent, self._loaded.size)
 
     def draw(self, generator: torch.Generator, batch: int) -> tuple[Tensor, Tensor]:
         """Noise as ComfyUI scales it for an empty latent, and the numbers of prompts."""
         noise = torch.randn(batch, *self.shape, generator=generator)
         prompts = torch.randint(len(self._conditions), (batch,), generator=generator)
-        first = self.schedule(1)[0].float()
+        self._conditions.prepare(prompts.tolist())
+        first = torch.tensor(self._first_sigma)
         scaled = self._sampling.noise_scaling(first, noise, torch.zeros_like(noise), True)
         return scaled.to(self._loaded.patcher.load_device), prompts
 
     def condition(self, cond: Tensor) -> Tensor:
         """cond [B], numbers of prompts -> [B, width], what a solver may read of them, the same as in the nodes."""
-        cross, pooled = self._conditions.cross_attn, self._conditions.pooled
-        return torch.cat([conditions.of_text(cross[i], pooled[i]) for i in cond.tolist()])
+        texts = [self._conditions[number] for number in cond.tolist()]
+        return torch.cat([conditions.of_text(text.cross_attn, text.extra.get(POOLED)) for text in texts])
 
     def captions(self, cond: Tensor) -> list[str] | None:
         """cond [B], numbers of prompts -> the prompts, None where a file of conditions does not have them."""
@@ -115,15 +132,18 @@ class ComfyCheckpoint:
 
         states: [rows] or [B, rows], the noise levels of the plan's states, which ComfyUI sees; x is at that of `row`.
         """
-        positive = self._positive(cond.tolist())
-        if positive is None:
+        texts = self._texts(cond.tolist())
+        if texts is None:
+            return self._by_parts(range(len(x) + 1), x, sigma, cond, states, row)
+        experts = self._experts.of_row(states, row)
+        if bool((experts != experts[0]).any()):
             return self._by_parts(range(len(x) + 1), x, sigma, cond, states, row)
         try:
 
             def ask(model: Any, extra: dict[str, Any]) -> Tensor:
                 return Denoiser(model, extra, states, self._last_sigma, row=row)(x, sigma)
 
-            return self._inside(positive, x, ask)
+            return self._guided[int(experts[0])].inside(texts, x, ask)
         except _out_of_memory():
             if len(x) == 1:
                 raise CheckpointError(
@@ -133,7 +153,7 @@ class ComfyCheckpoint:
         except RuntimeError as error:
             raise CheckpointError(
                 f"--ckpt {self.path}: {self.model_family} fails on {list(x.shape)} with a condition of "
-                f"{list(positive[0][0].shape)} ({error}); check --clip or --conditioning, --width and --height"
+                f"{list(texts[0][0][0].shape)} ({error}); check --clip or --conditioning, --width and --height"
             ) from error
         importlib.import_module("comfy.model_management").soft_empty_cache()
         return self._by_parts((0, len(x) // 2, len(x)), x, sigma, cond, states, row)
@@ -154,10 +174,9 @@ class ComfyCheckpoint:
         samplers = importlib.import_module("comfy.samplers")
         used = samplers.KSampler(self._loaded.patcher, steps, noise.device, sampler, scheduler, 1.0, {}).sigmas
         function, calls = samplers.sampler_object(sampler), 0
-        first = float(self.schedule(1)[0])
-        x = noise * (float(used[0]) / first) if self.prediction_type != "flow" else noise
+        x = noise * (float(used[0]) / self._first_sigma) if self.prediction_type != "flow" else noise
 
-        def run(model: Any, extra: dict[str, Any]) -> Tensor:
+        def run(model: Any, extra: dict[str, Any], sigmas: Tensor) -> Tensor:
             def counted(x: Tensor, sigma: Tensor, **more: Any) -> Any:
                 nonlocal calls
                 calls += 1
@@ -165,16 +184,20 @@ class ComfyCheckpoint:
 
             counted.inner_model = model.inner_model  # type: ignore[attr-defined]
             given = {"extra_args": extra, "callback": None, "disable": True, **function.extra_options}
-            end: Tensor = function.sampler_function(counted, x, used.to(x.device), **given)
+            end: Tensor = function.sampler_function(counted, x, sigmas.to(x.device), **given)
             return end
 
-        positive = self._positive(cond.tolist())
-        if positive is None:
+        texts = self._texts(cond.tolist())
+        if texts is None:
             singles = [
                 self.sample_with(sampler, scheduler, steps, noise[i : i + 1], cond[i : i + 1]) for i in range(len(x))
             ]
             return torch.cat([end for end, _ in singles]), singles[0][1]
-        return self._inside(positive, x, run, used), calls
+        first = self._experts.split(used)
+        for guided, part in zip(self._guided, (used[: first + 1], used[first:]), strict=False):
+            if len(part) > 1:
+                x = guided.inside(texts, x, partial(run, sigmas=part), part)
+        return x, calls
 
     def images(self, x: Tensor) -> Tensor | None:
         """x [B, *shape] -> [B, height, width, 3] in 0..1, None without a VAE."""
@@ -182,8 +205,14 @@ class ComfyCheckpoint:
         if vae is None:
             return None
         with torch.no_grad():  # which ComfyUI's VAE leaves to its caller
-            decoded = _tensor(vae.decode(self._loaded.patcher.model.process_latent_out(x.detach().float().cpu())))
+            decoded = _tensor(vae.decode(self._picture(x.detach().float().cpu())))
         return decoded.float().cpu().reshape(len(x), -1, *decoded.shape[-3:])[:, 0]  # the first frame of a video
+
+    def _picture(self, x: Tensor) -> Tensor:
+        """What ComfyUI's guider gives at the end, without the sound."""
+        model, latent = self._loaded.patcher.model, self._loaded.latent
+        model.latent_shapes = [(len(x), *stream) for stream in latent.streams]  # as the guider tells the model
+        return latent.picture(_tensor(model.process_latent_out(x)))
 
     def rivals(
         self, network_calls: int, names: Sequence[str] | None, count: Callable[[int], object]
@@ -192,82 +221,36 @@ class ComfyCheckpoint:
         first = self.draw(torch.Generator().manual_seed(0), 1)
         return found(self.sample_with, first, network_calls, names, count)
 
-    def _inside(self, positive: Any, x: Tensor, run: Inside, sigmas: Tensor | None = None) -> Tensor:
-        """Run something with the guider as ComfyUI sets it up: model loaded, conditions prepared, hooks in place."""
-        self._guider.set_conds(positive, self._negative)
-        call = _Call(run)
-        zeros = torch.zeros(x.shape)
-        seen = torch.tensor([1.0, 0.0]) if sigmas is None else sigmas
-        with differentiable() if torch.is_grad_enabled() else nullcontext():
-            self._guider.sample(zeros, zeros, call, seen, disable_pbar=True, seed=0)
-        assert call.result is not None
-        return call.result.to(x.device)
+    def _texts(self, chosen: list[int]) -> Texts | None:
+        """CONDITIONING of these prompts and of the negative; None where they must go one by one."""
+        if len(chosen) > 1 and self._loaded.defaults.one_prompt_a_call:
+            return None
+        positive = conditioning([self._conditions[number] for number in chosen])
+        if positive is None:
+            return None
+        negative = opposite(self._negative, positive)
+        if self.guidance is not None:
+            positive[0][1]["guidance"] = self.guidance
+        return positive, negative
 
-    def _positive(self, chosen: list[int]) -> Any:
-        batch = self._conditions.batches(chosen)
-        if batch is not None and self.guidance is not None:
-            batch[0][1]["guidance"] = self.guidance
-        return batch
-
-    def _encode(self) -> tuple[Conditions, Any, str]:
-        """(conditions, negative CONDITIONING, digest of both)."""
+    def _encode(self) -> tuple[Conditions, Condition, str]:
+        """(conditions, the negative one, digest of both)."""
         options = self.options
         if options.conditioning is not None:
-            conditions, negative, digest = read_conditions(options.conditioning)
+            known, negative, digest = read_conditions(options.conditioning)
             if negative is None and not math.isclose(self.cfg, 1.0):
                 raise CheckpointError(f"--cfg is {self.cfg:g} and {options.conditioning} has no negative: give --cfg 1")
-            return conditions, (negative or conditions).batches([0]), digest
+            return known, negative or known[0], digest
         prompts = read_prompts(options.prompts or OWN_PROMPTS)
-        files = self._encoders = self._loaded.text_files or (
-            [find_file(name, ("text_encoders",), "--clip") for name in options.clip]
-            if options.clip
-            else default_encoders(self.model_family)
-        )
-        kind = options.clip_type or family_of(self.model_family).clip_type
+        files = self._encoders = self._loaded.encoders()
+        kind = options.clip_type or self._loaded.defaults.clip_type
         key = [*map(file_digest, files), *map(str, self._loaded.text_loras), kind]
-        found = encoded([*prompts, options.negative], lambda: self._loaded.clip(files, kind), key, self._cache)
-        positive = Conditions(found.cross_attn[:-1], found.extra[:-1], prompts)
-        if not positive.tells_apart(prompts):
+        found = EncodedPrompts(prompts, options.negative, lambda: self._loaded.clip(files, kind), key, self._cache)
+        if not found.told_apart:
             names = ", ".join(path.name for path in files)
             raise CheckpointError(f"{names}: not text encoders of {self.model_family}; name them with --clip")
         digest = hashlib.sha256(repr([prompts, options.negative, key]).encode()).hexdigest()[:16]
-        return positive, found.batches([len(prompts)]), digest
-
-    def _latent_shape(self, size: int) -> tuple[int, ...]:
-        options, form = self.options, self._loaded.patcher.model.latent_format
-        width = options.width or size
-        height = options.height or width
-        down, temporal = self._loaded.downscale, getattr(form, "temporal_downscale_ratio", 4)
-        if width % down or height % down:
-            raise CheckpointError(f"--width {width} and --height {height} must be multiples of {down}")
-        space = (height // down, width // down)
-        if form.latent_dimensions == 3:
-            return (form.latent_channels, (options.frames - 1) // max(1, temporal) + 1, *space)
-        return (form.latent_channels, *space)
-
-
-class _Call:
-    """A sampler for ComfyUI's guider that runs a function instead of sampling."""
-
-    def __init__(self, run: Inside) -> None:
-        self._run = run
-        self.result: Tensor | None = None
-
-    def sample(
-        self,
-        model_wrap: Any,
-        sigmas: Tensor,
-        extra_args: dict[str, Any],
-        callback: Any,
-        noise: Tensor,
-        latent_image: Tensor | None = None,
-        denoise_mask: Tensor | None = None,
-        disable_pbar: bool = False,
-    ) -> Tensor:
-        samplers = importlib.import_module("comfy.samplers")
-        extra_args["denoise_mask"] = None
-        self.result = self._run(samplers.KSamplerX0Inpaint(model_wrap, sigmas), extra_args)
-        return noise
+        return found, found.negative, digest
 
 
 def _tensor(value: Any) -> Tensor:

@@ -59,11 +59,9 @@ def start(comfyui: Path) -> None:
         importlib.import_module("utils.extra_config").load_extra_path_config(str(paths))
 
 
-def find_model(name: str) -> Path:
+def find_model(name: str, option: str = "--ckpt") -> Path:
     """The model file of a name or path. Raises CheckpointError that lists the matches or the nearest names."""
-    if Path(name).is_file():
-        return Path(name)
-    return find_file(name, FOLDERS, "--ckpt")
+    return find_file(name, FOLDERS, option)
 
 
 def find_file(name: str, folders: Iterable[str], option: str) -> Path:

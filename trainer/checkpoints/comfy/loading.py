@@ -14,8 +14,10 @@ import torch
 from dyweight.suggest import did_you_mean
 
 from ...run.errors import CheckpointError
-from .families import default_vae
+from .default_files import default_encoders, default_vae
+from .families import PIXELS, family_of
 from .installation import find_file
+from .latents import latent_of
 from .options import ComfyOptions
 
 _DTYPES = {
@@ -34,9 +36,14 @@ class Loaded:
     def __init__(self, path: Path, patcher: Any, options: ComfyOptions) -> None:
         self.path, self.patcher, self._options = path, patcher, options
         self.family = type(patcher.model.model_config).__name__
+        self.defaults = family_of(patcher.model.model_config)
+        width, height = self.defaults.size
+        self.size = (options.width or width, options.height or options.width or height)
+        """Width, height in pixels."""
+        self.frames = options.frames or self.defaults.frames
+        self.latent = latent_of(patcher.model, self.size, self.frames)
         self.text_files: list[Path] = [path] if options.clip is None and _holds(path, _TEXT_KEYS) else []
         """The model's own file where it holds its text encoders."""
-        self.downscale: int = getattr(patcher.model.latent_format, "spacial_downscale_ratio", 8)
         self._loras = [_lora(lora) for lora in options.lora]
         self.digest = " ".join([file_digest(path), *map(str, self._loras)])
         self.vae_file = self._find_vae()
@@ -68,19 +75,28 @@ class Loaded:
         """ComfyUI's VAE, None where there is none. Raises CheckpointError where the file holds none for this model."""
         if self._vae is None and self.vae_file is not None:
             self._vae = self._load_vae(self.vae_file)
+        if self._vae is None and self.defaults.vae == PIXELS:
+            sd = importlib.import_module("comfy.sd")
+            self._vae = sd.VAE(sd={"pixel_space_vae": torch.tensor(1.0)})
         return self._vae
+
+    def encoders(self) -> list[Path]:
+        """The files of the text encoders: the model's own, those of --clip, or those of the family."""
+        if self._options.clip is not None:
+            return [find_file(name, ("text_encoders",), "--clip") for name in self._options.clip]
+        return self.text_files or default_encoders(self.defaults, self.family, self.path)
 
     def _find_vae(self) -> Path | None:
         if self._options.vae is not None:
             return find_file(self._options.vae, ("vae",), "--vae")
-        return self.path if _holds(self.path, _VAE_KEYS) else default_vae(self.family)
+        return self.path if _holds(self.path, _VAE_KEYS) else default_vae(self.defaults, self.family)
 
     def _load_vae(self, file: Path) -> Any:
         sd, utils = importlib.import_module("comfy.sd"), importlib.import_module("comfy.utils")
         if file == self.path:
             return sd.load_checkpoint_guess_config(str(file), output_clip=False, output_model=False)[2]
         vae = sd.VAE(sd=utils.load_torch_file(str(file)))
-        wanted = self.patcher.model.latent_format.latent_channels
+        wanted = self.latent.streams[0][0]
         if vae.first_stage_model is None or vae.latent_channels != wanted:
             raise CheckpointError(f"--vae {file}: not a VAE for {wanted} channels of {self.family}; name another file")
         return vae
@@ -103,8 +119,9 @@ def loaded(path: Path, options: ComfyOptions) -> Loaded:
         raise CheckpointError(f"--ckpt {path}: ComfyUI does not know this kind of model; is ComfyUI new enough?")
     for lora in options.lora:
         patcher = _with_lora(patcher, _lora(lora))
-    if options.shift is not None:
-        patcher = _with_shift(patcher, options.shift)
+    shift = family_of(patcher.model.model_config).shift if options.shift is None else options.shift
+    if shift is not None:
+        patcher = _with_shift(patcher, shift)
     return Loaded(path, patcher, options)
 
 
@@ -147,7 +164,9 @@ def _with_shift(patcher: Any, shift: float) -> Any:
     sampling = copy.deepcopy(patcher.get_model_object("model_sampling"))
     if not hasattr(sampling, "shift"):
         raise CheckpointError(f"--shift {shift:g}: the schedule of this model has no shift; leave it out")
-    sampling.set_parameters(shift=shift)
+    # set_parameters has its own defaults for these, whatever the model had
+    kept = {name: getattr(sampling, name) for name in ("multiplier", "audio_shift") if hasattr(sampling, name)}
+    sampling.set_parameters(shift=shift, **kept)
     clone = patcher.clone()
     clone.add_object_patch("model_sampling", sampling)
     return clone

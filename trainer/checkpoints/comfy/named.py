@@ -1,14 +1,12 @@
 """The ComfyUI checkpoint that `--ckpt` names."""
 
-import importlib
 from pathlib import Path
-
-from dyweight.suggest import did_you_mean
 
 from ...run.errors import CheckpointError, NotFoundError
 from .checkpoint import ComfyCheckpoint
 from .installation import AmbiguousError, find_comfyui, find_model, start
 from .options import ComfyOptions
+from .schedules import check_scheduler
 
 
 def named(name: str, options: ComfyOptions, cache: Path | None) -> ComfyCheckpoint:
@@ -20,10 +18,7 @@ def named(name: str, options: ComfyOptions, cache: Path | None) -> ComfyCheckpoi
         raise
     except CheckpointError as error:
         raise NotFoundError(f"As the name of a ComfyUI checkpoint: {error}") from error
-    schedulers = tuple(importlib.import_module("comfy.samplers").SCHEDULER_NAMES)
-    if options.scheduler not in schedulers:
-        hint = did_you_mean(options.scheduler, schedulers)
-        raise CheckpointError(
-            f"--scheduler {options.scheduler}: {hint}ComfyUI without custom nodes has {', '.join(schedulers)}"
-        )
-    return ComfyCheckpoint(path, options, cache)
+    if options.scheduler is not None:
+        check_scheduler(options.scheduler)
+    low = None if options.ckpt_low is None else find_model(options.ckpt_low, "--ckpt-low")
+    return ComfyCheckpoint(path, options, cache, low)

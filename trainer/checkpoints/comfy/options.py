@@ -13,6 +13,12 @@ from ...run.errors import TrainerError
 class ComfyOptions(Checked):
     """ComfyUI checkpoint: how it is loaded and sampled"""
 
+    ckpt_low: str | None = None
+    """the second network of a model of two experts, for the low noise levels, as in Wan 2.2; --ckpt is the first"""
+    boundary: Annotated[float | None, POSITIVE] = None
+    """noise level below which --ckpt-low runs: 0.875 for Wan 2.2 from text, 0.9 from a picture"""
+    lora_low: tuple[str, ...] = ()
+    """as --lora, for --ckpt-low"""
     comfyui: Path | None = None
     """ComfyUI's folder; by default COMFYUI_PATH, the one the pack is installed in, or ~/comfy/ComfyUI"""
     clip: tuple[str, ...] | None = None
@@ -32,17 +38,18 @@ class ComfyOptions(Checked):
     cfg: float | None = None
     """classifier-free guidance scale; by default that of the family"""
     guidance: float | None = None
-    """guidance value that the network takes as an input, as in FLUX.1-dev; by default 3.5 there"""
+    """guidance value that the network takes as an input, as in FLUX.1-dev; by default that of the family"""
     shift: float | None = None
-    """shift of the model's schedule; by default the model's own"""
-    scheduler: str = "simple"
-    """ComfyUI scheduler for the base schedule"""
+    """shift of the model's schedule; by default that of the family"""
+    scheduler: str | None = None
+    """ComfyUI scheduler for the base schedule, or flux2, ltxv or ideogram4 for its nodes Flux2Scheduler, LTXVScheduler
+    and Ideogram4Scheduler; by default that of the family"""
     width: Annotated[int | None, POSITIVE] = None
     """width of the picture in pixels; by default that of the family"""
     height: Annotated[int | None, POSITIVE] = None
-    """height of the picture in pixels; by default the width"""
-    frames: Annotated[int, POSITIVE] = 1
-    """number of frames, for video models"""
+    """height of the picture in pixels; by default the width, or that of the family"""
+    frames: Annotated[int | None, POSITIVE] = None
+    """number of frames, for video models; by default that of the family"""
     lora: tuple[str, ...] = ()
     """LoRA files, FILE:STRENGTH, several separated by commas"""
     dtype: Literal["default", "fp8_e4m3fn", "fp8_e5m2", "fp16", "bf16", "fp32"] = "default"
@@ -54,7 +61,12 @@ class ComfyOptions(Checked):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):
                 raise TrainerError(f"--{name} is {value}: give 0 or more")
-        for lora in self.lora:
+        if (self.ckpt_low is None) != (self.boundary is None):
+            missing = "--boundary" if self.boundary is None else "--ckpt-low"
+            raise TrainerError(f"{missing}: give it too; --ckpt-low and --boundary go together")
+        if self.lora_low and self.ckpt_low is None:
+            raise TrainerError(f"--lora-low {','.join(self.lora_low)} is for --ckpt-low: leave it out")
+        for lora in (*self.lora, *self.lora_low):
             self.lora_strength(lora)
         if self.prompts is not None and self.conditioning is not None:
             raise TrainerError("--prompts and --conditioning: give only one of them")

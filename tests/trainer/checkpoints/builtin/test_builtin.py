@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainer.checkpoints.builtin import digits, gmm, shapes
+from trainer.checkpoints.builtin import digits, gmm, photographs, shapes
 from trainer.run.errors import CheckpointError
 
-ALL = pytest.mark.parametrize("module", [digits, shapes, gmm], ids=["digits", "shapes", "gmm"])
-NETWORKS = pytest.mark.parametrize("module", [digits, shapes], ids=["digits", "shapes"])
+ALL = pytest.mark.parametrize(
+    "module", [digits, shapes, photographs, gmm], ids=["digits", "shapes", "photographs", "gmm"]
+)
+NETWORKS = pytest.mark.parametrize("module", [digits, shapes, photographs], ids=["digits", "shapes", "photographs"])
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -1,0 +1,121 @@
+"""A solver for a number of steps that a set does not have, mixed of two that it has; measured in docs/schedules.md."""
+
+import torch
+from torch import Tensor, nn
+
+from .adams import adams_bashforth
+from .plan import Plan
+from .solver_set import SolverSet
+from .solvers import Solver
+
+ORDER = 3
+"""Of the untrained solver, Adams-Bashforth with the weights of the real spacing."""
+TOO_FAR = 8
+"""Neighbours so many steps apart say nothing about what is between them."""
+
+
+class Between(Solver):
+    """What two solvers learned, mixed for a number of steps between theirs. It is in no file.
+
+    A row of a plan is comparable between numbers of steps as a share of the noise level t that its state has: how much
+    of it each slope removes, and at which multiple of it the network is asked:
+
+        x[n+1] = x[n] + t[n] * sum over i of c[n, i] * (x[n-i] - denoise(x[n-i], q[n-i])) / t[n-i];   q[n] = s[n] t[n]
+
+    What was learned is the difference of c from the untrained solver's on the same schedule, and log s. First row goes
+    with first row and last with last; both are mixed linearly, and counted the less the farther apart the two are.
+    """
+
+    family = "between"
+
+    learned: Tensor
+    """[steps, order] the difference of c, newest slope first."""
+    log_scale: Tensor
+    """[steps] log s."""
+
+    def __init__(self, below: Solver, above: Solver, sigmas: Tensor) -> None:
+        """below, above: solvers for fewer and for more steps, with one network call a step. sigmas: [steps + 1]."""
+        super().__init__(sigmas)
+        plans = [solver.plan().detach() for solver in (below, above)]
+        self.order = max(ORDER, *(plan.history for plan in plans))
+        self.analytic_first_step = above.analytic_first_step
+        apart = above.steps - below.steps
+        kept, share = 1 - apart / TOO_FAR, (self.steps - below.steps) / apart
+        low, high = (
+            _spread(_learned(plan, solver.sigmas, self.order), self.steps)
+            for plan, solver in zip(plans, (below, above), strict=True)
+        )
+        mixed = kept * torch.lerp(low, high, share)
+        self.register_buffer("learned", mixed[:, :-1])
+        self.register_buffer("log_scale", mixed[:, -1])
+
+    def _table(self, base: Tensor) -> Plan:
+        shares = _untrained(base, self.order) + self.learned
+        times, rows = [base[0]], []
+        for n in range(self.steps):
+            used = min(n + 1, self.order)
+            row = shares[n, :used].clone()
+            row[0] += shares[n, used:].sum()  # what belongs to slopes from before the start
+            rows.append(torch.zeros(self.steps, dtype=torch.float64))
+            rows[n][n + 1 - used : n + 1] = row.flip(0) * times[n] / torch.stack(times[n + 1 - used :])
+            times.append(times[n] * (1 + row.sum()))
+        sigmas = torch.stack(times)
+        return Plan(
+            sigmas, sigmas[:-1] * self.log_scale.exp(), torch.stack(rows), self.analytic_first_step, keep=self.order
+        )
+
+    @classmethod
+    def _shapes(cls, settings: dict[str, object], steps: int) -> dict[str, tuple[int, ...]]:
+        raise ValueError("a mixed solver is in no file")
+
+
+def neighbours(members: SolverSet, steps: int) -> tuple[Solver, Solver] | None:
+    """The solvers for the next smaller and the next larger number of steps; None where they are too far apart."""
+    below = max((known for known in members.steps if known < steps), default=0)
+    above = min((known for known in members.steps if known > steps), default=0)
+    if steps in members.steps or not below or not above or above - below >= TOO_FAR:
+        return None
+    return members.member(below), members.member(above)
+
+
+def between(members: SolverSet, steps: int) -> Solver | None:
+    """A solver for this number of steps on the schedule of the set; None where nothing useful can be mixed."""
+    pair = neighbours(members, steps)
+    if pair is None:
+        return None
+    one_call = all(solver.rows == solver.steps and not solver.reads_samples for solver in pair)
+    two_networks = any(solver.handover for solver in pair)
+    if not one_call or two_networks or pair[0].analytic_first_step != pair[1].analytic_first_step:
+        return None
+    try:
+        made = Between(*pair, members.sigmas_for(steps)).requires_grad_(False)
+        made.plan()
+    except ValueError:
+        return None
+    return made
+
+
+def _learned(plan: Plan, sigmas: Tensor, order: int) -> Tensor:
+    """[steps, order + 1]: of each row what differs from the untrained solver, newest slope first, then log s."""
+    times, found = plan.sigmas[:-1], torch.zeros(plan.rows, order + 1, dtype=torch.float64)
+    for n in range(plan.rows):
+        used = min(n + 1, order)
+        found[n, :used] = (plan.gains[n, : n + 1] * times[: n + 1]).flip(0)[:used] / times[n]
+    found[:, :-1] -= _untrained(sigmas, order)
+    found[:, -1] = (plan.query_sigmas / times).log()
+    return found
+
+
+def _untrained(sigmas: Tensor, order: int) -> Tensor:
+    """[steps, order]: c of Adams-Bashforth of order ORDER, newest slope first."""
+    shares = torch.zeros(len(sigmas) - 1, order, dtype=torch.float64)
+    for n in range(len(sigmas) - 1):
+        used = min(n + 1, ORDER)
+        weights = adams_bashforth(sigmas[n + 1 - used : n + 1].flip(0), sigmas[n + 1])
+        shares[n, :used] = weights * (sigmas[n + 1] - sigmas[n]) / sigmas[n]
+    return shares
+
+
+def _spread(rows: Tensor, steps: int) -> Tensor:
+    """[rows, n] -> [steps, n]: the first stays the first, the last the last, and between them is linear."""
+    return nn.functional.interpolate(rows.T[None], size=steps, mode="linear", align_corners=True)[0].T

@@ -1,0 +1,36 @@
+"""Writing coefficient files into models/dyweight, where none is ever overwritten."""
+
+import os
+from pathlib import Path
+
+import folder_paths
+
+from ..dyweight import SolverFile, SolverFileError
+from .solver_library import FOLDER
+
+
+def write_new(file: SolverFile, name: str) -> SolverFile:
+    """The file in models/dyweight, with a number behind its name where another one has it; the same is written once.
+
+    Raises SolverFileError for a name that is none of a file in that folder.
+    """
+    folder = Path(folder_paths.get_folder_paths(FOLDER)[0])
+    stem = name.strip().removesuffix(".safetensors")
+    first = folder / f"{stem}.safetensors"
+    if not stem or os.path.commonpath((folder.resolve(), first.resolve())) != str(folder.resolve()):
+        raise SolverFileError(f"name is {name!r}: give one of a file inside {folder}")
+    for number in range(1, 10_000):
+        path = first if number == 1 else first.with_name(f"{stem.rpartition('/')[2]}-{number}.safetensors")
+        if not path.exists():
+            return file.write(path)
+        if _same(file, path):
+            return SolverFile.read(path)
+    raise SolverFileError(f"name is {name!r}: there are 9,999 of it, give another")
+
+
+def _same(file: SolverFile, path: Path) -> bool:
+    try:
+        found = SolverFile.read(path)
+    except SolverFileError:
+        return False
+    return (found.content.settings(), found.provenance) == (file.content.settings(), file.provenance)

@@ -1,0 +1,73 @@
+"""What the pack tells its user: a line in ComfyUI's log, and the same on the page of whoever started the run.
+
+The sentences stand in messages.py. web/notes.js shows them, in the page's language; a page without it shows none.
+"""
+
+import logging
+import sys
+from contextvars import ContextVar
+from typing import Any
+
+from comfy_execution.utils import get_executing_context
+
+EVENT = "dyweight.note"
+_log = logging.getLogger("DyWeight")
+_asking: ContextVar[str | None] = ContextVar("asking", default=None)
+"""The page whose workflow the server is checking, before it runs."""
+_said: set[tuple[str | None, str]] = set()
+"""(run, sentence), of the latest run only."""
+
+
+def register() -> None:
+    """Learn which page a workflow comes from; safe to call again, and without a server."""
+    handlers = getattr(_server(), "on_prompt_handlers", [_remember_page])
+    if _remember_page not in handlers:
+        handlers.append(_remember_page)
+
+
+def info(message: str, **values: object) -> None:
+    """A line in the log, and nothing on the page: all is as it should be."""
+    _log.info("DyWeight: %s", message.format(**values))
+
+
+def warn(message: str, **values: object) -> None:
+    """Say once in each run what its user may want to change."""
+    run, text = _run(), message.format(**values)
+    if (run, text) in _said:
+        return
+    _said.difference_update({said for said in _said if said[0] != run})
+    _said.add((run, text))
+    _log.warning("DyWeight: %s", text)
+    _send("warn", message, values)
+
+
+def refusal(message: str, **values: object) -> ValueError:
+    """The error to raise; the page shows its sentence too. ComfyUI itself logs it.
+
+    A plain ValueError: before any other class ComfyUI shows its module and name, and the sentence is cut off.
+    """
+    _send("error", message, values)
+    return ValueError(message.format(**values))
+
+
+def _run() -> str | None:
+    executing = get_executing_context()
+    return executing.prompt_id if executing else None
+
+
+def _server() -> Any:
+    """ComfyUI's server; None where there is none, as in a script."""
+    return getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
+
+
+def _remember_page(request: dict[str, Any]) -> dict[str, Any]:
+    _asking.set(request.get("client_id"))
+    return request
+
+
+def _send(level: str, message: str, values: dict[str, Any]) -> None:
+    server, run = _server(), _run()
+    page = _asking.get() or getattr(server, "client_id", None)
+    if page is not None and run is not None:
+        texts = {name: str(value) for name, value in values.items()}
+        server.send_sync(EVENT, {"run": run, "level": level, "message": message, "values": texts}, page)

@@ -1,0 +1,82 @@
+"""The example workflows on the page, with live previews: they run, nothing covers anything, and notes can be read."""
+
+import json
+from collections.abc import Iterator
+from itertools import combinations
+
+import pytest
+
+from tests.comfy.browser import MISSING_BROWSER, ComfyPage, browsing
+from tests.comfy.checkouts import ROOT
+from tests.comfy.looks import boxes, contrasts
+from tests.comfy.server import PACK, Server
+
+FOLDER = ROOT / "example_workflows"
+EXAMPLES = sorted(path.stem for path in FOLDER.glob("*.json"))
+LEAST_CONTRAST = 4.5
+"""For text of this size: WCAG 2.1, 1.4.3."""
+SAMPLERS = {"KSampler", "KSampler (DyWeight)", "SamplerCustomAdvanced"}
+"""Nodes that grow by a preview."""
+
+
+@pytest.fixture(scope="module", params=["classic", "Nodes 2.0"])
+def opened(request: pytest.FixtureRequest, server: Server) -> Iterator[ComfyPage]:
+    """The page with one of its two ways to draw a graph."""
+    if request.param != "classic" and server.version < (0, 9):
+        pytest.skip("this page has one canvas")
+    try:
+        with browsing(1700, 1000) as window:
+            page = window(server)
+            page.open()
+            page.page.evaluate(
+                "on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", request.param != "classic"
+            )
+            yield page
+            page.page.evaluate("app.extensionManager.setting.set('Comfy.VueNodes.Enabled', false)")
+    except (ImportError, FileNotFoundError):
+        pytest.skip(MISSING_BROWSER)
+
+
+@pytest.fixture
+def page(opened: ComfyPage) -> ComfyPage:
+    opened.close_pop_ups()
+    return opened
+
+
+def sampled(page: ComfyPage, name: str) -> None:
+    """Open an example, and run it small: a CPU needs minutes for its size."""
+    if "flux" not in page.server.families and "flux" in (FOLDER / f"{name}.json").read_text("utf-8"):
+        pytest.skip("this ComfyUI detects FLUX at its full width only")
+    page.open_template(PACK, name)
+    page.shrink(128)
+    page.server.forget()  # else a run like an earlier one shows no preview
+    page.show_all()
+    history = page.finish(page.run())
+    assert history["status"]["status_str"] == "success", history["status"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_nothing_covers_anything_while_previews_are_shown(page: ComfyPage, name: str) -> None:
+    sampled(page, name)
+    assert page.notes() and all(note.startswith("Set the size to 512 x 512") for note in page.notes())
+    assert page.complaints() == [] and page.pictures() >= 1
+    drawn = boxes(page)
+    assert len(drawn) == len(page.nodes())
+    previews = [box for box in drawn if box[0] in SAMPLERS]
+    assert all(height > 250 for *_, height in previews), f"a sampler without its preview: {previews}"
+    for (one, x, y, width, height), (other, x2, y2, width2, height2) in combinations(drawn, 2):
+        apart = x + width <= x2 or x2 + width2 <= x or y + height <= y2 or y2 + height2 <= y
+        assert apart, f"{one} and {other}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_notes_can_be_read(page: ComfyPage, name: str) -> None:
+    page.open_template(PACK, name)
+    page.show_all()
+    page.page.wait_for_timeout(1000)
+    workflow = json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
+    found = contrasts(page)
+    assert len(found) == len([node for node in workflow["nodes"] if node["type"] == "MarkdownNote"])
+    assert all(contrast >= LEAST_CONTRAST for contrast in found), found

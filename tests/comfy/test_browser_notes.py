@@ -1,0 +1,92 @@
+"""Mistakes that people make are said on the page, in the run in which they are made; a right graph says nothing."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.comfy.browser import MISSING_BROWSER, ComfyPage, browsing
+from tests.comfy.mistakes import CASES, Case, write_files
+from tests.comfy.server import Server
+
+QUICK = ("right", "euler, simple", "6 steps")
+
+
+@pytest.fixture(scope="module")
+def opened(server: Server) -> Iterator[ComfyPage]:
+    try:
+        with browsing() as window:
+            page = window(server)
+            page.open()
+            yield page
+    except (ImportError, FileNotFoundError):
+        pytest.skip(MISSING_BROWSER)
+
+
+@pytest.fixture
+def page(opened: ComfyPage) -> ComfyPage:
+    opened.close_pop_ups()
+    return opened
+
+
+def run(page: ComfyPage, case: Case) -> None:
+    """Press Run, and wait until the run is over or refused."""
+    if case.family not in page.server.families:
+        pytest.skip("this ComfyUI detects FLUX at its full width only")
+    write_files(page.server)
+    page.load(case.graph(page.server))
+    page.server.forget()  # a node whose result is kept does not run again
+    name = page.run()
+    if name:
+        page.finish(name)
+    else:
+        page.page.wait_for_timeout(500)
+
+
+def agree(said: list[str], beginnings: tuple[str, ...]) -> bool:
+    """Each beginning belongs to one sentence, and none is left over."""
+    return len(said) == len(beginnings) and all(any(s.startswith(b) for s in said) for b in beginnings)
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+)
+def test_the_page_says_what_to_change_and_nothing_else(page: ComfyPage, name: str) -> None:
+    case = CASES[name]
+    run(page, case)
+    assert agree(page.notes(), case.said), page.notes()
+
+
+def test_it_is_said_again_in_the_next_run_and_gone_in_a_right_one(page: ComfyPage) -> None:
+    wrong, right = CASES["another cfg"], CASES["right"]
+    for case in (wrong, wrong, right, wrong):
+        run(page, case)
+        assert agree(page.notes(), case.said), page.notes()
+
+
+def test_a_setting_switches_it_off(page: ComfyPage) -> None:
+    setting = "on => app.extensionManager.setting.set('DyWeight.Notes', on)"
+    page.page.evaluate(setting, False)
+    try:
+        run(page, CASES["another cfg"])
+        assert page.notes() == []
+    finally:
+        page.page.evaluate(setting, True)
+    assert "DyWeight: Set cfg to 1" in page.server.log.read_text(), "the log still says it"
+
+
+def test_it_is_said_in_the_pages_language(page: ComfyPage) -> None:
+    setting = "language => app.extensionManager.setting.set('Comfy.Locale', language)"
+    page.page.evaluate(setting, "zh")
+    try:
+        run(page, CASES["another cfg"])
+        assert page.notes() == ["请把 cfg 设为 1：right 以此制作，而不是 3。"]  # noqa: RUF001
+    finally:
+        page.page.evaluate(setting, "en")
+
+
+def test_another_page_hears_nothing_of_it(page: ComfyPage) -> None:
+    other = ComfyPage(page.server, page.page.context.browser.new_page())
+    other.open()
+    run(page, CASES["another cfg"])
+    assert page.notes() and not other.notes()
+    other.page.close()

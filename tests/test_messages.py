@@ -1,0 +1,50 @@
+"""What the pack says to its user: in each language, explained in the guide, and none said by nobody."""
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LANGUAGES = sorted(path.stem for path in (ROOT / "web" / "messages").glob("*.json"))
+FIELD = re.compile(r"\{\w+\}")
+
+
+def messages() -> dict[str, str]:
+    """Name -> sentence."""
+    tree = ast.parse((ROOT / "nodes" / "messages.py").read_text("utf-8"))
+    return {node.targets[0].id: ast.literal_eval(node.value) for node in tree.body if isinstance(node, ast.Assign)}
+
+
+MESSAGES = messages()
+
+
+def test_a_sentence_begins_with_what_to_do():
+    verbs = "Set|Choose|Remove|Move|Give|Use|Connect|Check|Make"
+    exceptions = {"CANT_RUN"}  # its reason is the core's
+    assert [name for name, text in MESSAGES.items() if not re.match(verbs, text)] == list(exceptions)
+
+
+def test_every_sentence_is_said_somewhere():
+    sources = "\n".join(path.read_text("utf-8") for path in (ROOT / "nodes").glob("*.py"))
+    assert [name for name in MESSAGES if f"messages.{name}" not in sources] == []
+
+
+def test_the_script_of_the_page_knows_the_languages_that_there_are():
+    script = (ROOT / "web" / "notes.js").read_text("utf-8")
+    assert f"const LANGUAGES = {json.dumps(LANGUAGES)}" in script
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_each_sentence_is_translated_with_all_its_values(language):
+    texts = json.loads((ROOT / "web" / "messages" / f"{language}.json").read_text("utf-8"))
+    assert set(texts) == set(MESSAGES.values())
+    assert [text for text, said in texts.items() if set(FIELD.findall(text)) != set(FIELD.findall(said))] == []
+
+
+def test_the_guide_explains_each_sentence():
+    guide = " ".join((ROOT / "docs" / "comfyui.md").read_text("utf-8").split())
+    beginnings = {name: re.match(r".*?(\.\.\.|:)", FIELD.sub("...", text))[0] for name, text in MESSAGES.items()}
+    assert [name for name, text in beginnings.items() if f"`{text}" not in guide] == []

@@ -1,0 +1,71 @@
+"""What a fit may take, and that it takes no more."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import trainer
+from dyweight import load_solver
+from trainer.fit.budget import calls_of
+from trainer.run.errors import TrainerError
+
+
+class StopError(Exception):
+    pass
+
+
+@pytest.mark.parametrize(("calls", "draft"), [(3, 1500), (5, 1500), (8, 3000), (12, 4500), (1, 1500), (24, 9000)])
+def test_efforts_are_calls_by_steps(calls: int, draft: int) -> None:
+    assert [calls_of(effort, calls) for effort in ("draft", "normal", "thorough")] == [draft, 4 * draft, 12 * draft]
+
+
+def test_more_steps_have_no_fewer_calls() -> None:
+    drafts = [calls_of("draft", calls) for calls in range(1, 40)]
+    assert drafts == sorted(drafts)
+
+
+@pytest.mark.parametrize("budget", [400, 700, 1111, 3000])
+@pytest.mark.parametrize("steps", [2, 3, 5])
+def test_a_budget_is_never_exceeded(steps: int, budget: int, peaks: Any) -> None:
+    fitted = trainer.fit_solver(peaks((8,)), steps, calls=budget, batch=2, validation_pairs=1, keep_targets=False)
+    assert 0 < fitted.network_calls <= budget
+
+
+def test_too_small_a_budget_says_what_to_do(peaks: Any) -> None:
+    with pytest.raises(TrainerError, match=r"--calls"):
+        trainer.fit_solver(peaks((8,)), 3, calls=40)
+
+
+def test_progress_tells_and_can_stop(peaks: Any) -> None:
+    told = list[trainer.FitProgress]()
+
+    def stop(progress: trainer.FitProgress) -> None:
+        told.append(progress)
+        if len(told) == 3:
+            raise StopError
+
+    with pytest.raises(StopError):
+        trainer.fit_solver(peaks((16,)), 4, calls=3000, progress=stop)
+    assert [line.network_calls for line in told] == sorted(line.network_calls for line in told)
+    assert all(line.network_calls <= line.expected_calls <= 3000 and line.best <= line.error for line in told)
+    assert told[0].solver.steps == 4
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_asked_stays_in_the_models_range_and_levels_decrease(seed: int, peaks: Any) -> None:
+    model, asked = peaks((8,)), list[float]()
+    model.before_call = lambda calls, x, sigma: asked.extend(sigma.tolist())
+    fitted = trainer.fit_solver(model, 4, calls=2500, seed=seed)
+    levels = fitted.solver.plan().sigmas
+    assert max(asked) <= 10 * (1 + 1e-6) and min(asked) > 0
+    assert bool((levels[1:] < levels[:-1]).all())
+
+
+def test_a_fit_above_a_handcrafted_solver_keeps_that_and_says_so(peaks: Any, commands: Any) -> None:
+    """One pair is overfitted: sixteen numbers for two elements."""
+    arguments = ("--steps", 5, "--pairs", 1, "--batch", 1, "--calls", 1500, "--seed", 3, "--iterations", 1)
+    outcome = commands.distill("gmm:2", *arguments, "--difference-step", 0.9)
+    assert outcome.status == 0, outcome.errors
+    if "warning" in outcome.printed:
+        assert load_solver(Path(outcome.out)).family in ("free-table", "dyweight")

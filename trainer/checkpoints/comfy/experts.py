@@ -1,0 +1,54 @@
+"""Two networks for one model, as in Wan 2.2: one above a noise level, the other below it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...run.errors import CheckpointError
+from .loading import Loaded
+
+
+@dataclass(frozen=True)
+class Experts:
+    """Which of the networks runs which row of a plan: 0 for the only one or the one above the boundary, 1 below it."""
+
+    boundary: float | None
+    """A noise level; None where there is one network."""
+    schedule: Callable[[int], Tensor]
+    """The base schedule for a number of steps, [steps + 1]."""
+
+    def of_row(self, states: Tensor, row: int) -> Tensor:
+        """0 or 1 for each sample, or once for all. states: [rows] or [B, rows], the noise levels of a plan's states.
+
+        ComfyUI hands over between two steps of the schedule, wherever learned times have taken the state by then: so a
+        plan with a row for each step changes networks at that step. Others, and single levels, go by the level.
+        """
+        if self.boundary is None:
+            return torch.zeros(1, dtype=torch.long)
+        rows = states.shape[-1]
+        if rows == 1 or self._of_two_calls(states):
+            return (states[..., row].reshape(-1) < self.boundary).long()
+        return (self.schedule(rows)[row : row + 1] < self.boundary).long()
+
+    def split(self, sigmas: Tensor) -> int:
+        """How many steps of a schedule [steps + 1] run on the first network."""
+        return len(sigmas) - 1 if self.boundary is None else int((sigmas[:-1] >= self.boundary).sum())
+
+    def _of_two_calls(self, states: Tensor) -> bool:
+        """Whether these are the states of a handcrafted solver with two calls a step."""
+        steps = (states.shape[-1] + 1) // 2
+        every_other = states[..., ::2].double().cpu()
+        return torch.allclose(every_other, self.schedule(steps)[:-1].expand_as(every_other), rtol=1e-5)
+
+
+def check_experts(high: Loaded, low: Loaded) -> None:
+    """CheckpointError where the two do not make one model."""
+    if (high.family, high.latent) != (low.family, low.latent):
+        raise CheckpointError(
+            f"--ckpt-low {low.path}: it is {low.family}, and --ckpt is {high.family}: give its other half"
+        )
+    sigmas: Sequence[Tensor] = [one.patcher.get_model_object("model_sampling").sigmas for one in (high, low)]
+    if not torch.equal(*sigmas):
+        raise CheckpointError(f"--ckpt-low {low.path}: it has another schedule than --ckpt: give both one --shift")

@@ -1,0 +1,61 @@
+"""One network inside ComfyUI's guider, as its samplers ask it."""
+
+import importlib
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .gradients import differentiable
+from .loading import Loaded
+
+Texts = tuple[list[Any], list[Any]]
+"""CONDITIONING of the prompts of a batch, and of the negative one."""
+Inside = Callable[[Any, dict[str, Any]], Tensor]
+"""(denoise(x, sigma, **extra), extra arguments) -> result: what runs inside ComfyUI's sampling."""
+
+
+class Guided:
+    """A loaded model with ComfyUI's guider around it."""
+
+    def __init__(self, loaded: Loaded, cfg: float) -> None:
+        self._loaded = loaded
+        self._guider = importlib.import_module("comfy.samplers").CFGGuider(loaded.patcher)
+        self._guider.set_cfg(cfg)
+
+    def inside(self, texts: Texts, x: Tensor, run: Inside, sigmas: Tensor | None = None) -> Tensor:
+        """Run something with the guider as ComfyUI sets it up: model loaded, conditions prepared, hooks in place."""
+        self._guider.set_conds(*texts)
+        call = _Call(run)
+        zeros = self._loaded.latent.empty(len(x))
+        seen = torch.tensor([1.0, 0.0]) if sigmas is None else sigmas
+        with differentiable() if torch.is_grad_enabled() else nullcontext():
+            self._guider.sample(zeros, zeros, call, seen, disable_pbar=True, seed=0)
+        assert call.result is not None
+        return call.result.to(x.device)
+
+
+class _Call:
+    """A sampler for ComfyUI's guider that runs a function instead of sampling."""
+
+    def __init__(self, run: Inside) -> None:
+        self._run = run
+        self.result: Tensor | None = None
+
+    def sample(
+        self,
+        model_wrap: Any,
+        sigmas: Tensor,
+        extra_args: dict[str, Any],
+        callback: Any,
+        noise: Tensor,
+        latent_image: Tensor | None = None,
+        denoise_mask: Tensor | None = None,
+        disable_pbar: bool = False,
+    ) -> Tensor:
+        samplers = importlib.import_module("comfy.samplers")
+        extra_args["denoise_mask"] = None
+        self.result = self._run(samplers.KSamplerX0Inpaint(model_wrap, sigmas), extra_args)
+        return noise

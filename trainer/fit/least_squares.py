@@ -1,0 +1,160 @@
+"""The problem around a table: least squares, with the network's inputs moved a little only, and within its range."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..losses.endpoint import EndpointLoss
+from ..losses.features import Latent
+from .maps import Maps, Rollout, tangents
+from .table import Table
+
+FEATURE_STEP = 1e-2
+"""Of the endpoint's own length: how far it is moved to differentiate the features of a loss."""
+SWEEPS, HALVINGS = 200, 60
+
+
+@dataclass(frozen=True)
+class Limits:
+    """constraints @ step <= bounds: what the network is asked at stays in its range, and noise levels decrease."""
+
+    constraints: Tensor
+    """[n, count]"""
+    bounds: Tensor
+    """[n], 0 or above"""
+
+
+@dataclass(frozen=True)
+class LeastSquares:
+    """The quadratic model of the loss around a vector, and of how far a step moves the network's inputs."""
+
+    curvature: Tensor
+    """[count, count] float64, J^T W J, mean over all residuals"""
+    gradient: Tensor
+    """[count] J^T W r"""
+    loss: float
+    movement: Tensor
+    """[count, count] of the squared movement, in noise levels, mean over pairs and rows"""
+    moved: float
+    """how far they are from where the network was last asked"""
+
+    def step(self, radius: float, limits: Limits) -> Tensor:
+        """The least loss among steps within the limits that move the inputs by `radius` at most."""
+        scale = float(torch.diagonal(self.curvature).sum() / torch.diagonal(self.movement).sum().clamp_min(1e-300))
+        low, high = 1e-12, 1e12
+        step = self._damped(low * scale, limits)
+        if self._movement(step) <= radius:
+            return step
+        for _ in range(HALVINGS):
+            middle = (low * high) ** 0.5
+            far = self._movement(self._damped(middle * scale, limits)) > radius
+            low, high = (middle, high) if far else (low, middle)
+            if high / low < 1.05:
+                break
+        return self._damped(high * scale, limits)
+
+    def _movement(self, step: Tensor) -> float:
+        return math.sqrt(max(0.0, float(step @ self.movement @ step)))
+
+    def _damped(self, damping: float, limits: Limits) -> Tensor:
+        """The step of the damped problem; within the limits by Hildreth's method on the dual (1957)."""
+        own = torch.diagonal(self.curvature)
+        system = self.curvature + damping * self.movement
+        ridge = 1e-9 * own + 1e-10 * torch.diagonal(system) + (own == 0)
+        factor, failed = torch.linalg.cholesky_ex(system + torch.diag(ridge))
+        while int(failed) and float(ridge.max()) < 1e30:
+            ridge = 100 * ridge
+            factor, failed = torch.linalg.cholesky_ex(system + torch.diag(ridge))
+        free: Tensor = torch.cholesky_solve(-self.gradient[:, None], factor)[:, 0]
+        over = limits.constraints @ free - limits.bounds
+        if bool((over <= 0).all()):
+            return free
+        answers = torch.cholesky_solve(limits.constraints.T, factor)
+        dual = (limits.constraints @ answers).tolist()
+        force, excess = [0.0] * len(dual), over.tolist()
+        for _ in range(SWEEPS):
+            largest = 0.0
+            for i, row in enumerate(dual):
+                if row[i] > 0:
+                    left = excess[i] - sum(a * f for a, f in zip(row, force, strict=True))
+                    changed = max(0.0, force[i] + left / row[i])
+                    largest, force[i] = max(largest, abs(changed - force[i])), changed
+            if largest <= 1e-9 * max(force):
+                break
+        return free - answers @ torch.tensor(force, dtype=free.dtype)
+
+
+def sums(
+    loss: EndpointLoss, shape: tuple[int, ...], table: Table, centre: Rollout, made: Rollout, maps: Maps, target: Tensor
+) -> Tensor:
+    """What some pairs add to the problem, as one vector; `problem` makes the problem of the sum over all.
+
+    made: the rollout of the table, real or imagined, whose movement from the centre counts. target [pairs, elements].
+    shape: of a latent, for a loss of features; sketches have none, and no such loss.
+    """
+    moved = tangents(table, made, maps, table.plan.rows)
+    residual, jacobian = _residuals(loss, shape, made.x[-1], target, moved[-1])
+    weights = loss.weights(residual)
+    count = jacobian.shape[1]
+    weighted = (jacobian * weights[:, None]).double()
+    size = _residual_count(loss, shape, residual)
+    curvature = torch.einsum("pne,pme->nm", weighted, jacobian.double()) / size
+    gradient = torch.einsum("pne,pe->n", weighted, residual.double()) / size
+    movement = torch.zeros(count, count, dtype=torch.float64)
+    for row in range(table.first, table.plan.rows):
+        d = moved[row].double() / float(centre.log_queries[row].exp())
+        movement += torch.einsum("pne,pme->nm", d, d)
+    told = ends(loss, shape, made, centre, target)
+    return torch.cat([curvature.flatten(), gradient, movement.flatten(), told])
+
+
+def ends(loss: EndpointLoss, shape: tuple[int, ...], made: Rollout, centre: Rollout, target: Tensor) -> Tensor:
+    """[3] of some pairs: their summed loss, their summed squared movement from the centre, and how many they are."""
+    residual = _residuals(loss, shape, made.x[-1], target, None)[0]
+    levels = centre.log_queries.exp().to(made.x)[:, None, None]
+    far = ((made.x[:-1] - centre.x[:-1]) / levels).double().square().sum()
+    pairs, size = len(residual), _residual_count(loss, shape, residual)
+    total = float(loss.value(residual)) * pairs * residual.shape[1] / size
+    return torch.tensor([total, float(far), pairs], dtype=torch.float64)
+
+
+def _residual_count(loss: EndpointLoss, shape: tuple[int, ...], residual: Tensor) -> int:
+    """Of a pair: a sketch has fewer numbers than what it stands for, with the same sum of squares."""
+    return math.prod(shape) if isinstance(loss.features, Latent) else residual.shape[1]
+
+
+def problem(summed: Tensor, table: Table, centre: Tensor, elements: int) -> LeastSquares:
+    """The problem of the sums of all pairs. centre: [rows] log queries from which movement counts. elements: of a
+    latent."""
+    count = table.gains.shape[-1]
+    curvature, gradient, movement, told = torch.split(summed, [count**2, count, count**2, 3])
+    loss, far, pairs = told.tolist()
+    asked = table.plan.rows - table.first
+    by, off = table.log_queries, table.plan.query_sigmas.log() - centre
+    return LeastSquares(
+        curvature.reshape(count, count) / pairs,
+        gradient / pairs,
+        loss / pairs,
+        (movement.reshape(count, count) / (pairs * elements) + by.T @ by) / asked,
+        math.sqrt((far / (pairs * elements) + float(off.square().sum())) / asked),
+    )
+
+
+def _residuals(
+    loss: EndpointLoss, shape: tuple[int, ...], end: Tensor, target: Tensor, moved: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """[pairs, n] residuals and their derivatives [pairs, count, n]; those of features by differences."""
+    features = loss.features
+    moved = end.new_zeros(len(end), 0, end.shape[1]) if moved is None else moved
+    if isinstance(features, Latent):
+        return (end - target) / features.unit, moved / features.unit
+    here = features(end.reshape(-1, *shape))
+    residual = (here - features(target.reshape(-1, *shape))) / features.unit
+    columns = []
+    for direction in moved.unbind(1):
+        step = FEATURE_STEP * float(end.norm()) / max(float(direction.norm()), 1e-30)
+        there = features((end + step * direction).reshape(-1, *shape))
+        columns.append((there - here) / (step * features.unit))
+    return residual, torch.stack(columns, 1) if columns else here[:, None][:, :0]

@@ -1,0 +1,267 @@
+"""What the network does near each row of a rollout, as linear maps, and what follows from them through the table.
+
+For one pair and row the network answers D at the state x and the noise level q. Near there
+
+    answer(x + v, q exp(s))  =  D + rho v + sum over i of y_i <u_i, v> + s d
+
+`probe` asks for u, y, d and rho; `Maps.learn` corrects them by every answer that comes anyway (Broyden 1965, on the
+network instead of on the endpoint). `tangents` and `imagined` go through the table without a network call.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+import dyweight
+from dyweight import Plan
+from dyweight.sampling import Call
+
+from ..pairs.targets import Block
+from ..run.network import Network
+from .sketch import Sketch
+from .table import Table
+
+DIRECTIONS = 8
+"""Asked at a row: the tangents of all earlier numbers lie almost in so many, for one pair."""
+TRIED = (0.02, 0.04, 0.08, 0.16)
+TREMBLES = 0.1
+"""From this step on inputs are moved to both sides. It is the step of a state where a smaller one would measure
+rounding, and half that of log sigma where the answer trembles or jumps with it."""
+LEAST = 1e-10
+"""Of the largest squared singular value: directions below it are rounding."""
+
+
+@dataclass(eq=False)
+class Rollout:
+    """States and answers of some pairs on one table, latents flat, float32 on the CPU."""
+
+    x: Tensor
+    """[rows + 1, pairs, elements], the last the endpoint"""
+    answers: Tensor
+    """[rows, pairs, elements]"""
+    log_queries: Tensor
+    """[rows] float64"""
+
+    @property
+    def residuals(self) -> Tensor:
+        return self.x[:-1] - self.answers
+
+    def sketched(self, sketch: Sketch) -> "Rollout":
+        return Rollout(sketch(self.x), sketch(self.answers), self.log_queries)
+
+
+@dataclass(eq=False)
+class Maps:
+    """The maps of some pairs, by row."""
+
+    u: list[Tensor]
+    """[pairs, k, elements] each"""
+    y: list[Tensor]
+    """[pairs, k, elements] each"""
+    d: Tensor
+    """[rows, pairs, elements]"""
+    rho: Tensor
+    """[rows, pairs] what becomes of a direction that nobody asked about"""
+
+    def __call__(self, row: int, v: Tensor, s: Tensor) -> Tensor:
+        """How the answer moves with the state by v [pairs, n, elements] and log query by s [n] -> the shape of v."""
+        moved = self.rho[row][:, None, None] * v + s.to(v)[:, None] * self.d[row][:, None]
+        return moved + (v @ self.u[row].mT) @ self.y[row]
+
+    def learn(self, here: Rollout, there: Rollout, elements: int, first: int, trembling: float = 0.0) -> None:
+        """Make the maps right about the answers of another rollout, less so where the inputs moved by less than
+        `trembling` noise levels. elements: of the latent, sketched or not."""
+        d = list(self.d)
+        for row in range(first, len(d)):
+            v, s = there.x[row] - here.x[row], there.log_queries[row] - here.log_queries[row]
+            wrong = there.answers[row] - here.answers[row] - self(row, v[:, None], s[None])[:, 0]
+            level = float(here.log_queries[row].exp()) * elements**0.5
+            moved = v.square().sum(1) + level**2 * (float(s) ** 2 + trembling**2)
+            moved = moved.clamp_min(1e-30)[:, None]
+            self.u[row] = torch.cat([self.u[row], (v / moved)[:, None]], 1)
+            self.y[row] = torch.cat([self.y[row], wrong[:, None]], 1)
+            d[row] = d[row] + wrong * (level**2 * float(s) / moved)
+        self.d = torch.stack(d)
+
+    def sketched(self, sketch: Sketch) -> "Maps":
+        return Maps([sketch(u) for u in self.u], [sketch(y) for y in self.y], sketch(self.d), self.rho)
+
+
+@dataclass(frozen=True)
+class Probing:
+    """How the network is asked for its derivatives."""
+
+    state_step: float
+    """in parts of the noise's norm"""
+    sigma_step: float
+    """of log sigma"""
+    directions: int
+    smallest: float
+    """the noise levels that the network is asked at stay between these two"""
+    largest: float
+
+    @property
+    def state_sides(self) -> int:
+        """To how many sides a state is moved: both where a large step would leave an error of first order."""
+        return 2 if self.state_step >= TREMBLES else 1
+
+    @property
+    def sigma_sides(self) -> int:
+        return 2 if self.sigma_step >= TREMBLES else 1
+
+    @property
+    def trembling(self) -> float:
+        """A shorter move says little about the network's derivatives, in noise levels; 0 where any is as good."""
+        longest = max(self.state_step, self.sigma_step)
+        return longest if longest >= TREMBLES else 0.0
+
+    def calls(self, table: Table) -> int:
+        """Network calls, at most, for the maps of one pair."""
+        return table.probe_calls(self.directions, self.state_sides, self.sigma_sides)
+
+
+def rollout(network: Network, block: Block, plan: Plan) -> Rollout:
+    """Sample some pairs and keep what was seen; latents are whole."""
+    states, answers = [], []
+
+    def seen(call: Call) -> None:
+        states.append(_flat(call.x))
+        answers.append(_flat(call.denoised))
+
+    with torch.inference_mode():
+        end = dyweight.sample(network.bound(block.cond, block.first, plan=plan), block.noise, plan, seen)
+    if plan.analytic_first_step:
+        noise, sigma = _flat(block.noise), float(plan.sigmas[0])
+        states.insert(0, noise)
+        answers.insert(0, noise * (1 - sigma / math.sqrt(1 + sigma**2)))
+    return Rollout(torch.stack([*states, _flat(end)]), torch.stack(answers), plan.query_sigmas.log())
+
+
+def probe(network: Network, block: Block, table: Table, made: Rollout, probing: Probing) -> Maps:
+    """Ask for the maps of some pairs around their rollout, row by row; latents are whole.
+
+    At each row: once at another noise level, and once along each leading singular direction of the tangents that reach
+    it. With all directions asked, the Jacobian that follows is that of full differences.
+    """
+    plan = table.plan
+    pairs, elements = made.x.shape[1:]
+    none = made.x.new_zeros(pairs, 0, elements)
+    maps = Maps(
+        [none] * plan.rows, [none] * plan.rows, torch.zeros_like(made.answers), made.x.new_zeros(plan.rows, pairs)
+    )
+    for row in range(table.first, plan.rows):
+        query, here = float(plan.query_sigmas[row]), made.answers[row]
+        ask = _asker(network, block, plan, row, made.x[row])
+        down = max(query * math.exp(-probing.sigma_step), probing.smallest)
+        up = min(query * math.exp(probing.sigma_step), probing.largest)
+        if probing.sigma_sides == 1 or not down < query < up:
+            far = down if down < query else up
+            maps.d[row] = (ask(far) - here) / math.log(far / query)
+        else:
+            maps.d[row] = (ask(up) - ask(down)) / math.log(up / down)
+        u = _directions(tangents(table, made, maps, row)[row], min(probing.directions, table.moving(row)))
+        if u.shape[1] == 0:
+            continue
+        step = probing.state_step * query * elements**0.5
+        ends = [ask(query, step * u[:, i]) for i in range(u.shape[1])]
+        starts = [ask(query, -step * u[:, i]) if probing.state_sides == 2 else here for i in range(u.shape[1])]
+        y = torch.stack([(e - s) / (step * probing.state_sides) for e, s in zip(ends, starts, strict=True)], 1)
+        maps.rho[row] = (u[:, -2:] * y[:, -2:]).sum(2).mean(1).clamp(0, 1)
+        maps.u[row], maps.y[row] = u, y - maps.rho[row][:, None, None] * u
+    return maps
+
+
+def tangents(table: Table, made: Rollout, maps: Maps, until: int) -> list[Tensor]:
+    """[pairs, count, elements] for each state up to row `until`: how it moves with the numbers, by the chain rule."""
+    residuals, gains = made.residuals, table.plan.gains
+    moved = residuals.new_zeros(residuals.shape[1], table.gains.shape[-1], residuals.shape[2])
+    states, by_residual = [moved], list[Tensor]()
+    for row in range(until):
+        answered = moved if row < table.first else maps(row, moved, table.log_queries[row])
+        by_residual.append(moved - answered)
+        own = table.gains[row, : row + 1].to(residuals)
+        moved = moved + torch.einsum("jn,jpe->pne", own, residuals[: row + 1])
+        for gain, derivative in zip(gains[row, : row + 1].tolist(), by_residual, strict=True):
+            if gain:
+                moved = moved + gain * derivative
+        states.append(moved)
+    return states
+
+
+def imagined(plan: Plan, made: Rollout, maps: Maps) -> Rollout:
+    """The rollout on another table as the maps have it."""
+    log_queries, gains = plan.query_sigmas.log(), plan.gains.to(made.x)
+    x, states, answers = made.x[0], list[Tensor](), list[Tensor]()
+    for row in range(plan.rows):
+        change = torch.zeros_like(x)
+        if row >= int(plan.analytic_first_step):
+            change = maps(row, (x - made.x[row])[:, None], (log_queries[row] - made.log_queries[row])[None])[:, 0]
+        states.append(x)
+        answers.append(made.answers[row] + change)
+        residuals = torch.stack(states) - torch.stack(answers)
+        x = x + torch.einsum("j,jpe->pe", gains[row, : row + 1], residuals)
+    return Rollout(torch.stack([*states, x]), torch.stack(answers), log_queries)
+
+
+def _directions(moved: Tensor, most: int) -> Tensor:
+    """[pairs, count, elements] -> at most so many orthonormal [pairs, k, elements], those that hold most of them.
+
+    Each tangent counts alike, whatever its number's unit.
+    """
+    used = moved[:, moved.abs().amax((0, 2)) > 0].double()
+    if used.shape[1] == 0 or most == 0:
+        return moved[:, :0]
+    used = used / used.norm(dim=2, keepdim=True).clamp_min(1e-300)
+    values, vectors = torch.linalg.eigh(used @ used.mT)
+    values, vectors = values.flip(1), vectors.flip(2)
+    k = min(most, int((values > LEAST * values[:, :1]).sum(1).max()))
+    directions = vectors[..., :k].mT @ used
+    orthonormal: Tensor = torch.linalg.qr(directions.mT)[0]
+    return orthonormal.mT.to(moved)
+
+
+def _asker(network: Network, block: Block, plan: Plan, row: int, x: Tensor) -> Callable[..., Tensor]:
+    """ask(sigma, offset) -> the network's answer at a row's state, flat."""
+
+    def ask(sigma: float, offset: Tensor | float = 0.0) -> Tensor:
+        noise = block.noise
+        wide = torch.promote_types(noise.dtype, torch.float32)
+        at = noise.new_full((len(noise),), sigma, dtype=wide)
+        with torch.inference_mode():
+            denoise = network.bound(block.cond, block.first, row, plan=plan)
+            return _flat(denoise((x + offset).reshape(noise.shape).to(noise), at))
+
+    return ask
+
+
+def steps_of(network: Network, block: Block, made: Rollout, plan: Plan, smallest: float) -> tuple[float, float]:
+    """(state step, sigma step) by which to move the network, from what it answers at the middle row of some pairs.
+
+    2 len(TRIED) calls.
+    """
+    row = plan.rows // 2
+    query, here = float(plan.query_sigmas[row]), made.answers[row]
+    ask = _asker(network, block, plan, row, made.x[row])
+    residual = made.residuals[row]
+    along = residual / residual.norm(dim=1, keepdim=True).clamp_min(1e-30) * (query * residual.shape[1] ** 0.5)
+    by_state = _step_of(here, [ask(query, step * along) for step in TRIED], TREMBLES)
+    by_sigma = _step_of(here, [ask(max(query * math.exp(-step), smallest)) for step in TRIED], 2 * TREMBLES)
+    return by_state, by_sigma
+
+
+def _step_of(here: Tensor, ends: list[Tensor], otherwise: float) -> float:
+    """The first tried step whose second difference is curvature's, which grows fourfold when the step doubles; one that
+    grows less is rounding or trembling."""
+    bends = [float((here - 2 * near + far).norm()) for near, far in pairwise(ends)]
+    for doublings, (step, bend) in enumerate(zip(TRIED, bends[:-1], strict=False)):
+        if not torch.equal(ends[doublings], here) and bends[-1] >= 4 ** (len(bends) - 1 - doublings) / 2 * bend:
+            return step
+    return otherwise
+
+
+def _flat(x: Tensor) -> Tensor:
+    return x.detach().flatten(1).to("cpu", torch.float32).clone()

@@ -1,0 +1,76 @@
+"""A solver's numbers as one vector, and how its table moves with them."""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dyweight import Plan, Solver
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A plan and its derivatives by `count` numbers, float64."""
+
+    plan: Plan
+    gains: Tensor
+    """[rows, rows, count]"""
+    log_queries: Tensor
+    """[rows, count] of the logarithm of each query sigma; 0 where an analytic first step asks nothing."""
+    sigmas: Tensor
+    """[rows + 1, count]"""
+
+    @property
+    def first(self) -> int:
+        """The first row that asks the network."""
+        return int(self.plan.analytic_first_step)
+
+    def moving(self, row: int) -> int:
+        """How many numbers move the state of a row."""
+        moved = (self.gains[:row] != 0).any(0).any(0) | (self.log_queries[:row] != 0).any(0)
+        return int(moved.sum())
+
+    def probe_calls(self, directions: int, state_sides: int, sigma_sides: int) -> int:
+        """Network calls, at most, for the maps of one pair."""
+        asked = range(self.first, self.plan.rows)
+        return sum(sigma_sides + state_sides * min(directions, self.moving(row)) for row in asked)
+
+
+class Numbers:
+    """The vector [count] float64 of what a fit moves in a solver whose table all samples share."""
+
+    def __init__(self, solver: Solver) -> None:
+        self._twin = copy.deepcopy(solver)
+
+    def read(self, solver: Solver) -> Tensor:
+        """The numbers of a solver of this kind."""
+        return torch.cat([p.detach().flatten() for p in solver.numbers()])
+
+    def solver_of(self, vector: Tensor) -> Solver:
+        """A new solver with these numbers."""
+        solver = copy.deepcopy(self._twin)
+        with torch.no_grad():
+            for parameter in solver.numbers():
+                parameter.copy_(vector[: parameter.numel()].reshape(parameter.shape))
+                vector = vector[parameter.numel() :]
+        return solver
+
+    def plan(self, vector: Tensor) -> Plan:
+        """The table of these numbers; ValueError where they make none."""
+        return self.solver_of(vector).plan().detach()
+
+    def table(self, vector: Tensor) -> Table:
+        """The table and its Jacobian, by one backward pass through `plan()`; ValueError where there is none."""
+        solver = self.solver_of(vector)
+        with torch.enable_grad():
+            plan = solver.requires_grad_(True).plan()
+            rows = plan.rows
+            entries = torch.cat([plan.gains.flatten(), plan.query_sigmas.log(), plan.sigmas])
+        each = torch.eye(len(entries), dtype=torch.float64)
+        columns = torch.autograd.grad(entries, solver.numbers(), each, is_grads_batched=True, materialize_grads=True)
+        jacobian = torch.cat([column.flatten(1) for column in columns], 1)
+        gains, log_queries, sigmas = torch.split(jacobian, [rows * rows, rows, rows + 1])
+        if plan.analytic_first_step:
+            log_queries = torch.cat([torch.zeros_like(log_queries[:1]), log_queries[1:]])
+        return Table(plan.detach(), gains.reshape(rows, rows, -1), log_queries, sigmas)
