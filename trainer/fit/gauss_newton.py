@@ -137,21 +137,21 @@ class GaussNewton:
         self._spent += fresh * batch * self.pairs.targets.teacher_calls + self._calls(blocks)
         self._spent += blocks * batch * self._probing.calls(table)
         self.pairs.take(blocks)
-        total, self._known = 0.0, {}
+        losses, self._known = dict[int, Tensor](), {}
         for index, block in self.pairs.training_blocks_here():
             made = rollout(self.network, block, table.plan)
-            total += self._value(made, block.target)
+            losses[index] = self._value(made, block.target)
             maps = probe(self.network, block, table, made, self._probing).sketched(self._sketch)
             target = block.target.flatten(1).to("cpu", torch.float32)
             self._known[index] = Known(made.sketched(self._sketch), maps, self._sketch(target))
-        self._loss = self.pairs.cluster.total(total) / blocks
+        self._loss = float(self.pairs.cluster.sum_in_order(losses)) / blocks
         self._loss_when_probed = self._loss
         self._stalled = self._missed = 0
         self._radius = max(self._radius, RADIUS)
 
-    def _value(self, made: Rollout, target: Tensor) -> float:
+    def _value(self, made: Rollout, target: Tensor) -> Tensor:
         end = made.x[-1].reshape(-1, *self._shape)
-        return float(self.loss.value(self.loss.residual(end, target.to(end))))
+        return self.loss.value(self.loss.residual(end, target.to(end))).to("cpu", torch.float64)
 
     def _trial(self) -> None:
         """One step on the maps, one rollout of all pairs, and what it teaches."""
@@ -170,14 +170,14 @@ class GaussNewton:
         plan = self._numbers.plan(vector)
         self._spent += self._calls(self.pairs.training_blocks)
         self._trials += 1
-        total, seen = 0.0, dict[int, Rollout]()
+        losses, seen = dict[int, Tensor](), dict[int, Rollout]()
         try:
             for index, block in self.pairs.training_blocks_here():
                 made = rollout(self.network, block, plan)
-                total, seen[index] = total + self._value(made, block.target), made.sketched(self._sketch)
+                losses[index], seen[index] = self._value(made, block.target), made.sketched(self._sketch)
         except NonFiniteError:
-            total = math.inf
-        loss = self.pairs.cluster.total(total) / self.pairs.training_blocks
+            losses[index] = torch.tensor(math.inf, dtype=torch.float64)
+        loss = float(self.pairs.cluster.sum_in_order(losses)) / self.pairs.training_blocks
         if not math.isfinite(loss):
             self._radius, self._missed = moved / 3, self._missed + 1
             return
@@ -240,10 +240,11 @@ class GaussNewton:
             return math.inf
         if not self._in_range(plan):
             return math.inf
-        own = torch.zeros(3, dtype=torch.float64)
-        for known in self._known.values():
-            own += ends(self.loss, self._shape, imagined(plan, known.made, known.maps), known.made, known.target)
-        loss, far, count = self.pairs.cluster.sum(own).tolist()
+        own = {
+            index: ends(self.loss, self._shape, imagined(plan, known.made, known.maps), known.made, known.target)
+            for index, known in self._known.items()
+        }
+        loss, far, count = self.pairs.cluster.sum_in_order(own).tolist()
         off = plan.query_sigmas.log() - self._numbers.plan(self._vector).query_sigmas.log()
         asked = self.solver.network_calls
         moved = math.sqrt((far / (count * self._elements) + float(off.square().sum())) / asked)
@@ -251,13 +252,12 @@ class GaussNewton:
 
     def _problem(self, table: Table) -> LeastSquares:
         """The least-squares problem of a table on the maps, over the pairs of all processes."""
-        count = table.gains.shape[-1]
-        own = torch.zeros(2 * count**2 + count + 3, dtype=torch.float64)
-        for known in self._known.values():
+        own = dict[int, Tensor]()
+        for index, known in self._known.items():
             made = imagined(table.plan, known.made, known.maps)
-            own += sums(self.loss, self._shape, table, known.made, made, known.maps, known.target)
+            own[index] = sums(self.loss, self._shape, table, known.made, made, known.maps, known.target)
         centre = self._numbers.plan(self._vector).query_sigmas.log()
-        return problem(self.pairs.cluster.sum(own), table, centre, self._elements)
+        return problem(self.pairs.cluster.sum_in_order(own), table, centre, self._elements)
 
     def _limits(self, table: Table) -> Limits:
         queries, levels = table.plan.query_sigmas.log()[table.first :], table.plan.sigmas
