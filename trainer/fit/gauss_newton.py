@@ -17,7 +17,8 @@ from ..run.network import Network
 from . import Progress, history_from, history_tensor
 from .budget import Budget
 from .known import Known
-from .least_squares import LeastSquares, Limits, ends, problem, sums
+from .least_squares import LeastSquares, ends, problem, sums
+from .limits import SigmaRange
 from .maps import DIRECTIONS, TRIED, Probing, Rollout, imagined, probe, rollout, steps_of
 from .sketch import Sketch
 from .starts import start_of
@@ -34,8 +35,6 @@ PATIENCE = 2
 GAIN = 0.01
 WORTH = 0.8
 """Of the loss where the maps were asked: below it, they are asked anew before there are more pairs."""
-LOWEST = 1e-3
-"""A state's noise level is below the one before it by at least this part of it."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class GaussNewton:
         self._elements = math.prod(self._shape)
         plain = loss.name == "l2" and isinstance(loss.features, Latent)
         self._sketch = Sketch(self._elements) if plain else Sketch(self._elements, self._elements)
-        self._smallest, self._largest = sigma_range(network)
+        self._range = SigmaRange.of(network)
         self._known: dict[int, Known] = {}
         self._steps = (settings.probe_step or 0.0, settings.probe_step or 0.0)
         self._loss, self._loss_when_probed, self._radius = math.inf, math.inf, RADIUS
@@ -120,11 +119,11 @@ class GaussNewton:
 
     def _found_steps(self, table: Table) -> tuple[float, float]:
         block = self.pairs.test[0]
-        return steps_of(self.network, block, rollout(self.network, block, table.plan), table.plan, self._smallest)
+        return steps_of(self.network, block, rollout(self.network, block, table.plan), table.plan, self._range.smallest)
 
     @property
     def _probing(self) -> Probing:
-        return Probing(*self._steps, DIRECTIONS, self._smallest, self._largest)
+        return Probing(*self._steps, DIRECTIONS, self._range.smallest, self._range.largest)
 
     def _calls(self, blocks: int) -> int:
         """Of a rollout of so many blocks."""
@@ -160,9 +159,9 @@ class GaussNewton:
             self._try(vector, promised, moved)
         else:
             self._stalled = 2 * PATIENCE
-        if max(self._stalled, self._missed) >= PATIENCE:
-            self._renew()
         enough = self.settings.iterations is not None and self._trials >= self.settings.iterations
+        if not enough and max(self._stalled, self._missed) >= PATIENCE:
+            self._renew()
         full = self._spent + self._calls(self.pairs.training_blocks) > self.settings.budget.calls
         self._over = self._over or enough or full
 
@@ -217,7 +216,7 @@ class GaussNewton:
         here, radius, steps = self._problem(table), self._radius, 0
         begun = here.loss
         while steps < ON_THE_MAPS and radius > self._radius * SHORTEST:
-            step = here.step(radius, self._limits(table))
+            step = here.step(radius, self._range.limits(table))
             there = vector + step
             gain = here.loss - self._imagined_loss(there)
             if gain <= 0 and radius / 3 <= self._radius * SHORTEST:
@@ -238,7 +237,7 @@ class GaussNewton:
             plan = self._numbers.plan(vector)
         except ValueError:
             return math.inf
-        if not self._in_range(plan):
+        if not self._range.holds(plan):
             return math.inf
         own = {
             index: ends(self.loss, self._shape, imagined(plan, known.made, known.maps), known.made, known.target)
@@ -258,20 +257,6 @@ class GaussNewton:
             own[index] = sums(self.loss, self._shape, table, known.made, made, known.maps, known.target)
         centre = self._numbers.plan(self._vector).query_sigmas.log()
         return problem(self.pairs.cluster.sum_in_order(own), table, centre, self._elements)
-
-    def _limits(self, table: Table) -> Limits:
-        queries, levels = table.plan.query_sigmas.log()[table.first :], table.plan.sigmas
-        by, down = table.log_queries[table.first :], table.sigmas[1:] - table.sigmas[:-1]
-        constraints = torch.cat([by, -by, down])
-        room = levels[:-1] - levels[1:] - LOWEST * levels[:-1].abs()
-        bounds = torch.cat([math.log(self._largest) - queries, queries - math.log(self._smallest), room])
-        moves = constraints.abs().amax(1) > 0
-        return Limits(constraints[moves], bounds[moves].clamp_min(0))
-
-    def _in_range(self, plan: Plan) -> bool:
-        queries, levels = plan.query_sigmas[int(plan.analytic_first_step) :], plan.sigmas
-        asked = (queries <= self._largest * (1 + 1e-9)) & (queries >= self._smallest * (1 - 1e-9))
-        return bool(asked.all() and (levels[1:] < levels[:-1]).all())
 
     def state(self) -> dict[str, Tensor]:
         state = {
@@ -302,15 +287,3 @@ class GaussNewton:
             begin = f"block.{index}."
             own = {name.removeprefix(begin): value for name, value in state.items() if name.startswith(begin)}
             self._known[index] = Known.unpacked(own)
-
-
-def sigma_range(network: Network) -> tuple[float, float]:
-    """The smallest noise level above 0 and the largest that the checkpoint's schedules reach."""
-    checkpoint = network.checkpoint
-    levels = [checkpoint.schedule(steps).double() for steps in (1, 3)]
-    try:
-        levels.append(checkpoint.schedule(1000).double())
-    except (ValueError, IndexError, RuntimeError):
-        levels.append(checkpoint.schedule(100).double())
-    known = torch.cat(levels)
-    return float(known[known > 0].min()), float(levels[0][0])
