@@ -75,6 +75,7 @@ def family(request):
 @pytest.fixture
 def made(trainer, family, tmp_path, monkeypatch):
     """The trainer's checkpoint of the tiny network."""
+    import comfy.model_management
     import comfy.sd
 
     from trainer.checkpoints.comfy.options import ComfyOptions
@@ -87,7 +88,8 @@ def made(trainer, family, tmp_path, monkeypatch):
     (tmp_path / "prompts.txt").write_text("\n".join(PROMPTS))
     files = {"clip": (str(tmp_path / "clip.safetensors"),), "prompts": tmp_path / "prompts.txt"}
     size = {"width": tiny.size, "frames": tiny.frames}
-    return trainer.ComfyCheckpoint(tmp_path / "model.safetensors", ComfyOptions(**files, **size), None)
+    yield trainer.ComfyCheckpoint(tmp_path / "model.safetensors", ComfyOptions(**files, **size), None)
+    comfy.model_management.unload_all_models()  # while all are alive: it fails on one that is collected meanwhile
 
 
 def test_the_nodes_end_where_the_trainer_ends(pack, family, made):
