@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from dyweight import Solver
-from trainer.checkpoints.comfy.options import ComfyOptions
 from trainer.checkpoints.load import load_checkpoint
 from trainer.checkpoints.protocol import FullCheckpoint
+from trainer.options.checkpoint import CheckpointOptions
 
 from ..harness.bench import TINY_FLUX, Bench, use_stand_ins
 from ..harness.study import Numbers, Options, Study, Tables, best, table
@@ -32,7 +32,7 @@ def of_size(width: int, shift: float | None = None) -> FullCheckpoint:
     """The model at one size, with the shift of that size or another."""
     conditions = TINY_FLUX.with_name("tiny-flux-conditions.safetensors")
     mu = math.log(SIZES[width] if shift is None else shift)
-    return load_checkpoint(str(MODEL), ComfyOptions(conditioning=conditions, width=width, shift=mu))
+    return load_checkpoint(str(MODEL), CheckpointOptions(conditioning=conditions, width=width, shift=mu))
 
 
 class BothSizes:
@@ -49,7 +49,7 @@ class BothSizes:
         return torch.cat([x.flatten(1) for x, _ in noise], 1), noise[0][1]
 
     def denoise(self, x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
-        parts = zip(self.models, x.split(self.numbers, 1), strict=True)
+        parts = zip(self.models, torch.split(x, self.numbers, 1), strict=True)
         answers = [model.denoise(part.reshape(len(x), *model.shape), sigma, cond) for model, part in parts]
         return torch.cat([answer.flatten(1) for answer in answers], 1)
 
