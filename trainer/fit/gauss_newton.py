@@ -66,7 +66,7 @@ class GaussNewton:
         self._elements = math.prod(self._shape)
         plain = loss.name == "l2" and isinstance(loss.features, Latent)
         self._sketch = Sketch(self._elements) if plain else Sketch(self._elements, self._elements)
-        self._range = SigmaRange.of(network)
+        self._range = SigmaRange.of(network, solver.sigmas)
         self._known: dict[int, Known] = {}
         self._steps = (settings.probe_step or 0.0, settings.probe_step or 0.0)
         self._loss, self._loss_when_probed, self._radius = math.inf, math.inf, RADIUS

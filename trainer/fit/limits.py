@@ -1,5 +1,6 @@
 """What the network may be asked at, and what that means for a step of a table's numbers."""
 
+import contextlib
 import math
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from dyweight import Plan
 
+from ..run.errors import TrainerError
 from ..run.network import Network
 from .table import Table
 
@@ -34,16 +36,14 @@ class SigmaRange:
     largest: float
 
     @classmethod
-    def of(cls, network: Network) -> "SigmaRange":
-        """Those that the checkpoint's schedules reach."""
-        checkpoint = network.checkpoint
-        levels = [checkpoint.schedule(steps).double() for steps in (1, 3)]
-        try:
-            levels.append(checkpoint.schedule(1000).double())
-        except (ValueError, IndexError, RuntimeError):
-            levels.append(checkpoint.schedule(100).double())
+    def of(cls, network: Network, sigmas: Tensor) -> "SigmaRange":
+        """Those that the checkpoint's schedules reach, where it has them for so many steps. sigmas: one of them."""
+        levels = [sigmas]
+        for steps in (100, 1000):
+            with contextlib.suppress(TrainerError, ValueError, IndexError, RuntimeError):
+                levels.append(network.checkpoint.schedule(steps).double())
         known = torch.cat(levels)
-        return cls(float(known[known > 0].min()), float(levels[0][0]))
+        return cls(float(known[known > 0].min()), float(sigmas[0]))
 
     def holds(self, plan: Plan) -> bool:
         """Whether a table asks within the range, and its states' levels decrease."""

@@ -101,7 +101,7 @@ class ComfyCheckpoint:
         }
 
     def schedule(self, steps: int) -> Tensor:
-        """[steps + 1] of ComfyUI's scheduler on the model's own sampling."""
+        """Sigmas of ComfyUI's scheduler on the model's own sampling; some schedulers leave out what repeats."""
         return schedule(self.scheduler, steps, self._sampling, self._loaded.latent, self._loaded.size)
 
     def draw(self, generator: torch.Generator, batch: int) -> tuple[Tensor, Tensor]:
