@@ -1,18 +1,18 @@
 """A coefficient file as a scheduler of diffusers, the library; nothing else of the package imports it.
 
-    pipe.scheduler = DyWeightScheduler.from_file("flux1-dev.safetensors", pipe.scheduler.config)
-    picture = pipe("a fox in the snow", num_inference_steps=5).images[0]
+pipe.scheduler = DyWeightScheduler.from_file("flux1-dev.safetensors", pipe.scheduler.config)
+picture = pipe("a fox in the snow", num_inference_steps=5).images[0]
 """
 
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from diffusers import ConfigMixin, EulerDiscreteScheduler, SchedulerMixin
 from diffusers.configuration_utils import register_to_config
-from diffusers.schedulers.scheduling_utils import SchedulerOutput
+from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers, SchedulerOutput
 from diffusers.utils import logging
 from torch import Tensor
 
@@ -25,8 +25,15 @@ from .solvers import Solver
 
 logger = logging.get_logger(__name__)
 
+T = TypeVar("T", bound="DyWeightScheduler")
 PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "flow_prediction": "flow"}
 """What a network predicts: diffusers' word, and that of the coefficient file."""
+
+
+def prediction_of(config: Mapping[str, Any]) -> str | None:
+    """What a model predicts, one of PREDICTIONS, by the config of its scheduler; None where that does not say it."""
+    flow = "shift" in config and "beta_start" not in config  # as diffusers' schedulers for flows only
+    return "flow_prediction" if flow else config.get("prediction_type")
 
 
 class DyWeightScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
@@ -38,6 +45,8 @@ class DyWeightScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
     """
 
     order = 1
+    # Whose config may be handed over, here and back.
+    _compatibles = [*(one.name for one in KarrasDiffusionSchedulers), "FlowMatchEulerDiscreteScheduler"]  # noqa: RUF012
 
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
@@ -54,7 +63,7 @@ class DyWeightScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         """solver: a coefficient file as `SolverFile.to_json` gives it. prediction_type: of the model, one of
         PREDICTIONS, where it is known. The betas are those of the model where it is not a flow; by default SD's.
 
-        Raises SolverFileError, and ValueError for a file that can't run in diffusers or was made for another prediction.
+        Raises SolverFileError, and ValueError for a file that can't run in diffusers or is for another prediction.
         """
         file = SolverFile.from_json(solver, "the solver in the config")
         self._solvers = file.solvers
@@ -73,19 +82,20 @@ class DyWeightScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         self.set_timesteps()
 
     @classmethod
-    def from_file(
-        cls, path: str | os.PathLike[str], config: Mapping[str, Any] | None = None
-    ) -> "DyWeightScheduler":
+    def from_file(cls, path: str | os.PathLike[str], config: Mapping[str, Any] | None = None) -> "DyWeightScheduler":
         """The scheduler of a coefficient file, of one solver or a set.
 
         config: that of the scheduler that it replaces, `pipe.scheduler.config`. It tells what the model predicts, which
         the file's is compared with, and the betas of a model that is neither a flow nor has those of SD 1.5 and SDXL.
         Raises SolverFileError for a file that can't be read, and ValueError as the constructor does.
         """
+        return cls.of(SolverFile.read(path), config)
+
+    @classmethod
+    def of(cls: type[T], file: SolverFile, config: Mapping[str, Any] | None = None) -> T:
+        """As `from_file`, of what a file holds."""
         known = {name: value for name, value in (config or {}).items() if name != "_use_default_values"}
-        if str(known.get("_class_name")).startswith("FlowMatch") or known.get("use_flow_sigmas"):
-            known["prediction_type"] = "flow_prediction"
-        made: DyWeightScheduler = cls.from_config(known, solver=SolverFile.read(path).to_json())
+        made: T = cls.from_config({**known, "prediction_type": prediction_of(known)}, solver=file.to_json())
         return made
 
     def set_timesteps(

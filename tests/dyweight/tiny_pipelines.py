@@ -19,17 +19,17 @@ class Tiny:
     shape: tuple[int, ...]
     """Of one latent as the pipeline hands it to its scheduler."""
     inputs: dict[str, Any]
-    velocity: Ask
-    """(x [B, *shape], sigma [B]) -> what the network says of the positive prompt, after guidance if there is some."""
+    output: Ask
+    """(x [B, *shape], sigma [B]) -> what the network says, after guidance."""
 
 
 def seeded(network: nn.Module) -> nn.Module:
     """The network with weights that make its answer depend on all its inputs."""
     generator = torch.Generator().manual_seed(0)
-    for name, value in sorted(network.named_parameters()):
+    for _, value in sorted(network.named_parameters()):
         if value.ndim > 1:
             value.data = torch.randn(value.shape, generator=generator) * 0.7 / value[0].numel() ** 0.5
-        elif "norm" not in name:
+        elif not bool((value == 1).all()):  # a norm
             value.data = torch.randn(value.shape, generator=generator) * 0.1
     return network.eval().requires_grad_(False)
 
@@ -88,7 +88,7 @@ def stable_diffusion(
         )
     )
     scheduler = diffusers.EulerDiscreteScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type=predicts
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type=predicts, steps_offset=1
     )
     parts = dict.fromkeys(("vae", "text_encoder", "tokenizer", "safety_checker", "feature_extractor"))
     pipe = getattr(diffusers, pipeline)(unet=network, scheduler=scheduler, requires_safety_checker=False, **parts)
@@ -98,7 +98,9 @@ def stable_diffusion(
     def output(x: Tensor, sigma: Tensor) -> Tensor:
         time = (sigma[0].double().log() - log_sigmas).abs().argmin()
         scaled = x / (1 + sigma[0] ** 2).sqrt()
-        without, with_prompt = (network(scaled, time, said[f"{kind}prompt_embeds"]).sample for kind in ("negative_", ""))
+        without, with_prompt = (
+            network(scaled, time, said[f"{kind}prompt_embeds"]).sample for kind in ("negative_", "")
+        )
         return without + cfg * (with_prompt - without)
 
     size = {"height": 64, "width": 64} if pipeline == "StableDiffusionPipeline" else {}
@@ -128,7 +130,6 @@ def stable_diffusion_3(batch: int = 1) -> Tiny:
         for sign, seed in (("", 1), ("negative_", 2))
         for kind, shape in (("", (7, 24)), ("pooled_", (20,)))
     }
-    said = {name.replace("negative_pooled_prompt", "negative_pooled_prompt"): value for name, value in said.items()}
 
     def velocity(x: Tensor, sigma: Tensor) -> Tensor:
         with_prompt, without = (
