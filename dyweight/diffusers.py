@@ -78,7 +78,7 @@ class DyWeightScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         if self._prediction != "flow":
             betas = (beta_start, beta_end, beta_schedule, trained_betas)
             model = EulerDiscreteScheduler(num_train_timesteps, *betas, rescale_betas_zero_snr=rescale_betas_zero_snr)
-            self._model_sigmas = model.sigmas[:-1].double().flip(0)
+            self._model_sigmas: Tensor = model.sigmas[:-1].double().flip(0)
         self.set_timesteps()
 
     @classmethod
@@ -117,6 +117,7 @@ class DyWeightScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             num_inference_steps = len(timesteps)
         self._solver = self._solver_for(num_inference_steps or 0)
         self._plan = self._solver.plan()
+        self._warn_of_the_other_network()
         self.num_inference_steps = self._solver.steps
         self.sigmas = self._plan.sigmas.float()
         self.timesteps = self._times(self._plan.query_sigmas).float().to(device)
@@ -204,10 +205,17 @@ class DyWeightScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         logger.warning(f"the solver for {steps} steps is mixed of its neighbours; the file is for {known} steps")
         return mixed
 
+    def _warn_of_the_other_network(self) -> None:
+        """Pipelines of two networks, as Wan 2.2, choose by the asked level, the file by that of the state."""
+        first, boundary = self._solver.handover, float(self._solver.schedule.get("boundary") or 0)
+        asked = self._plan.query_sigmas
+        if first and bool((asked[:first] < boundary).any() or (asked[first:] >= boundary).any()):
+            logger.warning(f"a step asks across the boundary {boundary:g}: the pipeline takes the other network there")
+
     def _times(self, queries: Tensor) -> Tensor:
         """[rows] noise levels -> [rows], what the network calls them."""
         if self._prediction == "flow":
-            return queries * self.config.num_train_timesteps
+            return queries * len(self)
         # Whole numbers, as ComfyUI asks these models.
         return (queries.log()[:, None] - self._model_sigmas.log()).abs().argmin(1)
 

@@ -152,10 +152,12 @@ class SolverFile:
         """What `to_json` gave, checked as a file is. name: for errors. Raises SolverFileError."""
         try:
             tensors = {key: torch.tensor(value, dtype=torch.float64) for key, value in values["tensors"].items()}
-            fields = [str(values["family"]), values["settings"], values["provenance"]]
+            content = _bytes(str(values["family"]), values["settings"], values["provenance"], tensors, name)
+        except SolverFileError:
+            raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise _error(name, f"it is not what a coefficient file holds ({type(error).__name__}: {error})") from error
-        return replace(_parse(_bytes(*fields, tensors, name), Path(name)), path=None)
+        return replace(_parse(content, Path(name)), path=None)
 
     @property
     def name(self) -> str:

@@ -1,9 +1,5 @@
 """A coefficient file in the pipelines of diffusers gives what the sampling loop gives on the same network."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -12,7 +8,7 @@ from dyweight.placement import place
 from tests.dyweight.conftest import flow
 
 WITHOUT = "diffusers is not installed, so its scheduler is NOT TESTED: pip install diffusers transformers"
-tiny = pytest.importorskip("tests.dyweight.tiny_pipelines", reason=WITHOUT)
+tiny = pytest.importorskip("tests.tiny_pipelines", reason=WITHOUT)
 DyWeightScheduler = pytest.importorskip("dyweight.diffusers", reason=WITHOUT).DyWeightScheduler
 
 ROUNDING = 4e-6
@@ -182,7 +178,7 @@ def set_of(*steps):
     return dyweight.SolverSet([learned(flow(n), 0.03) for n in steps])
 
 
-def test_a_set_has_a_solver_for_each_of_its_steps_and_mixes_between_them(scheduler, caplog):
+def test_a_set_has_a_solver_for_each_of_its_steps_and_mixes_between_them(scheduler):
     model, solvers = tiny.flux(batch=2), set_of(3, 5)
     noise, made = noise_for(model), scheduler(solvers)
     for steps in (3, 5):
@@ -212,6 +208,19 @@ def test_of_a_suggested_schedule_only_its_length_counts(scheduler, suggested):
     assert made.sigmas.tolist() == pytest.approx(plan.sigmas.tolist())
 
 
+@pytest.mark.parametrize(("scale", "warned"), [(1.0, 0), (0.9, 1)])
+def test_a_step_that_would_ask_the_other_of_two_networks_is_named(scheduler, monkeypatch, scale, warned):
+    """Sigmas 1, 0.9, 0.75, 0.5: the second network takes over after the first two."""
+    from dyweight import diffusers
+
+    said = []
+    monkeypatch.setattr(diffusers.logger, "warning", said.append)
+    solver = dyweight.DyWeight(flow(STEPS), initial="euler", schedule={"boundary": 0.875}).requires_grad_(False)
+    solver.time_scale[1] *= scale
+    scheduler(solver)
+    assert len(said) == warned and all("0.875" in text for text in said)
+
+
 def test_the_config_holds_the_file_and_comes_back_with_the_pipeline(scheduler, tmp_path):
     model, solver = tiny.flux(batch=2), learned(flow(STEPS))
     noise, made = noise_for(model), scheduler(solver, config=model.pipe.scheduler.config)
@@ -222,6 +231,14 @@ def test_the_config_holds_the_file_and_comes_back_with_the_pipeline(scheduler, t
     model.pipe = type(model.pipe).from_pretrained(tmp_path / "pipe", **dict.fromkeys(WITHOUT_TEXT))
     assert type(model.pipe.scheduler) is DyWeightScheduler
     assert torch.equal(run(model, model.pipe.scheduler, latents=noise), end)
+
+
+def test_the_config_of_the_replaced_scheduler_is_kept_for_the_next(scheduler):
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    before = FlowMatchEulerDiscreteScheduler(shift=7.0, base_shift=0.25)
+    after = FlowMatchEulerDiscreteScheduler.from_config(scheduler(learned(flow(STEPS)), config=before.config).config)
+    assert {name: after.config[name] for name in before.config} == dict(before.config)
 
 
 WITHOUT_TEXT = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "image_encoder")
@@ -315,9 +332,3 @@ def test_image_to_image_with_two_calls_a_step_is_refused(scheduler):
     made.set_begin_index(0)
     with pytest.raises(ValueError, match="set strength to 1"):
         made.set_begin_index(2)
-
-
-def test_nothing_else_of_the_package_imports_diffusers():
-    root = Path(__file__).parents[2]
-    code = "import sys; sys.modules['diffusers'] = None; import dyweight, trainer.distill"
-    subprocess.run([sys.executable, "-c", code], cwd=root, check=True)

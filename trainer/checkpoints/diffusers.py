@@ -54,8 +54,8 @@ class DiffusersCheckpoint:
         self._takes = inspect.signature(pipe.__call__).parameters
         self._network = getattr(pipe, "transformer", None) or pipe.unet
         guided = bool(self._network.config.get("guidance_embeds"))
-        embedded = "guidance_scale" if guided else None
-        self._cfg = "true_cfg_scale" if "true_cfg_scale" in self._takes else None if guided else "guidance_scale"
+        embedded = "guidance_scale" if guided else ""
+        self._cfg = "true_cfg_scale" if "true_cfg_scale" in self._takes else "" if guided else "guidance_scale"
         self._inputs = self._chosen(embedded)
         self.guidance: float | None = self._inputs.get(embedded)
         config = pipe.scheduler.config
@@ -120,7 +120,7 @@ class DiffusersCheckpoint:
     def denoise(self, x: Tensor, sigma: Tensor, cond: Tensor) -> Tensor:
         """x [B, *shape], sigma [B], cond [B] -> [B, *shape], the clean x."""
         denoised = torch.empty_like(x)
-        for level in sigma.unique().tolist():
+        for level in set(sigma.tolist()):
             at = (sigma == level).nonzero().flatten().cpu()
             denoised[at] = self._one_call(x[at], level, cond[at].tolist())[0]
         return denoised
@@ -129,7 +129,7 @@ class DiffusersCheckpoint:
         """x [B, *shape] -> [B, height, width, 3] in 0..1, None without a VAE."""
         if getattr(self._pipe, "vae", None) is None:
             return None
-        shown = self._one_call(x, self._first_sigma, [0] * len(x), output_type="pt")[1]
+        shown: Tensor = self._one_call(x, self._first_sigma, [0] * len(x), output_type="pt")[1]
         first = shown[:, 0] if shown.ndim == 5 else shown  # the first frame of a video
         return first.float().cpu().movedim(1, -1)
 
@@ -149,19 +149,21 @@ class DiffusersCheckpoint:
 
     def _asked_at(self, sigma: float) -> "_Asked":
         solver = DyWeight(torch.tensor([sigma, 0.0]), order=1, initial="euler")
-        return _Asked.of(SolverFile(solver, {}), self._own.config)
+        made: _Asked = _Asked.of(SolverFile(solver, {}), self._own.config)
+        return made
 
     def _run(self, scheduler: Any, prompts: list[int], **inputs: Any) -> Any:
         """What the pipeline returns for the prompts of these numbers."""
-        given = {"num_inference_steps": 1, "output_type": "latent", "return_dict": False, **self._inputs, **inputs}
+        plain: dict[str, Any] = {"num_inference_steps": 1, "output_type": "latent", "return_dict": False}
+        given = {**plain, **self._inputs, **inputs}
         if "negative_prompt" in self._takes:
             given["negative_prompt"] = [self._options.negative] * len(prompts)
         self._pipe.scheduler = scheduler
         return self._pipe(prompt=[self._texts[number] for number in prompts], **given)
 
-    def _chosen(self, embedded: str | None) -> dict[str | None, Any]:
-        """Inputs of the pipeline from the options; guidance that is not given is the pipeline's own."""
-        options, inputs = self._options, {}
+    def _chosen(self, embedded: str) -> dict[str, Any]:
+        """Inputs of the pipeline from the options, or its own defaults. embedded: the input for --guidance."""
+        options, inputs = self._options, dict[str, Any]()
         asked = (
             ("cfg", self._cfg, options.cfg),
             ("guidance", embedded, options.guidance),

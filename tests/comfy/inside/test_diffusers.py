@@ -60,7 +60,9 @@ def converted(weights, hidden):
         parts = {name: value}
         if old is not None:
             ends = [hidden * (i + 1) for i in range(3)]
-            parts = {name.replace(old, new): part for new, part in zip(SPLIT[old], value.tensor_split(ends), strict=False)}
+            parts = {
+                name.replace(old, new): part for new, part in zip(SPLIT[old], value.tensor_split(ends), strict=False)
+            }
         elif "final_layer.adaLN" in name:  # here the shift comes first, there the scale
             parts = {name: torch.cat(value.chunk(2)[::-1])}
         for part, tensor in parts.items():
