@@ -8,6 +8,10 @@ import diffusers
 import torch
 from torch import Tensor, nn
 
+import dyweight
+from dyweight.diffusers import DyWeightScheduler
+
+STEPS = 4
 Ask = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -195,3 +199,49 @@ def wan(batch: int = 1) -> Tiny:
 
     size = {"height": 64, "width": 64, "num_frames": 5}
     return Tiny(pipe, (16, 2, 8, 8), {**said, **size, "guidance_scale": 5.0}, velocity)
+
+
+def learned(sigmas: Tensor, spread: float = 0.1, **settings: Any) -> dyweight.DyWeight:
+    """A solver with weights and time scales away from 1, as a learned one has."""
+    solver, generator = dyweight.DyWeight(sigmas, **settings), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for value in (solver.weights, solver.time_scale):
+            value += (value != 0) * spread * torch.randn(value.shape, generator=generator, dtype=torch.float64)
+    return solver.requires_grad_(False)
+
+
+def scheduler(solver: Any, prediction: str | None = "flow", config: Any = None) -> DyWeightScheduler:
+    """Of a file that says this of its solver."""
+    said: dyweight.Provenance = {"prediction_type": prediction} if prediction else {}
+    return DyWeightScheduler.of(dyweight.SolverFile(solver, said), config)
+
+
+def noise_for(model: Tiny, batch: int = 2) -> Tensor:
+    return torch.randn(batch, *model.shape, generator=torch.Generator().manual_seed(3))
+
+
+def run(model: Tiny, scheduler: Any, steps: int = STEPS, **inputs: Any) -> Tensor:
+    """The endpoint of a pipeline."""
+    model.pipe.scheduler = scheduler
+    model.pipe.set_progress_bar_config(disable=True)
+    given = {**model.inputs, "num_inference_steps": steps, "output_type": "latent", "return_dict": False, **inputs}
+    return model.pipe(**given)[0]
+
+
+def expected(model: Tiny, plan: dyweight.Plan, x: Tensor, predicts: str = "flow", callback: Any = None) -> Tensor:
+    """The endpoint of the sampling loop, with the textbook's clean x of what the network says."""
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        said, sigma = model.output(x, sigma), sigma.reshape(-1, *[1] * (x.ndim - 1))
+        if predicts == "v":
+            return x / (1 + sigma**2) - said * sigma / (1 + sigma**2).sqrt()
+        return x - sigma * said
+
+    with torch.inference_mode():
+        return dyweight.sample(denoise, x, plan, callback)
+
+
+def difference(one: Tensor, other: Tensor) -> float:
+    """Largest difference, relative to the largest value."""
+    assert one.shape == other.shape
+    return float((one.float() - other).abs().max() / other.abs().max())

@@ -110,9 +110,9 @@ def test_json_holds_all_of_a_file_exactly(golden):
     ids=str,
 )
 def test_json_is_checked_as_a_file_is(golden, change):
-    with pytest.raises(SolverFileError, match="^the config: "):
+    with pytest.raises(SolverFileError, match=r"^the config: "):
         SolverFile.from_json({**SolverFile.read(golden).to_json(), **change}, "the config")
-    with pytest.raises(SolverFileError, match="^the config: "):
+    with pytest.raises(SolverFileError, match=r"^the config: "):
         SolverFile.from_json({"family": "dyweight"}, "the config")
 
 

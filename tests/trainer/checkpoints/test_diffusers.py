@@ -1,6 +1,7 @@
 """A folder of diffusers as the trainer's checkpoint: asked, scheduled and pictured as its pipeline does it."""
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -215,5 +216,6 @@ def test_the_lines_of_the_page_run(folders, tmp_path, monkeypatch):
     preset = re.search(r'"(dyweight/presets/.+?)"', lines)[1]
     monkeypatch.setattr(diffusers.FluxPipeline, "from_pretrained", lambda name, **dtype: loading(folders / "flux"))
     monkeypatch.chdir(tmp_path)
-    exec(lines.replace(preset, str(root / preset)).replace('.to("cuda")', ""), {})
+    (tmp_path / "page.py").write_text(lines.replace(preset, str(root / preset)).replace('.to("cuda")', ""), "utf-8")
+    runpy.run_path(str(tmp_path / "page.py"))
     assert (tmp_path / "fox.png").stat().st_size > 1000
