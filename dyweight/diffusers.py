@@ -89,10 +89,10 @@ class DyWeightScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         the file's is compared with, and the betas of a model that is neither a flow nor has those of SD 1.5 and SDXL.
         Raises SolverFileError for a file that can't be read, and ValueError as the constructor does.
         """
-        return cls.of(SolverFile.read(path), config)
+        return cls.from_solver(SolverFile.read(path), config)
 
     @classmethod
-    def of(cls: type[T], file: SolverFile, config: Mapping[str, Any] | None = None) -> T:
+    def from_solver(cls: type[T], file: SolverFile, config: Mapping[str, Any] | None = None) -> T:
         """As `from_file`, of what a file holds."""
         known = {name: value for name, value in (config or {}).items() if name != "_use_default_values"}
         made: T = cls.from_config({**known, "prediction_type": prediction_of(known)}, solver=file.to_json())
@@ -236,7 +236,7 @@ def _check(solvers: SolverSet, prediction: str) -> None:
     """ValueError for what can't run in diffusers."""
     if prediction not in PREDICTIONS.values():
         raise ValueError(
-            f"take a file for a model that predicts {in_words(PREDICTIONS.values())}: this one says {prediction!r}. If "
+            f"take a file for a model that predicts {in_words(PREDICTIONS.values())}: this one says {prediction}. If "
             "it says nothing, give from_file the pipe.scheduler.config, which does"
         )
     for solver in map(solvers.member, solvers.steps):

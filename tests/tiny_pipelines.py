@@ -213,7 +213,7 @@ def learned(sigmas: Tensor, spread: float = 0.1, **settings: Any) -> dyweight.Dy
 def scheduler(solver: Any, prediction: str | None = "flow", config: Any = None) -> DyWeightScheduler:
     """Of a file that says this of its solver."""
     said: dyweight.Provenance = {"prediction_type": prediction} if prediction else {}
-    return DyWeightScheduler.of(dyweight.SolverFile(solver, said), config)
+    return DyWeightScheduler.from_solver(dyweight.SolverFile(solver, said), config)
 
 
 def noise_for(model: Tiny, batch: int = 2) -> Tensor:

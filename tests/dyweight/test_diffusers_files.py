@@ -109,7 +109,7 @@ def test_files_for_another_prediction_are_refused():
         tiny.run(sd, tiny.scheduler(tiny.learned(flow(STEPS))))
     with pytest.raises(ValueError, match=r"take a file .*kind eps, and this pipeline does not scale"):
         tiny.run(flux, tiny.scheduler(tiny.learned(discrete()), "eps"))
-    with pytest.raises(ValueError, match=r"predicts eps, v or flow: this one says 'edm'"):
+    with pytest.raises(ValueError, match=r"predicts eps, v or flow: this one says edm"):
         tiny.scheduler(tiny.learned(flow(STEPS)), "edm")
     with pytest.raises(ValueError, match=r"give from_file the pipe\.scheduler\.config"):
         tiny.scheduler(tiny.learned(flow(STEPS)), None)

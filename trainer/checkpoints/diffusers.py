@@ -149,7 +149,7 @@ class DiffusersCheckpoint:
 
     def _asked_at(self, sigma: float) -> "_Asked":
         solver = DyWeight(torch.tensor([sigma, 0.0]), order=1, initial="euler")
-        made: _Asked = _Asked.of(SolverFile(solver, {}), self._own.config)
+        made: _Asked = _Asked.from_solver(SolverFile(solver, {}), self._own.config)
         return made
 
     def _run(self, scheduler: Any, prompts: list[int], **inputs: Any) -> Any:
