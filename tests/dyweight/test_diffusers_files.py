@@ -11,6 +11,7 @@ WITHOUT = "diffusers is not installed, so its scheduler is NOT TESTED: pip insta
 tiny = pytest.importorskip("tests.tiny_pipelines", reason=WITHOUT)
 
 ROUNDING, STEPS = 4e-6, tiny.STEPS
+WITHOUT_TEXT = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "image_encoder")
 
 
 def discrete():
@@ -83,17 +84,16 @@ def test_the_config_holds_the_file_and_comes_back_with_the_pipeline(tmp_path):
 
 
 def test_the_config_of_the_replaced_scheduler_is_kept_for_the_next():
-    from diffusers import FlowMatchEulerDiscreteScheduler
+    from diffusers import FlowMatchEulerDiscreteScheduler, configuration_utils
 
+    said = []
+    monkeypatch.setattr(configuration_utils.logger, "warning", said.append)
     before = FlowMatchEulerDiscreteScheduler(shift=7.0, base_shift=0.25)
     kept = {name: value for name, value in before.config.items() if name != "_use_default_values"}
-    after = FlowMatchEulerDiscreteScheduler.from_config(
-        tiny.scheduler(tiny.learned(flow(STEPS)), config=before.config).config
-    )
+    made = tiny.scheduler(tiny.learned(flow(STEPS)), config=before.config)
+    assert said == []
+    after = FlowMatchEulerDiscreteScheduler.from_config(made.config)
     assert {name: after.config[name] for name in kept} == kept
-
-
-WITHOUT_TEXT = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "image_encoder")
 
 
 def test_files_for_another_prediction_are_refused():

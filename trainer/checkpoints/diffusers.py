@@ -109,7 +109,7 @@ class DiffusersCheckpoint:
         finally:
             del self._own.set_timesteps
         sigmas: Tensor = self._own.sigmas
-        return sigmas.double().cpu()
+        return sigmas.cpu().double()
 
     def draw(self, generator: torch.Generator, batch: int) -> tuple[Tensor, Tensor]:
         """Noise as the pipeline scales it, and the numbers of prompts."""
@@ -185,7 +185,9 @@ class DiffusersCheckpoint:
         found = FAMILIES.get(type(self._pipe).__name__)
         if found == "Flux" and not guided:
             return "FluxSchnell"
-        return "SD20" if found == "SD15" and self._network.config.cross_attention_dim != 768 else found
+        if found == "SD15" and self._network.config.cross_attention_dim != 768:
+            return "SD20"
+        return "WAN22_T2V" if found == "WAN21_T2V" and self._pipe.config.expand_timesteps else found
 
     def _unpacked_shape(self) -> list[int] | None:
         """Of a latent as ComfyUI has it; None where the pipeline packs it in a way of its own."""
