@@ -83,7 +83,7 @@ def test_the_config_holds_the_file_and_comes_back_with_the_pipeline(tmp_path):
     assert torch.equal(tiny.run(model, model.pipe.scheduler, latents=noise), end)
 
 
-def test_the_config_of_the_replaced_scheduler_is_kept_for_the_next():
+def test_the_config_of_the_replaced_scheduler_is_kept_for_the_next_without_a_complaint(monkeypatch):
     from diffusers import FlowMatchEulerDiscreteScheduler, configuration_utils
 
     said = []
