@@ -92,7 +92,9 @@ def test_the_config_of_the_replaced_scheduler_is_kept_for_the_next_without_a_com
     kept = {name: value for name, value in before.config.items() if name != "_use_default_values"}
     made = tiny.scheduler(tiny.learned(flow(STEPS)), config=before.config)
     assert said == []
-    after = FlowMatchEulerDiscreteScheduler.from_config(made.config)
+    another = tiny.scheduler(tiny.learned(flow(3)), config=made.config)
+    assert (another.num_inference_steps, another.config.prediction_type) == (3, "flow_prediction")
+    after = FlowMatchEulerDiscreteScheduler.from_config(another.config)
     assert {name: after.config[name] for name in kept} == kept
 
 
