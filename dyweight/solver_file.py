@@ -13,6 +13,7 @@ from typing import Any, TypedDict, cast
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+from torch import Tensor
 
 from .files import write_whole
 from .solver_set import SolverSet, in_words
@@ -134,18 +135,29 @@ class SolverFile:
 
         The file appears whole or not at all. Raises SolverFileError where the solver could not be read back.
         """
-        metadata = {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "family": self.content.family,
-            "settings": _dumps(self.content.settings(), path),
-            "provenance": _dumps(self.provenance, path),
-        }
-        tensors = {name: tensor.to("cpu").contiguous() for name, tensor in self.content.tensors().items()}
-        content = canonical(save(tensors, metadata))
+        held = self.content
+        content = _bytes(held.family, held.settings(), self.provenance, held.tensors(), path)
         _parse(content, Path(path))
         write_whole(Path(path), content)
         return replace(self, path=Path(path))
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as JSON values, the tensors as nested lists of numbers."""
+        tensors = {name: tensor.tolist() for name, tensor in self.content.tensors().items()}
+        settings, provenance = self.content.settings(), dict(self.provenance)
+        return {"family": self.content.family, "settings": settings, "tensors": tensors, "provenance": provenance}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], name: str) -> "SolverFile":
+        """What `to_json` gave, checked as a file is. name: for errors. Raises SolverFileError."""
+        try:
+            tensors = {key: torch.tensor(value, dtype=torch.float64) for key, value in values["tensors"].items()}
+            content = _bytes(str(values["family"]), values["settings"], values["provenance"], tensors, name)
+        except SolverFileError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise _error(name, f"it is not what a coefficient file holds ({type(error).__name__}: {error})") from error
+        return replace(_parse(content, Path(name)), path=None)
 
     @property
     def name(self) -> str:
@@ -170,6 +182,18 @@ def canonical(content: bytes) -> bytes:
     text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text + content[8 + length :]
+
+
+def _bytes(family: str, settings: object, provenance: object, tensors: dict[str, Tensor], path: object) -> bytes:
+    """The file's content."""
+    metadata = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "family": family,
+        "settings": _dumps(settings, path),
+        "provenance": _dumps(provenance, path),
+    }
+    return canonical(save({name: tensor.to("cpu").contiguous() for name, tensor in tensors.items()}, metadata))
 
 
 def _parse(content: bytes, path: Path) -> SolverFile:

@@ -45,15 +45,27 @@ def broken(room: str, allowed: Callable[[str, bool], bool]) -> list[str]:
 
 
 def test_the_solver_core_needs_torch_safetensors_and_einops_only():
-    """And itself relatively: inside ComfyUI the pack has another name. Its picture is drawn with Pillow."""
+    """And itself relatively: inside ComfyUI the pack has another name. Its picture needs Pillow, its scheduler
+    diffusers."""
     libraries = {"torch", "safetensors", "einops", *sys.stdlib_module_names}
     assert sources("dyweight")
     found = broken("dyweight", lambda top, relative: top == "dyweight" if relative else top in libraries)
-    assert found == ["dyweight/picture.py imports PIL"]
+    assert sorted(set(found)) == ["dyweight/diffusers.py imports diffusers", "dyweight/picture.py imports PIL"]
 
 
 def test_the_solver_core_is_imported_without_pillow():
     code = "import sys; sys.modules['PIL'] = None; import dyweight"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_diffusers_is_imported_in_one_file_of_the_core_and_one_of_the_trainer_and_these_only_when_asked_for():
+    assert set(broken("trainer", lambda top, relative: top != "diffusers")) == {
+        "trainer/checkpoints/diffusers.py imports diffusers"
+    }
+    code = (
+        "import sys; sys.modules['diffusers'] = None\n"
+        "import dyweight, dyweight.placement, trainer.distill, trainer.evaluate, trainer.inspect, trainer.convert\n"
+    )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 

@@ -132,8 +132,8 @@ class DistillOptions(SolverOptions, FitOptions, PairOptions, CheckpointOptions):
     """Distil a few-step solver for a frozen model into a coefficient file."""
 
     ckpt: str
-    """the model: a built-in one such as digits or gmm:16, module:callable, path/file.py:callable, or a ComfyUI
-    checkpoint by name or path, such as flux1-dev"""
+    """the model: a built-in one such as digits or gmm:16, module:callable, path/file.py:callable, a ComfyUI
+    checkpoint by name or path, such as flux1-dev, or diffusers:FOLDER"""
     steps: Annotated[int, POSITIVE]
     """number of steps; each is one network call, except for solvers with two a step and an analytic first step"""
     out: Path
