@@ -42,7 +42,9 @@ class Provenance(TypedDict, total=False):
     model_family: str | None
     """ComfyUI's name of the architecture, such as Flux, SD15, SDXL, WAN21_T2V."""
     fingerprint: str
-    """Tells one model from another of the same name."""
+    """Tells one model from another of the same name, to the last bit."""
+    sketch: list[float]
+    """Tells it from others within a tolerance, in the place of a fingerprint: `dyweight.sketch` compares."""
     prediction_type: str | None
     """eps, v, edm, x0 or flow."""
     shift: float | None

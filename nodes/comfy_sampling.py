@@ -114,6 +114,21 @@ def sample_dyweight(
     return end
 
 
+def schedulers() -> list[str]:
+    """The base schedules that a fit may begin with: ComfyUI's, and those that are nodes of their own."""
+    return [*(name for name in comfy.samplers.SCHEDULER_NAMES if name != NAME), "flux2", "ltxv", "ideogram4"]
+
+
+def guider_of(model: Any, positive: list[Any], negative: list[Any] | None, cfg: float) -> Any:
+    """ComfyUI's GUIDER of what KSampler is given. Raises ValueError where guidance has no negative."""
+    if negative is None and cfg != 1:
+        raise notes.refusal(messages.FIT_NO_NEGATIVE, cfg=cfg)
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(positive, negative or [])
+    guider.set_cfg(cfg)
+    return guider
+
+
 def schedule(model_sampling: Any, steps: int) -> Tensor:
     """What ComfyUI calls for the scheduler `dyweight`: sigmas [steps + 1].
 

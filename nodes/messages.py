@@ -59,3 +59,12 @@ NOISE_HIDDEN = (
 UNREADABLE_FILE = "Remove or replace a file in models/dyweight: {reason}"
 UNREADABLE_FOLDER = "Check the folder {folder}: it can't be read ({reason}), so none of your files are listed."
 NO_FOLDER = "Make the folder {folder} for solver files: it can't be made here ({reason})."
+FIT_NEEDS = "Connect model and positive to Fit Solver, or a guider."
+FIT_STEPS = "Set steps of Fit Solver to a whole number, not to {steps}."
+FIT_NO_NEGATIVE = "Connect negative to Fit Solver, or set cfg to 1: with cfg {cfg} the model needs one."
+CANT_FIT = "Check what is connected to Fit Solver: {reason}"
+CANT_SAVE = "Make the folder for solver files writable: {reason}"
+FEW_PROMPTS = (
+    "Connect several prompts to Fit Solver, with Prompts (DyWeight): with one alone the file may be good for it alone."
+)
+NOTHING_BETTER = "Use {best} at {steps} steps, or a higher effort: the fit found nothing better. Nothing was saved."

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-from ..comfyui.facts import answers_for_interval, family_of, noise_scale, pixels_per_latent, prediction_type
+from ..comfyui.facts import answers_for_interval, cfg_scale, family_of, noise_scale, pixels_per_latent, prediction_type
 from ..dyweight import SolverFile
 from . import messages
 from .summary import size
@@ -67,7 +67,7 @@ def facts(guider: Any, x: Any) -> ModelFacts:
         family=family_of(model),
         prediction_type=prediction_type(sampling),
         shift=_number(getattr(sampling, "shift", None)),
-        cfg=_cfg(guider),
+        cfg=cfg_scale(guider),
         guidance=_embedded_guidance(guider),
         shape=tuple(x.shape[1:]),
         pixels=pixels_per_latent(model),
@@ -79,14 +79,6 @@ def facts(guider: Any, x: Any) -> ModelFacts:
 def same_family(one: str, other: str) -> bool:
     """Whether two names mean the same architecture: case and punctuation do not count."""
     return _plain(one) == _plain(other)
-
-
-def _cfg(guider: Any) -> float | None:
-    """None for a guider that mixes more than two predictions or networks: no single number says what it does."""
-    held = vars(guider) if hasattr(guider, "__dict__") else {}
-    scales = [name for name, value in held.items() if ("cfg" in name or "scale" in name) and _is_number(value)]
-    networks = [name for name in held if name.endswith("model_patcher")]
-    return _number(held["cfg"]) if scales == ["cfg"] and len(networks) < 2 else None
 
 
 def _embedded_guidance(guider: Any) -> float | None:

@@ -41,6 +41,12 @@ def warn(message: str, **values: object) -> None:
     _send("warn", message, values)
 
 
+def text(lines: str, node: str) -> None:
+    """Show lines on a node of the page while it runs."""
+    if (server := _server()) is not None:
+        server.send_progress_text(lines, node)
+
+
 def refusal(message: str, **values: object) -> ValueError:
     """The error to raise; the page shows its sentence too. ComfyUI itself logs it.
 

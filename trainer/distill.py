@@ -80,7 +80,7 @@ def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
         device = pairs.targets.draw("test", 0).noise.device
         reset_peak(device)
         for line in fitting.run():
-            begun = begun or Begun(fitting.validation[0], _today())
+            begun = begun or Begun(fitting.validation[0], today())
             left = fitting.expected_calls()
             bar.expect(left // cluster.size)
             bar.line(
@@ -95,7 +95,7 @@ def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
                 file.save(state, asdict(replace(begun, seconds=seconds, forward=forward, backward=backward)))
         for warning in fitting.judge():
             bar.line(warning)
-    begun = begun or Begun(fitting.validation[0], _today())
+    begun = begun or Begun(fitting.validation[0], today())
     forward, backward = _calls(network, cluster)
     done = Distillation(
         SolverFile(fitting.solver, provenance(fitting, begun.date), options.out),
@@ -162,7 +162,7 @@ def provenance(fitting: Fitting, date: str) -> Provenance:
     own: Provenance = {
         "model": Path(options.ckpt).name,
         "model_family": checkpoint.model_family,
-        "fingerprint": pairs.targets.fingerprint,
+        **identity(fitting.network, pairs.targets.fingerprint),
         "prediction_type": checkpoint.prediction_type,
         "shift": checkpoint.shift,
         "guidance": checkpoint.guidance,
@@ -187,11 +187,17 @@ def provenance(fitting: Fitting, date: str) -> Provenance:
     return cast(Provenance, {**own, **checkpoint.made_for})
 
 
+def identity(network: Network, fingerprint: str) -> Provenance:
+    """What tells the model of a file from others: how it behaves, where it can tell that."""
+    sketch = network.checkpoint.sketch()
+    return {"fingerprint": fingerprint} if sketch is None else {"sketch": sketch}
+
+
 def _finite(error: float) -> float | None:
     return error if math.isfinite(error) else None
 
 
-def _today() -> str:
+def today() -> str:
     """The date for the file; SOURCE_DATE_EPOCH, in seconds, where a build must come out the same on another day."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     now = datetime.datetime.fromtimestamp(float(epoch) if epoch else time.time(), datetime.timezone.utc)

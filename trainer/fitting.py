@@ -73,6 +73,10 @@ class Fitting:
         self.solver = new_solver(options, network)
         self.before, self.fitted, self.after = math.nan, math.nan, math.nan
         self.validation = (math.nan, math.nan)
+        self.kept = "fitted"
+        """What `solver` is after `judge`: fitted, untrained, or the name of a handcrafted one."""
+        self.handcrafted: tuple[str, float] | None = None
+        """Name and endpoint error of the best one, where it is known."""
         self._untrained = copy.deepcopy(self.solver)
         self._judging = 0
         self._looked = FINGERPRINT_CALLS if network.checkpoint.fingerprint is None else 0
@@ -125,7 +129,7 @@ class Fitting:
 
     def judge(self) -> list[str]:
         """Measure the result on pairs that the fit never saw and keep what is better than it; warnings for the user."""
-        self.before, self.fitted = self._error(self._untrained), self._error(self.solver)
+        self.before, self.fitted = self.error(self._untrained), self.error(self.solver)
         self.after = self.fitted
         self.validation = (self.validation[0], self._validation_error())
         told = self._keep_the_better() if self.options.loss == "l2" else []
@@ -138,17 +142,16 @@ class Fitting:
 
     def _keep_the_better(self) -> list[str]:
         more = "give more --pairs" if self._adam else "give a higher --effort or more --calls"
-        name, best = (
-            ("", math.inf) if self._adam else best_handcrafted(self.network, self.pairs, self.solver.network_calls)
-        )
+        name, best = ("", math.inf) if self._adam else self.best_handcrafted()
         # Adam's iterate is chosen on pairs of its own, so the unseen ones decide nothing.
         lost = self.validation[1] >= self.validation[0] if self._adam else self.after >= min(self.before, best)
         if lost and self.before <= best:
             self.solver.load_state_dict(self._untrained.state_dict())
             self.after, self.validation = self.before, (self.validation[0], self.validation[0])
+            self.kept = "untrained"
             return [f"warning: {more}: the fit found nothing better than the untrained solver, which is kept"]
         if lost:
-            self.solver, self.after = as_table(self.solver, name), best
+            self.solver, self.after, self.kept = as_table(self.solver, name), best, name
             return [f"warning: {more}: {name} ends at {best:.5f} and the fit at {self.fitted:.5f}; {name} is kept"]
         if self.after >= self.before:
             return [
@@ -157,7 +160,16 @@ class Fitting:
             ]
         return []
 
-    def _error(self, solver: Solver) -> float:
+    def best_handcrafted(self) -> tuple[str, float]:
+        """Name and endpoint error of the best one on the pairs that the fit never sees; measured once."""
+        if self.handcrafted is None:
+            before = self.network.total
+            self.handcrafted = best_handcrafted(self.network, self.pairs, self.solver.network_calls)
+            self._judging -= self.network.total - before
+        return self.handcrafted
+
+    def error(self, solver: Solver) -> float:
+        """Endpoint error on the pairs that the fit never sees."""
         unit = Latent(deviation(self.pairs.test, self.cluster))
         return error_or_infinity(self.network, self.pairs.test, solver, unit, self.cluster)
 

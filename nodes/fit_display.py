@@ -1,0 +1,64 @@
+"""What the node of a fit shows while it runs: a bar of network calls, some lines, the teacher beside the solver."""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import comfy.model_management
+import comfy.utils
+from PIL import Image
+from torch import Tensor
+
+from . import notes
+from .fit_pictures import small_picture
+
+Stopped: type[BaseException] = comfy.model_management.InterruptProcessingException
+
+
+class Display:
+    """On the node of this id."""
+
+    def __init__(self, node: str, checkpoint: Any, duration: Callable[[float], str]) -> None:
+        """checkpoint: the trainer's, of the canvas. duration: seconds in words."""
+        self._node, self._checkpoint, self._duration = node, checkpoint, duration
+        self._bar: Any = None
+        self._calls, self._most, self._began, self._best = 0, 0, time.monotonic(), math.inf
+
+    def begin(self, most: int, seconds: float) -> None:
+        """Say how long it will take."""
+        self._most, self._began, self._calls = most, time.monotonic(), 0
+        self._bar = comfy.utils.ProgressBar(most, node_id=self._node)
+        self.text(f"At most {most:,} network calls, {self._duration(seconds)}.")
+
+    def called(self, samples: int) -> None:
+        """At each network call. Raises ComfyUI's interrupt where the run was cancelled."""
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        self._calls += samples
+        if self._bar is not None:
+            self._bar.update_absolute(min(self._calls, self._most), self._most)
+
+    def told(self, progress: Any) -> bool:
+        """At each trial; whether there is a better solver than before, to show. progress: the trainer's FitProgress."""
+        left = progress.expected_calls - progress.network_calls
+        self._most = self._calls + left
+        each = (time.monotonic() - self._began) / max(1, self._calls)
+        self.text(
+            f"{progress.network_calls:,} of at most {progress.expected_calls:,} network calls, "
+            f"{self._duration(each * left)} left.\nBest so far {progress.best:.5f}"
+        )
+        better, self._best = progress.best < self._best, progress.best
+        return better
+
+    def picture(self, teacher: Tensor, solver: Tensor) -> None:
+        """Show latents [*shape] beside each other."""
+        images = [small_picture(self._checkpoint, latent) for latent in (teacher, solver)]
+        if self._bar is not None and all(images):
+            wide = Image.new("RGB", (sum(image.width for image in images), images[0].height))
+            wide.paste(images[0], (0, 0))
+            wide.paste(images[1], (images[0].width, 0))
+            self._bar.update_absolute(min(self._calls, self._most), self._most, ("JPEG", wide, 512))
+
+    def text(self, lines: str) -> None:
+        """Below the node's fields."""
+        notes.text(lines, self._node)
