@@ -9,6 +9,7 @@ from torch import Tensor
 
 LEVELS = (0.9, 0.5, 0.1)
 """Noise of the whole, as a flow has it; other models are asked at the same ratio of noise to signal."""
+_PATCHES = ("patches", "patches_replace")
 SIDE, TOKENS = 32, 16
 """At most: so that the size of the picture and the length of the prompt do not matter."""
 
@@ -24,6 +25,9 @@ def answers(guider: Any, model_options: dict[str, Any], x: Tensor) -> list[Tenso
     noise = torch.randn(1, *shape, generator=torch.Generator().manual_seed(len(shape))).to(x.device)
     largest, smallest = float(sampling.sigma_max), float(sampling.sigma_min)
     told, found = _empty_text(guider), []
+    # no wrappers: caches among them would remember these calls
+    kept = {name: part for name, part in model_options.get("transformer_options", {}).items() if name in _PATCHES}
+    options = {"transformer_options": {**kept, "sample_sigmas": torch.tensor([largest, 0.0], device=x.device)}}
     with torch.inference_mode():
         try:
             conds = samplers.process_conds(model, noise, {"positive": told}, x.device, None, None, 0)["positive"]
@@ -31,7 +35,7 @@ def answers(guider: Any, model_options: dict[str, Any], x: Tensor) -> list[Tenso
                 wanted = level if largest <= 1 else level / (1 - level)
                 sigma = torch.tensor([min(max(wanted, smallest), largest)], device=x.device)
                 at = sampling.noise_scaling(sigma, noise, torch.zeros_like(noise))
-                (clean,) = samplers.calc_cond_batch(model, [conds], at, sigma, model_options)
+                (clean,) = samplers.calc_cond_batch(model, [conds], at, sigma, options)
                 found.append((at - clean) / sigma)
         except Exception as error:
             if type(error).__name__ == "InterruptProcessingException":

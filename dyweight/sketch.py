@@ -13,7 +13,9 @@ from torch import Tensor
 NUMBERS = 16
 """Of each answer."""
 SAME = 0.02
-"""Largest distance at which two sketches are of one model; `docs/coefficient-file.md` has what was measured."""
+"""Largest distance at which a fit for one is a fit for the other: rounding to 16 bits is nearer, to 8 bits farther."""
+OTHER = 0.3
+"""Smallest distance of what is called another model: rounding to 4 bits is nearer. docs/coefficient-file.md has both."""
 
 
 def sketch(answers: Sequence[Tensor]) -> list[float]:

@@ -92,7 +92,7 @@ def sample_dyweight(
     extra_args = extra_args or {}
     solver = solver or extra_args.get("model_options", {}).get(SOLVER)
     around = hidden(model, comfy.samplers.KSamplerX0Inpaint)
-    known = facts(around.guider, x)
+    known = facts(around.guider, x, extra_args.get("model_options", {}))
     start = _start(around, x, sigmas)
 
     def read(solver: Solver) -> dict[str, Tensor | None]:

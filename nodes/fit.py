@@ -48,6 +48,7 @@ class DyWeightFit(io.ComfyNode):
                     default=0,
                     min=0,
                     max=0x7FFFFFFFFFFFFFFF,
+                    control_after_generate=False,
                     tooltip="The noise that it learns from. Another one is another fit.",
                 ),
                 io.String.Input(
@@ -111,4 +112,4 @@ class DyWeightFit(io.ComfyNode):
             raise notes.refusal(messages.FIT_NEEDS)
         node, graph = (str(cls.hidden.unique_id), cls.hidden.prompt) if cls.hidden else ("", None)
         done = run(FitInputs.of(inputs), node, graph or {})
-        return io.NodeOutput(done.file, done.image, done.info, ui=done.shown(cls))
+        return io.NodeOutput(done.file, done.image, done.info, ui={"text": (done.info,)})

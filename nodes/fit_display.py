@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from . import notes
-from .fit_pictures import small_picture
+from .fit_pictures import as_pillow, small_picture
 
 Stopped: type[BaseException] = comfy.model_management.InterruptProcessingException
 
@@ -58,6 +58,12 @@ class Display:
             wide.paste(images[0], (0, 0))
             wide.paste(images[1], (images[0].width, 0))
             self._bar.update_absolute(min(self._calls, self._most), self._most, ("JPEG", wide, 512))
+
+    def end(self, lines: str, image: Tensor) -> None:
+        """Show the result, and [1, height, width, 3] in the place of the previews."""
+        self.text(lines)
+        if self._bar is not None:
+            self._bar.update_absolute(self._most, self._most, ("PNG", as_pillow(image), max(image.shape[1:3])))
 
     def text(self, lines: str) -> None:
         """Below the node's fields."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..dyweight import SolverFile
 from ..dyweight.sketch import SAME, distance
 from . import messages, notes, solver_library
+from .fit_pictures import as_pillow
 
 _MODELS = ("checkpoints", "diffusion_models", "unet_gguf")
 
@@ -65,8 +66,7 @@ def refuse_unwritable() -> None:
 
 def write_beside(file: SolverFile, image: Tensor) -> None:
     """Keep the picture [1, height, width, 3] of a file beside it, where ComfyUI looks for one."""
-    pixels = (image[0].clamp(0, 1) * 255).round().to(torch.uint8).numpy()
-    Image.fromarray(pixels).save(_picture(file))
+    as_pillow(image).save(_picture(file))
 
 
 def picture_beside(file: SolverFile) -> Tensor | None:

@@ -21,7 +21,9 @@ def comparison(checkpoint: Any, latents: Tensor, names: Sequence[str]) -> Tensor
     columns = len(names)
     flat = latents.flatten(0, 1)
     decoded = [checkpoint.images(flat[i : i + 1]) for i in range(len(flat))]
-    images = [_image(one) if one is not None else rough_picture(checkpoint, flat[i]) for i, one in enumerate(decoded)]
+    images = [
+        as_pillow(one) if one is not None else rough_picture(checkpoint, flat[i]) for i, one in enumerate(decoded)
+    ]
     width, height = images[0].size
     scale = max(1, -(-128 // width))  # of a tiny latent, so that its names can be read
     width, height = scale * width, scale * height
@@ -59,5 +61,6 @@ def rough_picture(checkpoint: Any, latent: Tensor) -> Image.Image:
     return made
 
 
-def _image(decoded: Tensor) -> Image.Image:
-    return Image.fromarray((decoded[0].clamp(0, 1) * 255).round().byte().numpy())
+def as_pillow(image: Tensor) -> Image.Image:
+    """[1, height, width, 3] in 0..1"""
+    return Image.fromarray((image[0].clamp(0, 1) * 255).round().byte().numpy())

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from comfy_api.v0_0_2 import ui
 from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..dyweight import SolverFile
@@ -68,11 +67,6 @@ class Done:
     """[1, height, width, 3], or what blocks the output where there is none"""
     info: str
 
-    def shown(self, cls: Any) -> dict[str, Any]:
-        """For the page: the text, and the picture below it."""
-        picture = ui.PreviewImage(self.image, cls=cls).as_dict() if isinstance(self.image, torch.Tensor) else {}
-        return {**picture, "text": (self.info,)}
-
 
 def run(inputs: FitInputs, node: str, graph: dict[str, Any]) -> Done:
     """Fit, or find the file of the same fit. Raises ValueError, whose sentence says what to change."""
@@ -103,7 +97,7 @@ def _run(inputs: FitInputs, node: str, graph: dict[str, Any]) -> Done:
         return Done(found, ExecutionBlocker(None) if image is None else image, info)
     name = inputs.name.replace("%model%", Path(model).stem).replace("%steps%", str(options.steps))
     name = name.replace("%width%", str(checkpoint.width))
-    display.begin(fit.fitting.expected_calls(), fit.seconds())
+    display.begin(fit.expected_calls(SHOWN), fit.seconds(SHOWN))
 
     def told(progress: FitProgress) -> None:
         if display.told(progress):
@@ -129,8 +123,8 @@ def _finished(fit: UnbrokenFit, result: Result, name: str, display: Display, che
         notes.warn(messages.NOTHING_BETTER, best=best, steps=file.solvers.member().steps)
         outcome = f"Nothing was saved: {best} is as good."
     fit.forget()
-    info = f"{outcome}\n{result.network_calls:,} network calls\n{table(result.errors)}"
-    display.text(info)
+    info = f"{outcome}\n{table(result.errors)}"
+    display.end(info, image)
     return Done(file, image, info)
 
 

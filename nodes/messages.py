@@ -20,6 +20,9 @@ SET_CFG = "Set cfg to {there}: {file} was made with it, not with {here}."
 SET_GUIDANCE = "Set guidance to {there}: {file} was made with it, not with {here}."
 SET_SHIFT = "Set shift to {there}: {file} was made with it, not with {here}."
 SET_SIZE = "Set the size to {there}: {file} was made for it, not for {here}."
+OTHER_MODEL = (
+    "Choose another file, or fit one: {file} was made for another model of this family, whose answers differ by {here}."
+)
 OTHER_PREDICTION = "Choose another file: {file} is for the prediction type {there}, this model has {here}."
 OTHER_NOISE = "Choose another model: {file} was made with the noise scale {there}, this one has {here}."
 PARTIAL_DENOISE = (

@@ -72,9 +72,14 @@ class UnbrokenFit:
         self._names, self._date, self._done = tuple(rivals), today(), 0
         self._rivals: dict[str, Rival] = {}
 
-    def seconds(self) -> float:
-        """Of the whole fit, at most, after one timed call."""
-        return self.fitting.expected_calls() * seconds_per_call(self.network, self.options.batch_size)
+    def expected_calls(self, pictures: int) -> int:
+        """Network calls of it all, at most, `latents` of so many pairs included."""
+        compared = len(self._names) * (self.options.judging_pairs + 2) + 2 * pictures
+        return self.fitting.expected_calls() + compared * self.fitting.solver.network_calls
+
+    def seconds(self, pictures: int) -> float:
+        """The same in seconds, after one timed call."""
+        return self.expected_calls(pictures) * seconds_per_call(self.network, self.options.batch_size)
 
     def run(self, tell: Callable[[FitProgress], object]) -> Result:
         """Fit, from the beginning or from where it was broken off. tell: called at each trial."""
