@@ -15,7 +15,7 @@ NUMBERS = 16
 SAME = 0.02
 """Largest distance at which a fit for one is a fit for the other: rounding to 16 bits is nearer, to 8 bits farther."""
 OTHER = 0.3
-"""Smallest distance of what is called another model: rounding to 4 bits is nearer. docs/coefficient-file.md has both."""
+"""Smallest distance of what is called another model: rounding to 4 bits is nearer."""
 
 
 def sketch(answers: Sequence[Tensor]) -> list[float]:

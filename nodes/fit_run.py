@@ -28,6 +28,7 @@ with rooms_by_name("dyweight", "comfyui"):
     from ..trainer.unbroken import FITTED, TEACHER, Result, UnbrokenFit
 
 RIVALS = ("euler/simple", "res_multistep/simple", "dpmpp_2m/simple")
+MOST_STEPS = 64
 SHOWN = 4
 """Prompts in the comparison."""
 
@@ -147,10 +148,10 @@ def table(errors: Mapping[str, float]) -> str:
 
 
 def _steps(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise notes.refusal(messages.FIT_STEPS, steps=text) from None
+    steps = int(text) if text.strip().isdecimal() else 0
+    if not 0 < steps <= MOST_STEPS:
+        raise notes.refusal(messages.FIT_STEPS, steps=text, most=MOST_STEPS)
+    return steps
 
 
 def _how_good(file: SolverFile) -> str:
