@@ -63,7 +63,7 @@ class Bench:
     def network(self) -> Network:
         if self.model == FLUX:
             use_stand_ins()
-        options = DistillOptions(**self._named, steps=1, out=Path("unused.safetensors"))
+        options = DistillOptions(**self._named, steps=(1,), out=Path("unused.safetensors"))
         return Network(load_checkpoint(options.ckpt, options, default_cache()))
 
     @property
