@@ -111,7 +111,7 @@ class SolverFile:
 
     @classmethod
     def joined(cls, members: Sequence["SolverFile"]) -> "SolverFile":
-        """One file of several, the inverse of `member`: what they all say of their model is said once, the rest of each.
+        """One file of several, the inverse of `member`: what all say of their model is said once, the rest of each.
 
         Raises ValueError where two have as many steps, or they are not for one model.
         """

@@ -74,7 +74,6 @@ def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
     with CallBar(network, most // cluster.size, cluster) as bar:
         fits.begin()
         pairs = fits.pairs
-        _check_same_model(earlier, pairs.targets.fingerprint, options)
         file = ResumeFile(options.out, {**asdict(options), "fingerprint of the model": pairs.targets.fingerprint})
         if not options.resume and file.path.is_file() and cluster.first:
             bar.line(f"{file.path} is from an interrupted run; this one replaces it; --resume would go on with it")
@@ -96,9 +95,8 @@ def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
                     file.save(tensors, {"run": asdict(now), "fits": values})
             for warning in fitting.judge():
                 bar.line(warning)
-            bar.line(
-                f"endpoint error {fitting.before:.5f} before, {fitting.after:.5f} after, on {pairs.test_pairs} unseen pairs"
-            )
+            errors = f"{fitting.before:.5f} before, {fitting.after:.5f} after"
+            bar.line(f"endpoint error {errors}, on {pairs.test_pairs} unseen pairs")
     forward, backward = _calls(network, cluster)
     made = [SolverFile(one.solver, provenance(one, begun.date), options.out) for one in fits.fittings]
     done = Distillation(
@@ -155,16 +153,7 @@ def _prepared(options: DistillOptions, cluster: Cluster) -> tuple[FittingSet, li
                 )
     cache = writable_folder("--cache", options.cache or default_cache()) if options.keep_targets else None
     kept = [there.member(steps) for steps in there.solvers.steps if steps not in options.add] if there else []
-    return FittingSet(options, network, cluster, cache, [file.solver for file in kept]), kept
-
-
-def _check_same_model(files: list[SolverFile], fingerprint: str, options: DistillOptions) -> None:
-    for file in files:
-        if (found := file.provenance.get("fingerprint")) != fingerprint:
-            raise TrainerError(
-                f"--add: give the model of {options.out}, or --steps and another --out; its solver for "
-                f"{file.solver.steps} steps is for the fingerprint {found}, {options.ckpt} has {fingerprint}"
-            )
+    return FittingSet(options, network, cluster, cache, kept), kept
 
 
 def _calls(network: Network, cluster: Cluster) -> tuple[int, int]:

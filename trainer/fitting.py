@@ -48,9 +48,9 @@ class Fitting:
         else:
             self.judging = judging_calls(self.solver, self.network, pairs)
 
-    def begin(self, calls: int, starts: Sequence[Solver] = (), fewest: int = 1) -> None:
+    def begin(self, calls: int, starts: Sequence[Solver] = (), blocks: int = 1) -> None:
         """Make the fit; once, before `run` or before its state is restored. The rest as `make_fit` has it."""
-        self.fit = make_fit(self.options, self.solver, self.network, self.pairs, calls, starts, fewest)
+        self.fit = make_fit(self.options, self.solver, self.network, self.pairs, calls, starts, blocks)
 
     def run(self) -> Iterator[Progress]:
         """Fit; the state is consistent at each line. The validation error that an earlier run began with is kept."""

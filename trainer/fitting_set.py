@@ -1,4 +1,4 @@
-"""Fits for one model that share its pairs, one for each number of steps; `trainer.distill` and `fit_solver` run them."""
+"""Fits for one model, one for each number of steps, that share its pairs; run by `distill` and `fit_solver`."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -8,20 +8,21 @@ from typing import Any
 
 from torch import Tensor
 
-from dyweight import Solver, SolverSet
+from dyweight import Solver, SolverFile, SolverSet
 
 from .compare.endpoint_error import endpoint
 from .fit import history_from, history_tensor
-from .fit.budget import DOUBLINGS, FIRST_PART, Budget, calls_of, teacher_steps
-from .fit.choose import is_small
+from .fit.budget import DOUBLINGS, calls_of, teacher_steps
+from .fit.choose import budget_for, is_small
 from .fit.starts import starts_from
 from .fit.together import OF_SINGLE_FITS, Shares
 from .fitting import Fitting
 from .options.distill import DistillOptions
 from .pairs.pairs import Pairs
-from .pairs.targets import FINGERPRINT_CALLS, Targets
+from .pairs.targets import FINGERPRINT_CALLS, Targets, fingerprint
 from .pairs.teacher import Teacher
 from .run.cluster import Cluster
+from .run.errors import TrainerError
 from .run.network import Network
 from .run.resume import comparable
 
@@ -43,10 +44,10 @@ class FittingSet:
         network: Network,
         cluster: Cluster,
         cache: Path | None,
-        beside: Sequence[Solver] = (),
+        beside: Sequence[SolverFile] = (),
     ) -> None:
-        """No network call is made before `begin`. cache: folder for endpoints. beside: solvers for other numbers of
-        steps that were fitted earlier. Raises TrainerError where options don't fit the checkpoint."""
+        """No network call is made before `begin`. cache: folder for endpoints. beside: solvers of the same model for
+        other numbers of steps; `begin` checks that. Raises TrainerError where options don't fit the checkpoint."""
         self.options, self.network, self.cluster, self._cache = options, network, cluster, cache
         self.fittings = [Fitting(options, steps, network, cluster) for steps in options.members]
         self._beside = beside
@@ -75,6 +76,7 @@ class FittingSet:
         if "pairs" in vars(self):
             return
         options = self.options
+        self._check_same_model()
         own = {"resume": options.resume, "fingerprint": self.network.checkpoint.fingerprint}
         self.cluster.agree({name: str(value) for name, value in (comparable(asdict(options)) | own).items()})
         targets = self._targets(self._teacher(), options.batch_size)
@@ -96,10 +98,14 @@ class FittingSet:
     def _begin_next(self) -> None:
         if self._adam:
             return self.current.begin(0)
-        earlier = [*self._beside, *(fitting.solver for fitting in self.fittings[: self._done])]
+        earlier = [
+            *(file.solver for file in self._beside),
+            *(fitting.solver for fitting in self.fittings[: self._done]),
+        ]
         first = 1
         if len(self.fittings) > 1:
-            budget = Budget(self._shares.calls, FIRST_PART[self.options.effort])
+            solvers = [fitting.solver for fitting in self.fittings]
+            budget = budget_for(self.options, solvers, self.network, self.pairs, self._shares.calls)
             first = self._shares.blocks(budget, self.pairs.targets.batch, self.pairs.targets.teacher_calls)
             self._shares.spent += self.pairs.calls_to_take(first)
             self.pairs.take(first)
@@ -120,7 +126,7 @@ class FittingSet:
         if "pairs" not in vars(self):
             return self.calls
         judging = sum(fitting.judging for fitting in self.fittings[self._done :])
-        if self._adam or self._done + 1 == len(self.fittings):
+        if self._adam or self._done + 1 >= len(self.fittings):
             return self.current.fit.expected_calls() + judging
         return self._shares.calls - self._shares.spent - self.current.fit.spent + judging
 
@@ -158,6 +164,15 @@ class FittingSet:
             self._begin_next()
         self.current.fit.restore(tensors)
         self.current.validation = (values["validation"][0], math.nan)
+
+    def _check_same_model(self) -> None:
+        own = fingerprint(self.network)
+        for file in self._beside:
+            if (found := file.provenance.get("fingerprint")) != own:
+                raise TrainerError(
+                    f"--add: give the model of {file.path}, or --steps and another --out: its solver for "
+                    f"{file.solver.steps} steps is for the fingerprint {found}, {self.options.ckpt} has {own}"
+                )
 
     def _targets(self, teacher: Teacher, batch: int) -> Targets:
         return Targets(self.network, teacher, self.options.seed, batch, self._cache, self.cluster)

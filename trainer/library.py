@@ -87,5 +87,7 @@ def fit_solver(
         for warning in fitting.judge():
             print(warning)
     by_steps = {f.steps: {"untrained": f.before, "fitted": f.fitted, "kept": f.after} for f in fits.fittings}
-    errors = {name: statistics.median(own[name] for own in by_steps.values()) for name in ("untrained", "fitted", "kept")}
+    errors = {
+        name: statistics.median(own[name] for own in by_steps.values()) for name in ("untrained", "fitted", "kept")
+    }
     return Fitted(fits.solver, errors, by_steps, network.total, time.monotonic() - started)

@@ -32,12 +32,12 @@ def make_fit(
     pairs: Pairs,
     calls: int,
     starts: Sequence[Solver] = (),
-    fewest: int = 1,
+    blocks: int = 1,
 ) -> Fit:
     """The fit that the options describe, ready to run or to restore.
 
-    Of gauss-newton, calls: what it may still make. starts: solvers to begin with, beside the usual start. fewest: blocks
-    of pairs to begin with, where the calls hold them.
+    Of gauss-newton, calls: what it may still make. starts: solvers to begin with, beside the usual start. blocks: of
+    pairs to begin with or more, as the calls allow.
     """
     features = loss_features(options.loss, network.checkpoint, lambda: pairs.deviation)
     loss = EndpointLoss(options.loss, options.huber_delta, features)
@@ -48,10 +48,18 @@ def make_fit(
             solver, network, pairs, loss, AdamSettings(iterations, rate, options.recompute, options.initial == "auto")
         )
     assert not solver.reads_samples  # the options see to it
-    numbers = sum(number.numel() for number in solver.numbers())
-    if is_small(network) and fewest == 1:
-        fewest = pairs.targets.block_count(math.ceil(RESIDUALS * numbers / math.prod(network.checkpoint.shape)))
-    begin_with = None if options.pairs is None else pairs.targets.block_count(options.pairs)
-    budget = Budget(calls, FIRST_PART[options.effort], begin_with, fewest)
+    budget = budget_for(options, [solver], network, pairs, calls, blocks)
     settings = GaussNewtonSettings(budget, options.iterations, options.initial == "auto", options.difference_step)
     return GaussNewton(solver, network, pairs, loss, settings, starts)
+
+
+def budget_for(
+    options: DistillOptions, solvers: Sequence[Solver], network: Network, pairs: Pairs, calls: int, blocks: int = 1
+) -> Budget:
+    """The budget of gauss-newton, for one solver or for several that begin with the same pairs."""
+    if is_small(network):
+        numbers = max(sum(number.numel() for number in solver.numbers()) for solver in solvers)
+        enough = math.ceil(RESIDUALS * numbers / math.prod(network.checkpoint.shape))
+        blocks = max(blocks, pairs.targets.block_count(enough))
+    begin_with = None if options.pairs is None else pairs.targets.block_count(options.pairs)
+    return Budget(calls, FIRST_PART[options.effort], begin_with, blocks)

@@ -5,6 +5,7 @@ from itertools import accumulate
 
 from dyweight import Solver
 
+from ..run.errors import TrainerError
 from .budget import Budget
 from .maps import DIRECTIONS
 from .table import Numbers
@@ -27,8 +28,14 @@ class Shares:
         self._parts = [w / rest for w, rest in zip(weights, [*accumulate(reversed(weights))][::-1], strict=True)]
 
     def blocks(self, budget: Budget, batch: int, teacher_calls: int) -> int:
-        """Blocks of pairs that all members begin with."""
-        return budget.first_blocks(0, batch * (teacher_calls + sum(self._maps)))
+        """Blocks of pairs that all members begin with. Raises TrainerError where the calls do not hold one."""
+        each = batch * (teacher_calls + sum(self._maps))
+        if self.calls < each:
+            raise TrainerError(
+                f"{self.calls} network calls do not hold {batch} pairs at {each // batch} calls each: give more "
+                "--calls or a smaller --batch"
+            )
+        return budget.first_blocks(0, each)
 
     def next(self, member: int) -> int:
         """Calls for a member, after `spent` for those before it: what they left is the others'."""

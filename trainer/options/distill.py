@@ -176,7 +176,9 @@ class DistillOptions(SolverOptions, FitOptions, PairOptions, CheckpointOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if bool(self.steps) == bool(self.add):
-            raise TrainerError("give --steps N[,N...] for a new file, or --add N[,N...] for one that is there, not both")
+            raise TrainerError(
+                "give --steps N[,N...] for a new file, or --add N[,N...] for one that is there, not both"
+            )
         for steps in self.members:
             self.check_solver(steps)
         if len(self.members) > 1 and self.fitted_by == "adam":
