@@ -52,7 +52,6 @@ def measure(options: Options) -> Iterator[tuple[str, Any]]:
                 "alone": {n: bench.error(one.solver) for n, one in alone.items()},
                 "alone calls": {n: one.network_calls["total"] for n, one in alone.items()},
                 "seconds": together.seconds,
-                "bytes": together.file.path.stat().st_size if together.file.path else None,
             }
         yield (
             model.rpartition(":")[2],
