@@ -33,6 +33,7 @@ MEASUREMENTS = {
             "instance-aware",
             "schedule-rules",
             "between-steps",
+            "fit-sets",
             "phi-cost",
             "fit-memory",
             "two-processes",

@@ -1,6 +1,5 @@
 """What the node of a fit shows while it runs: a bar of network calls, some lines, the teacher beside the solver."""
 
-import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +22,7 @@ class Display:
         """checkpoint: the trainer's, of the canvas. duration: seconds in words."""
         self._node, self._checkpoint, self._duration = node, checkpoint, duration
         self._bar: Any = None
-        self._calls, self._most, self._began, self._best = 0, 0, time.monotonic(), math.inf
+        self._calls, self._most, self._began, self._best = 0, 0, time.monotonic(), (0, 0.0)
 
     def begin(self, most: int, seconds: float) -> None:
         """Say how long it will take."""
@@ -45,9 +44,10 @@ class Display:
         each = (time.monotonic() - self._began) / max(1, self._calls)
         self.text(
             f"{progress.network_calls:,} of at most {progress.expected_calls:,} network calls, "
-            f"{self._duration(each * left)} left.\nBest so far {progress.best:.5f}"
+            f"{self._duration(each * left)} left.\nBest so far at {progress.steps} steps {progress.best:.5f}"
         )
-        better, self._best = progress.best < self._best, progress.best
+        best = (progress.steps, progress.best)
+        better, self._best = best != self._best, best
         return better
 
     def picture(self, teacher: Tensor, solver: Tensor) -> None:

@@ -20,12 +20,12 @@ from .trainer_room import rooms_by_name
 
 with rooms_by_name("dyweight", "comfyui"):
     from ..trainer.checkpoints.comfy.canvas import CanvasCheckpoint
-    from ..trainer.fitting import FitProgress
+    from ..trainer.library import FitProgress
     from ..trainer.options.distill import DistillOptions
     from ..trainer.pairs.targets import default_cache
     from ..trainer.run.errors import TrainerError
     from ..trainer.run.timing import duration
-    from ..trainer.unbroken import FITTED, TEACHER, Result, UnbrokenFit
+    from ..trainer.unbroken import FITTED, TEACHER, Errors, Result, UnbrokenFit
 
 RIVALS = ("euler/simple", "res_multistep/simple", "dpmpp_2m/simple")
 MOST_STEPS = 64
@@ -96,7 +96,7 @@ def _run(inputs: FitInputs, node: str, graph: dict[str, Any]) -> Done:
         display.text(info)
         image = picture_beside(found)
         return Done(found, ExecutionBlocker(None) if image is None else image, info)
-    name = inputs.name.replace("%model%", Path(model).stem).replace("%steps%", str(options.steps))
+    name = inputs.name.replace("%model%", Path(model).stem).replace("%steps%", "-".join(map(str, options.members)))
     name = name.replace("%width%", str(checkpoint.width))
     display.begin(fit.expected_calls(SHOWN), fit.seconds(SHOWN))
 
@@ -113,15 +113,17 @@ def _run(inputs: FitInputs, node: str, graph: dict[str, Any]) -> Done:
 
 
 def _finished(fit: UnbrokenFit, result: Result, name: str, display: Display, checkpoint: CanvasCheckpoint) -> Done:
-    names = [TEACHER, FITTED, min((one for one in RIVALS if one in result.errors), key=result.errors.__getitem__)]
-    image = comparison(checkpoint, fit.latents(names, SHOWN), names)
-    if result.best == FITTED:
+    shown = fit.options.members[len(fit.options.members) // 2]
+    errors = result.errors[shown]
+    names = [TEACHER, FITTED, min((one for one in RIVALS if one in errors), key=errors.__getitem__)]
+    image = comparison(checkpoint, fit.latents(shown, names, SHOWN), names)
+    if result.better:
         file = write_new(result.file, name)
         write_beside(file, image)
         outcome = f"{file.name} is saved in models/dyweight."
     else:
-        file, best = result.file, result.best
-        notes.warn(messages.NOTHING_BETTER, best=best, steps=file.solvers.member().steps)
+        file, best = result.file, next(iter(errors))
+        notes.warn(messages.NOTHING_BETTER, best=best, steps=shown)
         outcome = f"Nothing was saved: {best} is as good."
     fit.forget()
     info = f"{outcome}\n{table(result.errors)}"
@@ -142,16 +144,18 @@ def _keep_what_there_is(fit: UnbrokenFit, display: Display, name: str) -> None:
     )
 
 
-def table(errors: Mapping[str, float]) -> str:
-    """A line for each sampler."""
-    return "\n".join(f"{error:.5f}  {name}" for name, error in errors.items())
+def table(errors: Mapping[int, Errors]) -> str:
+    """A line for each sampler, at each number of steps."""
+    lines = [(steps, name, error) for steps, own in errors.items() for name, error in own.items()]
+    return "\n".join(f"{error:.5f}  {steps} steps  {name}" for steps, name, error in lines)
 
 
-def _steps(text: str) -> int:
-    steps = int(text) if text.strip().isdecimal() else 0
-    if not 0 < steps <= MOST_STEPS:
+def _steps(text: str) -> tuple[int, ...]:
+    parts = text.replace(" ", "").split(",")
+    steps = sorted({int(part) for part in parts if part.isdecimal()})
+    if not all(part.isdecimal() for part in parts) or not 0 < steps[0] <= steps[-1] <= MOST_STEPS:
         raise notes.refusal(messages.FIT_STEPS, steps=text, most=MOST_STEPS)
-    return steps
+    return tuple(steps)
 
 
 def _how_good(file: SolverFile) -> str:

@@ -1,4 +1,4 @@
-"""A fit that may be broken off at any call: the next one of the same goes on, and ends with the same file."""
+"""Fits that may be broken off at any call: the next run of the same goes on, and ends with the same file."""
 
 import hashlib
 import json
@@ -18,8 +18,10 @@ from dyweight import Provenance, Solver, SolverFile
 from .checkpoints.load import checked
 from .checkpoints.protocol import Checkpoint, Rival
 from .compare.endpoint_error import Sampler, endpoint, errors_at_equal_calls
-from .distill import provenance, today
-from .fitting import FitProgress, Fitting
+from .distill import provenance, today, together
+from .fitting import Fitting
+from .fitting_set import FittingSet
+from .library import FitProgress
 from .options.distill import DistillOptions
 from .run.cluster import ALONE
 from .run.network import Network
@@ -27,26 +29,27 @@ from .run.resume import ResumeFile, comparable
 from .run.timing import seconds_per_call
 
 FITTED, TEACHER = "dyweight", "teacher"
+Errors = dict[str, float]
+"""Endpoint errors on pairs that the fit never saw, best first: of the fitted solver, `dyweight`, and of others at the
+same number of network calls."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came out of a fit."""
+    """What came out."""
 
     file: SolverFile
-    errors: dict[str, float]
-    """Endpoint errors on pairs that the fit never saw, best first: of the fitted solver, `dyweight`, and of others at
-    the same number of network calls."""
-    network_calls: int
+    errors: dict[int, Errors]
+    """By number of steps."""
 
     @property
-    def best(self) -> str:
-        """The sampler with the smallest error."""
-        return min(self.errors, key=self.errors.__getitem__)
+    def better(self) -> list[int]:
+        """The numbers of steps at which the fitted solver is the best."""
+        return [steps for steps, errors in self.errors.items() if next(iter(errors)) == FITTED]
 
 
 class UnbrokenFit:
-    """One fit, what is kept of it until it is done, and its result."""
+    """The fits of one run, what is kept of them until they are done, and their result."""
 
     def __init__(
         self,
@@ -68,14 +71,16 @@ class UnbrokenFit:
         key = hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()[:24]
         self._folder = cache / "unfinished" / key
         self._state = ResumeFile(self._folder / "fit", {"key": key})
-        self.fitting = Fitting(options, self.network, ALONE, self._folder)
+        self.fits = FittingSet(options, self.network, ALONE, self._folder)
         self._names, self._date, self._done = tuple(rivals), today(), 0
-        self._rivals: dict[str, Rival] = {}
+        self._rivals: dict[int, dict[str, Rival]] = {}
+        self._errors: dict[int, Errors] = {}
 
     def expected_calls(self, pictures: int) -> int:
         """Network calls of it all, at most, `latents` of so many pairs included."""
-        compared = len(self._names) * (self.options.judging_pairs + 2) + 2 * pictures
-        return self.fitting.expected_calls() + compared * self.fitting.solver.network_calls
+        compared = len(self._names) * (self.options.judging_pairs + 2)
+        calls = [fitting.solver.network_calls for fitting in self.fits.fittings]
+        return self.fits.expected_calls() + compared * sum(calls) + 2 * pictures * calls[-1]
 
     def seconds(self, pictures: int) -> float:
         """The same in seconds, after one timed call."""
@@ -83,68 +88,79 @@ class UnbrokenFit:
 
     def run(self, tell: Callable[[FitProgress], object]) -> Result:
         """Fit, from the beginning or from where it was broken off. tell: called at each trial."""
-        fitting, network = self.fitting, self.network
-        fitting.begin()
-        kept = self._state.load()
-        if kept is not None:
-            state, extra = kept
-            fitting.fit.restore(state)
-            self._date, self._done, fitting.handcrafted = extra["date"], extra["calls"], tuple(extra["handcrafted"])
+        self.fits.begin()
+        if (kept := self._state.load()) is not None:
+            tensors, values = kept
+            self.fits.restore(tensors, values["fits"])
+            self.fits.current.handcrafted = tuple(values["handcrafted"])
+            self._date, self._done = values["date"], values["calls"]
+        for fitting in self.fits.unfinished():
+            self._fit(fitting, tell)
+            fitting.judge()
+        for fitting in self.fits.fittings:
+            self._compare(fitting)
+        return Result(self._file(self.fits.fittings), self._errors)
+
+    def _fit(self, fitting: Fitting, tell: Callable[[FitProgress], object]) -> None:
         fitting.best_handcrafted()
         best = min((line.training_error for line in fitting.fit.history), default=math.inf)
         for line in fitting.run():
             best = min(best, line.training_error)
-            calls = self._done + network.total
-            extra = {"date": self._date, "calls": calls, "handcrafted": fitting.handcrafted}
-            self._state.save(fitting.fit.state(), extra)
-            most = calls + fitting.expected_calls()
-            tell(FitProgress(calls, most, line.training_error, best, fitting.fit.current()))
-        fitting.judge()
+            calls = self._done + self.network.total
+            tensors, values = self.fits.state()
+            own = {"date": self._date, "calls": calls, "handcrafted": fitting.handcrafted}
+            self._state.save(tensors, {"fits": values, **own})
+            most, now = calls + self.fits.expected_calls(), fitting.fit.current()
+            tell(FitProgress(calls, most, fitting.steps, line.training_error, best, now))
+
+    def _compare(self, fitting: Fitting) -> None:
         name, error = fitting.best_handcrafted()
-        calls = fitting.solver.network_calls
-        found = network.checkpoint.rivals
-        self._rivals = {} if found is None else found(calls, self._names, network.count)
-        errors = errors_at_equal_calls(network, list(fitting.pairs.test), self._rivals)
+        find, calls = self.network.checkpoint.rivals, fitting.solver.network_calls
+        rivals = {} if find is None else find(calls, self._names, self.network.count)
+        errors = errors_at_equal_calls(self.network, list(fitting.pairs.test), rivals)
         errors = {FITTED: fitting.fitted, name: error, **errors}
-        return Result(self._file(), dict(sorted(errors.items(), key=lambda one: one[1])), self._done + network.total)
+        self._rivals[fitting.steps] = rivals
+        self._errors[fitting.steps] = dict(sorted(errors.items(), key=lambda one: one[1]))
 
     def best_so_far(self) -> Result | None:
-        """After it was broken off: the best solver, if it beats the best handcrafted one on pairs that it never saw."""
-        fitting = self.fitting
-        if "fit" not in vars(fitting) or fitting.handcrafted is None or not fitting.fit.history:
+        """After it was broken off: the solvers that beat the best handcrafted one on pairs that they never saw."""
+        if "pairs" not in vars(self.fits):
             return None
-        fitting.solver = fitting.fit.current()
-        fitting.before, fitting.fitted = math.nan, fitting.error(fitting.solver)
-        fitting.after = fitting.fitted
-        name, error = fitting.handcrafted
-        if fitting.after >= error:
-            return None
-        return Result(
-            self._file(unfinished=True), {FITTED: fitting.after, name: error}, self._done + self.network.total
-        )
+        current, errors = self.fits.current, dict[int, Errors]()
+        if math.isnan(current.fitted) and current.handcrafted is not None and current.fit.history:
+            current.solver, current.training_pairs = current.fit.current(), current.pairs.training_pairs
+            current.fitted = current.after = current.error(current.solver)
+        for fitting in self.fits.fittings:
+            if fitting.handcrafted is not None and fitting.kept == "fitted":
+                name, error = fitting.handcrafted
+                if fitting.fitted < error:
+                    errors[fitting.steps] = {FITTED: fitting.fitted, name: error}
+        better = [fitting for fitting in self.fits.fittings if fitting.steps in errors]
+        return Result(self._file(better, unfinished=True), errors) if better else None
 
     def settings(self) -> dict[str, Any]:
         """What else must be the same where a file is of the same fit, by the names of its provenance, and `steps`."""
         checkpoint = self.network.checkpoint
-        told = {**checkpoint.made_for, "conditions_digest": checkpoint.made_for.get("conditions_digest")}
-        told |= {"shape": list(checkpoint.shape), "shift": checkpoint.shift, "guidance": checkpoint.guidance}
-        told |= {
-            "model_family": checkpoint.model_family,
-            "scheduler": (checkpoint.schedule_recipe or {}).get("scheduler"),
+        told: dict[str, Any] = {
+            "shape": list(checkpoint.shape),
+            "shift": checkpoint.shift,
+            "guidance": checkpoint.guidance,
         }
-        return told | {"effort": self.options.effort, "seed": self.options.seed, "steps": [self.options.steps]}
+        told |= {"model_family": checkpoint.model_family, **checkpoint.made_for}
+        return told | {"effort": self.options.effort, "seed": self.options.seed, "steps": list(self.options.members)}
 
     def beside_teacher(self, solver: Solver) -> tuple[Tensor, Tensor]:
         """Endpoints [*shape] of the teacher and of a solver, from noise that the fit never sees; not counted."""
-        block = self.fitting.pairs.test[0]
+        block = self.fits.pairs.test[0]
         return block.target[0], endpoint(Network(self.network.checkpoint), block, solver)[0]
 
-    def latents(self, names: Sequence[str], most: int) -> Tensor:
-        """[pairs, names, *shape] endpoints of at most so many pairs that the fit never saw: of the teacher, the fitted
-        solver, and rivals by name."""
+    def latents(self, steps: int, names: Sequence[str], most: int) -> Tensor:
+        """[pairs, names, *shape] endpoints of at most so many pairs that the fit never saw: of the teacher, the solver
+        for so many steps, and rivals by name."""
+        solver = next(fitting.solver for fitting in self.fits.fittings if fitting.steps == steps)
+        samplers: dict[str, Sampler] = {**self._rivals[steps], FITTED: solver}
         rows = []
-        for block in list(self.fitting.pairs.test)[:most]:
-            samplers: dict[str, Sampler] = {**self._rivals, FITTED: self.fitting.solver}
+        for block in list(self.fits.pairs.test)[:most]:
             made = {name: endpoint(self.network, block, samplers[name]) for name in names if name != TEACHER}
             rows.append(torch.stack([{TEACHER: block.target, **made}[name][0].float().cpu() for name in names]))
         return torch.stack(rows)
@@ -153,8 +169,7 @@ class UnbrokenFit:
         """Throw away what was kept: it is done."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _file(self, unfinished: bool = False) -> SolverFile:
-        made_for = provenance(self.fitting, self._date)
-        return SolverFile(
-            self.fitting.solver, cast(Provenance, {**made_for, "unfinished": True}) if unfinished else made_for
-        )
+    def _file(self, fittings: Sequence[Fitting], unfinished: bool = False) -> SolverFile:
+        more = {"unfinished": True} if unfinished else {}
+        made_for = [cast(Provenance, {**provenance(fitting, self._date), **more}) for fitting in fittings]
+        return together([SolverFile(one.solver, told) for one, told in zip(fittings, made_for, strict=True)])

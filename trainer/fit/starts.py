@@ -1,10 +1,12 @@
 """Where a fit begins."""
 
 import copy
+from collections.abc import Sequence
 
 import torch
 
-from dyweight import DyWeight, Solver
+from dyweight import DyWeight, Solver, SolverSet
+from dyweight.between import Between, nearest
 
 LOWER_TIME_SCALE = 0.9
 """Asking the network a little below the noise level of the state opens a valley of its own, often the deeper one."""
@@ -21,3 +23,15 @@ def start_of(solver: Solver) -> Solver:
     with torch.no_grad():
         start.lower_time(LOWER_TIME_SCALE)
     return start
+
+
+def starts_from(solver: Solver, fitted: Sequence[Solver]) -> list[Solver]:
+    """What solvers for other numbers of steps learned, carried over to this one; none where it can't be."""
+    if not fitted or not isinstance(solver, DyWeight):
+        return []
+    below, above = nearest(SolverSet(fitted), solver.steps)
+    try:
+        plan = Between(below, above, solver.sigmas).plan()
+        return [copy.deepcopy(solver).requires_grad_(False).set_table(plan)]
+    except ValueError:
+        return []
