@@ -24,6 +24,7 @@ from .fitting import Fitting
 from .fitting_set import FittingSet
 from .options.distill import DistillOptions
 from .options.parse import parse
+from .options.workflow import WorkflowOptions
 from .pairs.identity import identity
 from .pairs.targets import default_cache
 from .run.cluster import Cluster
@@ -33,12 +34,26 @@ from .run.memory import peak_bytes, reset_peak
 from .run.network import Network
 from .run.resume import ResumeFile
 from .run.timing import call_count, expected_time
+from .workflow.graph import read, with_fit
+from .workflow.server import run as run_workflow
+from .workflow.server import server
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    options = parse(DistillOptions, "python -m trainer.distill", arguments)
+    """The command line; returns the exit status. With --workflow it is that of `WorkflowOptions`."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if any(one.partition("=")[0] == "--workflow" for one in given):
+        options_of_workflow = parse(WorkflowOptions, "python -m trainer.distill", given)
+        return run(lambda: fit_workflow(options_of_workflow))
+    options = parse(DistillOptions, "python -m trainer.distill", given)
     return run(lambda: distill(options))
+
+
+def fit_workflow(options: WorkflowOptions) -> None:
+    """Put a fit in the place of a workflow's sampler, and run it on a ComfyUI server. Raises TrainerError."""
+    graph, node = with_fit(read(options.workflow), options)
+    with server(options.server, options.comfyui) as address:
+        print("\n".join(run_workflow(address, graph, node, lambda lines: print(lines, flush=True))))
 
 
 def distill(options: DistillOptions) -> Distillation:

@@ -340,7 +340,7 @@ def sigma_range(network: Network) -> tuple[float, float]:
     levels = [checkpoint.schedule(steps).double() for steps in (1, 3)]
     try:
         levels.append(checkpoint.schedule(1000).double())
-    except (ValueError, IndexError, RuntimeError):
+    except (ValueError, IndexError, RuntimeError, TrainerError):
         levels.append(checkpoint.schedule(100).double())
     known = torch.cat(levels)
     return float(known[known > 0].min()), float(levels[0][0])

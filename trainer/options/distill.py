@@ -129,7 +129,8 @@ class PairOptions:
 
 @dataclass(frozen=True)
 class DistillOptions(SolverOptions, FitOptions, PairOptions, CheckpointOptions):
-    """Distil a few-step solver for a frozen model into a coefficient file."""
+    """Distil a few-step solver for a frozen model into a coefficient file. With --workflow FILE_api.json the model is
+    that of a ComfyUI workflow; `--workflow FILE_api.json --help` lists the options for it."""
 
     ckpt: str
     """the model: a built-in one such as digits or gmm:16, module:callable, path/file.py:callable, or a ComfyUI

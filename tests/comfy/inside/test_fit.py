@@ -35,7 +35,7 @@ def test_the_file_holds_the_numbers_of_the_command_lines(fit, distill, tmp_path)
     made = fit(name="tiny-%steps%")
     assert made.path.name == "tiny-5.safetensors"
     model = {"ckpt": str(trained_flux.MODEL), "conditioning": trained_flux.CONDITIONS, "width": 64}
-    options = DistillOptions(**model, steps=5, effort="draft", out=tmp_path / "own.safetensors", keep_targets=False)
+    options = DistillOptions(**model, steps=(5,), effort="draft", out=tmp_path / "own.safetensors", keep_targets=False)
     own = distill(options).file
     ours, theirs = made.solver.state_dict(), own.solver.state_dict()
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
