@@ -17,6 +17,7 @@ from dyweight import Provenance, Solver, SolverFile
 
 from .checkpoints.load import checked
 from .checkpoints.protocol import Checkpoint, Rival
+from .compare.convergence import STEPS, refuse_distilled
 from .compare.endpoint_error import Sampler, endpoint, errors_at_equal_calls
 from .distill import provenance, today, together
 from .fitting import Fitting
@@ -80,7 +81,7 @@ class UnbrokenFit:
         """Network calls of it all, at most, `latents` of so many pairs included."""
         compared = len(self._names) * (self.options.judging_pairs + 2)
         calls = [fitting.solver.network_calls for fitting in self.fits.fittings]
-        return self.fits.expected_calls() + compared * sum(calls) + 2 * pictures * calls[-1]
+        return self.fits.expected_calls() + sum(STEPS) + compared * sum(calls) + 2 * pictures * calls[-1]
 
     def seconds(self, pictures: int) -> float:
         """The same in seconds, after one timed call."""
@@ -94,6 +95,8 @@ class UnbrokenFit:
             self.fits.restore(tensors, values["fits"])
             self.fits.current.handcrafted = tuple(values["handcrafted"])
             self._date, self._done = values["date"], values["calls"]
+        else:
+            refuse_distilled(self.network, self.fits.pairs.test[0])
         for fitting in self.fits.unfinished():
             self._fit(fitting, tell)
             fitting.judge()

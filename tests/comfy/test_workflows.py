@@ -26,6 +26,7 @@ NAMES = [
     "5 FLUX.1-dev, KSampler",
     "6 FLUX.1-dev, custom sampler",
     "7 FLUX.1-dev beside euler",
+    "8 Fit a solver for your model",
 ]
 FILES = {
     ("CheckpointLoaderSimple", "ckpt_name"): ["v1-5-pruned-emaonly-fp16.safetensors", "flux1-dev-fp8.safetensors"],
