@@ -55,6 +55,8 @@ class Provenance(TypedDict, total=False):
     """Guidance that the network takes as an input, as in FLUX.1-dev."""
     shape: list[int]
     """Shape of one latent, without the batch."""
+    shapes: list[list[int]]
+    """Of each size, where it was fitted to several at once; the first is `shape`."""
     teacher: str
     method: str
     loss: str

@@ -66,7 +66,9 @@ class ModelFacts:
         if isinstance(sketched, list) and (far := distance(sketched, self.sketch() or sketched)) > OTHER:
             yield messages.OTHER_MODEL, f"{far:.0%}", ""
         shape = made_for.get("shape")
-        if self.shape and shape and list(self.shape) != list(shape):
+        every: object = made_for.get("shapes")
+        known = every if isinstance(every, list) else []
+        if self.shape and shape and list(self.shape) not in [*known, list(shape)]:
             pixels = self.pixels if self.shape[0] == shape[0] else None
             yield messages.SET_SIZE, size(self.shape, pixels), size(shape, pixels)
 

@@ -1,5 +1,6 @@
 """A model from a file that ComfyUI loads, with prompts from a file."""
 
+import copy
 import hashlib
 import math
 from dataclasses import replace
@@ -41,17 +42,34 @@ class ComfyCheckpoint(Asked):
         self._encoders: list[Path] = []
         known, self._negative, self._conditions_digest = self._encode()
         latent = self._loaded.latent
-        guided = [Guided.by_cfg(self._loaded.patcher, latent, self.cfg)]
-        if low is not None:
-            self._low = loaded(low, replace(options, lora=options.lora_low))
+        patchers = [self._loaded.patcher]
+        self._low = None if low is None else loaded(low, replace(options, lora=options.lora_low))
+        if self._low is not None:
             check_experts(self._loaded, self._low)
-            guided.append(Guided.by_cfg(self._low.patcher, latent, self.cfg))
+            patchers.append(self._low.patcher)
+        guided = [Guided.by_cfg(patcher, latent, self.cfg) for patcher in patchers]
         one_by_one = defaults.one_prompt_a_call
         settings = Settings(str(path), latent, self._loaded.size, scheduler, one_by_one, options.boundary)
         super().__init__(settings, guided, known)
+
+    def of_width(self, width: int) -> "ComfyCheckpoint":
+        """The same network and prompts for pictures of another width."""
+        other = copy.copy(self)
+        other._loaded = self._loaded.of_width(width)
+        latent = other._loaded.latent
+        settings = replace(self.settings, latent=latent, size=other._loaded.size)
+        Asked.__init__(
+            other, settings, [Guided.by_cfg(one.patcher, latent, self.cfg) for one in self._guided], self._conditions
+        )
+        return other
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the content of all files, and of what the network is told."""
         told = [self._loaded.digest, self._conditions_digest, self.cfg, self.guidance, self.shift, self.shape]
-        told += [options.dtype, self.scheduler, *([] if low is None else [self._low.digest, options.boundary])]
-        self.fingerprint = "comfyui-" + hashlib.sha256(repr(told).encode()).hexdigest()[:24]
+        told += [self.options.dtype, self.scheduler]
+        told += [] if self._low is None else [self._low.digest, self.options.boundary]
+        return "comfyui-" + hashlib.sha256(repr(told).encode()).hexdigest()[:24]
 
     @property
     def made_for(self) -> dict[str, Any]:

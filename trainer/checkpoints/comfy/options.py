@@ -44,8 +44,8 @@ class ComfyOptions(Checked):
     scheduler: str | None = None
     """ComfyUI scheduler for the base schedule, or flux2, ltxv or ideogram4 for its nodes Flux2Scheduler, LTXVScheduler
     and Ideogram4Scheduler; by default that of the family"""
-    width: Annotated[int | None, POSITIVE] = None
-    """width of the picture in pixels; by default that of the family"""
+    width: Annotated[tuple[int, ...] | int | None, POSITIVE] = None
+    """width of the picture in pixels, or several to fit to at once; by default that of the family"""
     height: Annotated[int | None, POSITIVE] = None
     """height of the picture in pixels; by default the width, or that of the family"""
     frames: Annotated[int | None, POSITIVE] = None
@@ -70,6 +70,11 @@ class ComfyOptions(Checked):
             self.lora_strength(lora)
         if self.prompts is not None and self.conditioning is not None:
             raise TrainerError("--prompts and --conditioning: give only one of them")
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Those that are given."""
+        return self.width if isinstance(self.width, tuple) else () if self.width is None else (self.width,)
 
     @staticmethod
     def lora_strength(text: str) -> tuple[str, float]:
