@@ -34,6 +34,7 @@ MEASUREMENTS = {
             "schedule-rules",
             "between-steps",
             "fit-sets",
+            "sizes",
             "phi-cost",
             "fit-memory",
             "two-processes",

@@ -118,7 +118,8 @@ def test_one_file_touches_the_samplers_of_comfyui():
 
 
 MOST_ROOMS = 16
-COMMANDS = {"__init__", "distill", "evaluate", "convert", "inspect"}
+COMMANDS = {"__init__", "distill", "evaluate", "convert", "inspect", "fitting"}
+"""And `fitting`, the library that `trainer.fit_solver` and the first of them call."""
 
 
 def test_the_trainer_has_few_rooms_and_its_root_only_commands():

@@ -292,15 +292,3 @@ def test_a_resumed_run_tells_how_many_calls_are_left(kind: str, commands: Any, t
     _, left = printed_calls(outcome.printed)
     made = outcome.report(tmp_path / "report")["network_calls"]["total"] - spent
     assert 0.5 * left <= made <= left and "network calls left" in outcome.printed
-
-
-def test_an_interrupt_from_the_keyboard_is_no_traceback(commands: Any, peaks: Any) -> None:
-    def interrupt(calls: int, x: torch.Tensor, sigma: torch.Tensor) -> None:
-        if calls == 30:
-            raise KeyboardInterrupt
-
-    model = peaks()
-    model.before_call = interrupt
-    outcome = commands.distill(model, *QUICK)
-    assert outcome.status == 130 and "Traceback" not in outcome.errors
-    assert not outcome.out.exists()

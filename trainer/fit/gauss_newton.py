@@ -17,7 +17,8 @@ from ..run.network import Network
 from . import Progress, history_from, history_tensor
 from .budget import Budget
 from .known import Known
-from .least_squares import LeastSquares, Limits, ends, problem, sums
+from .least_squares import LeastSquares, ends, problem, sums
+from .limits import SigmaRange
 from .maps import DIRECTIONS, TRIED, Probing, Rollout, imagined, probe, rollout, steps_of
 from .sketch import Sketch
 from .starts import start_of
@@ -34,8 +35,6 @@ PATIENCE = 2
 GAIN = 0.01
 WORTH = 0.8
 """Of the loss where the maps were asked: below it, they are asked anew before there are more pairs."""
-LOWEST = 1e-3
-"""A state's noise level is below the one before it by at least this part of it."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ class GaussNewton:
         self._elements = math.prod(self._shape)
         plain = loss.name == "l2" and isinstance(loss.features, Latent)
         self._sketch = Sketch(self._elements) if plain else Sketch(self._elements, self._elements)
-        self._smallest, self._largest = sigma_range(network)
+        self._range = SigmaRange.of(network, solver.sigmas)
         self._known: dict[int, Known] = {}
         self._steps = (settings.probe_step or 0.0, settings.probe_step or 0.0)
         self._loss, self._loss_when_probed, self._radius = math.inf, math.inf, RADIUS
@@ -133,7 +132,7 @@ class GaussNewton:
 
     def _choose_start(self) -> None:
         """The one that does best on the first block of pairs."""
-        vectors = [v for v in (self._vector, *self._others) if self._in_range(self._numbers.plan(v))]
+        vectors = [v for v in (self._vector, *self._others) if self._range.holds(self._numbers.plan(v))]
         if len(vectors) > 1:
             self.spent += len(vectors) * self._calls(1)
             losses = self.pairs.cluster.from_first(lambda: [self._loss_on_first(vector) for vector in vectors])
@@ -142,17 +141,17 @@ class GaussNewton:
     def _loss_on_first(self, vector: Tensor) -> float:
         block = self.pairs.training[0]
         try:
-            return self._value(rollout(self.network, block, self._numbers.plan(vector)), block.target)
+            return float(self._value(rollout(self.network, block, self._numbers.plan(vector)), block.target))
         except NonFiniteError:
             return math.inf
 
     def _found_steps(self, table: Table) -> tuple[float, float]:
         block = self.pairs.test[0]
-        return steps_of(self.network, block, rollout(self.network, block, table.plan), table.plan, self._smallest)
+        return steps_of(self.network, block, rollout(self.network, block, table.plan), table.plan, self._range.smallest)
 
     @property
     def _probing(self) -> Probing:
-        return Probing(*self._steps, DIRECTIONS, self._smallest, self._largest)
+        return Probing(*self._steps, DIRECTIONS, self._range.smallest, self._range.largest)
 
     def _calls(self, blocks: int) -> int:
         """Of a rollout of so many blocks."""
@@ -163,21 +162,21 @@ class GaussNewton:
         batch, table = self.pairs.targets.batch, self._numbers.table(self._vector)
         self._take(blocks)
         self.spent += self._calls(blocks) + blocks * batch * self._probing.calls(table)
-        total, self._known = 0.0, {}
+        losses, self._known = dict[int, Tensor](), {}
         for index, block in self.pairs.training_blocks_here():
             made = rollout(self.network, block, table.plan)
-            total += self._value(made, block.target)
+            losses[index] = self._value(made, block.target)
             maps = probe(self.network, block, table, made, self._probing).sketched(self._sketch)
             target = block.target.flatten(1).to("cpu", torch.float32)
             self._known[index] = Known(made.sketched(self._sketch), maps, self._sketch(target))
-        self._loss = self.pairs.cluster.total(total) / blocks
+        self._loss = float(self.pairs.cluster.sum_in_order(losses)) / blocks
         self._loss_when_probed = self._loss
         self._stalled = self._missed = 0
         self._radius = max(self._radius, RADIUS)
 
-    def _value(self, made: Rollout, target: Tensor) -> float:
+    def _value(self, made: Rollout, target: Tensor) -> Tensor:
         end = made.x[-1].reshape(-1, *self._shape)
-        return float(self.loss.value(self.loss.residual(end, target.to(end))))
+        return self.loss.value(self.loss.residual(end, target.to(end))).to("cpu", torch.float64)
 
     def _trial(self) -> None:
         """One step on the maps, one rollout of all pairs, and what it teaches."""
@@ -186,9 +185,9 @@ class GaussNewton:
             self._try(vector, promised, moved)
         else:
             self._stalled = 2 * PATIENCE
-        if max(self._stalled, self._missed) >= PATIENCE:
-            self._renew()
         enough = self.settings.iterations is not None and self._trials >= self.settings.iterations
+        if not enough and max(self._stalled, self._missed) >= PATIENCE:
+            self._renew()
         full = self.spent + self._calls(self.pairs.training_blocks) > self.settings.budget.calls
         self._over = self._over or enough or full
 
@@ -196,14 +195,14 @@ class GaussNewton:
         plan = self._numbers.plan(vector)
         self.spent += self._calls(self.pairs.training_blocks)
         self._trials += 1
-        total, seen = 0.0, dict[int, Rollout]()
+        losses, seen = dict[int, Tensor](), dict[int, Rollout]()
         try:
             for index, block in self.pairs.training_blocks_here():
                 made = rollout(self.network, block, plan)
-                total, seen[index] = total + self._value(made, block.target), made.sketched(self._sketch)
+                losses[index], seen[index] = self._value(made, block.target), made.sketched(self._sketch)
         except NonFiniteError:
-            total = math.inf
-        loss = self.pairs.cluster.total(total) / self.pairs.training_blocks
+            losses[index] = torch.tensor(math.inf, dtype=torch.float64)
+        loss = float(self.pairs.cluster.sum_in_order(losses)) / self.pairs.training_blocks
         if not math.isfinite(loss):
             self._radius, self._missed = moved / 3, self._missed + 1
             return
@@ -243,7 +242,7 @@ class GaussNewton:
         here, radius, steps = self._problem(table), self._radius, 0
         begun = here.loss
         while steps < ON_THE_MAPS and radius > self._radius * SHORTEST:
-            step = here.step(radius, self._limits(table))
+            step = here.step(radius, self._range.limits(table))
             there = vector + step
             gain = here.loss - self._imagined_loss(there)
             if gain <= 0 and radius / 3 <= self._radius * SHORTEST:
@@ -264,12 +263,13 @@ class GaussNewton:
             plan = self._numbers.plan(vector)
         except ValueError:
             return math.inf
-        if not self._in_range(plan):
+        if not self._range.holds(plan):
             return math.inf
-        own = torch.zeros(3, dtype=torch.float64)
-        for known in self._known.values():
-            own += ends(self.loss, self._shape, imagined(plan, known.made, known.maps), known.made, known.target)
-        loss, far, count = self.pairs.cluster.sum(own).tolist()
+        own = {
+            index: ends(self.loss, self._shape, imagined(plan, known.made, known.maps), known.made, known.target)
+            for index, known in self._known.items()
+        }
+        loss, far, count = self.pairs.cluster.sum_in_order(own).tolist()
         off = plan.query_sigmas.log() - self._numbers.plan(self._vector).query_sigmas.log()
         asked = self.solver.network_calls
         moved = math.sqrt((far / (count * self._elements) + float(off.square().sum())) / asked)
@@ -277,27 +277,12 @@ class GaussNewton:
 
     def _problem(self, table: Table) -> LeastSquares:
         """The least-squares problem of a table on the maps, over the pairs of all processes."""
-        count = table.gains.shape[-1]
-        own = torch.zeros(2 * count**2 + count + 3, dtype=torch.float64)
-        for known in self._known.values():
+        own = dict[int, Tensor]()
+        for index, known in self._known.items():
             made = imagined(table.plan, known.made, known.maps)
-            own += sums(self.loss, self._shape, table, known.made, made, known.maps, known.target)
+            own[index] = sums(self.loss, self._shape, table, known.made, made, known.maps, known.target)
         centre = self._numbers.plan(self._vector).query_sigmas.log()
-        return problem(self.pairs.cluster.sum(own), table, centre, self._elements)
-
-    def _limits(self, table: Table) -> Limits:
-        queries, levels = table.plan.query_sigmas.log()[table.first :], table.plan.sigmas
-        by, down = table.log_queries[table.first :], table.sigmas[1:] - table.sigmas[:-1]
-        constraints = torch.cat([by, -by, down])
-        room = levels[:-1] - levels[1:] - LOWEST * levels[:-1].abs()
-        bounds = torch.cat([math.log(self._largest) - queries, queries - math.log(self._smallest), room])
-        moves = constraints.abs().amax(1) > 0
-        return Limits(constraints[moves], bounds[moves].clamp_min(0))
-
-    def _in_range(self, plan: Plan) -> bool:
-        queries, levels = plan.query_sigmas[int(plan.analytic_first_step) :], plan.sigmas
-        asked = (queries <= self._largest * (1 + 1e-9)) & (queries >= self._smallest * (1 - 1e-9))
-        return bool(asked.all() and (levels[1:] < levels[:-1]).all())
+        return problem(self.pairs.cluster.sum_in_order(own), table, centre, self._elements)
 
     def state(self) -> dict[str, Tensor]:
         state = {
@@ -332,15 +317,3 @@ class GaussNewton:
             begin = f"block.{index}."
             own = {name.removeprefix(begin): value for name, value in state.items() if name.startswith(begin)}
             self._known[index] = Known.unpacked(own)
-
-
-def sigma_range(network: Network) -> tuple[float, float]:
-    """The smallest noise level above 0 and the largest that the checkpoint's schedules reach."""
-    checkpoint = network.checkpoint
-    levels = [checkpoint.schedule(steps).double() for steps in (1, 3)]
-    try:
-        levels.append(checkpoint.schedule(1000).double())
-    except (ValueError, IndexError, RuntimeError, TrainerError):
-        levels.append(checkpoint.schedule(100).double())
-    known = torch.cat(levels)
-    return float(known[known > 0].min()), float(levels[0][0])

@@ -111,12 +111,15 @@ class Pairs:
 
 
 def deviation(blocks: Sequence[Block], cluster: Cluster = ALONE) -> float:
-    """Standard deviation of the targets over all elements of all processes; 1 where they do not vary."""
+    """Standard deviation of the targets over all elements of all processes; 1 where they do not vary.
+
+    Rounded to float32: what the order of summation changes must not change a fit.
+    """
     origin = cluster.from_first(lambda: float(blocks[0].target.flatten()[0]))
     nothing = torch.zeros(0, dtype=torch.float64)
     targets = torch.cat([nothing, *(block.target.cpu().double().flatten() for block in blocks)]) - origin
     count = cluster.total(len(targets))
     mean = cluster.total(float(targets.sum())) / count
     squares = cluster.total(float((targets - mean).square().sum()))
-    spread = math.sqrt(squares / (count - 1)) if count > 1 else 0.0
+    spread = float(torch.tensor(squares / (count - 1)).sqrt()) if count > 1 else 0.0
     return spread if 0 < spread < math.inf else 1.0

@@ -163,7 +163,7 @@ def test_help_is_grouped_by_subject_and_starts_with_what_is_required(capsys: pyt
 def test_the_options_of_evaluate_reach_their_fields() -> None:
     text = "--baselines euler,dpmpp_2m --samples 9 --seed 2 --teacher heun:9 --batch 4 --max-calls 3 --cache c"
     expected = EvaluateOptions(
-        "gmm", Path("solver.safetensors"), Path("folder"), ("euler", "dpmpp_2m"), 9, 2, "heun:9", 4, 3, Path("c")
+        "gmm", Path("solver.safetensors"), Path("folder"), None, ("euler", "dpmpp_2m"), 9, 2, "heun:9", 4, 3, Path("c")
     )
     assert parse(EvaluateOptions, "program", [*EVALUATE, *text.split()]) == expected
     spaced = parse(EvaluateOptions, "program", [*EVALUATE, "--baselines", "euler, heun"])

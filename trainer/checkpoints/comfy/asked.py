@@ -94,7 +94,7 @@ class Asked:
         return self._sketch or None
 
     def schedule(self, steps: int) -> Tensor:
-        """[steps + 1] of ComfyUI's scheduler on the model's own sampling."""
+        """Sigmas of ComfyUI's scheduler on the model's own sampling; some schedulers leave out what repeats."""
         return schedule(self.scheduler, steps, self._sampling, self.settings.latent, self.settings.size)
 
     def draw(self, generator: torch.Generator, batch: int) -> tuple[Tensor, Tensor]:
