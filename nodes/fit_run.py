@@ -80,7 +80,7 @@ def run(inputs: FitInputs, node: str, graph: dict[str, Any]) -> Done:
 
 def _run(inputs: FitInputs, node: str, graph: dict[str, Any]) -> Done:
     refuse_unwritable()
-    guider = inputs.guider or guider_of(inputs.model, inputs.positive[0], inputs.negative, inputs.cfg)
+    guider = inputs.guider or guider_of(inputs.model, inputs.negative, inputs.cfg)
     model = model_name(graph, node) or type(guider.model_patcher.model).__name__
     latent = inputs.latent_image.get("samples")
     checkpoint = CanvasCheckpoint(model, guider, inputs.positive, latent, inputs.scheduler, inputs.vae)

@@ -25,6 +25,6 @@ def refuse_distilled(network: Network, block: Block) -> None:
         changes = (left / max(whole, 1e-300)) ** 0.5
         raise CheckpointError(
             "take the undistilled model: the picture of this one goes on changing with more steps, from "
-            f"{STEPS[1]} to {STEPS[2]} by {changes:.2g} of what it changes from {STEPS[0]}, as those of turbo models do; "
-            "so there is nothing to come close to, and such a model has its own few steps"
+            f"{STEPS[1]} to {STEPS[2]} by {changes:.2g} of what it changes from {STEPS[0]}, as those of turbo models "
+            "do; so there is nothing to come close to, and such a model has its own few steps"
         )

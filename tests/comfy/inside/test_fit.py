@@ -189,7 +189,6 @@ BAD = {
     "a latent that is none": ({"latent_image": {"samples": None}}, "latent: connect the empty latent"),
     "guidance without a negative": ({"cfg": 0.0}, "Connect negative to Fit Solver"),
     "65 steps": ({"steps": "65"}, "Set steps of Fit Solver"),
-    "64 steps in too few calls": ({"steps": "64", "effort": "draft"}, None),
 }
 
 
@@ -201,9 +200,9 @@ def test_what_can_not_be_fitted_is_refused_with_a_reason(run, what):
         fit(model("sd3"), **given)
 
 
-@pytest.mark.parametrize("family", ["sd3", "sd15", "wan"])
+@pytest.mark.parametrize("family", ["sd3", "wan"])
 def test_every_kind_of_latent_is_fitted_or_refused(run, family):
-    """4-D, noise-predicting and 5-D, in one step, with random weights: what comes out is a solver or a reason."""
+    """4-D and 5-D, in one step, with guidance and random weights: what comes out is a solver or a reason."""
     given = {"positive": [tiny_models.conditioning(family)], "latent_image": latent(family)}
     given |= {"negative": tiny_models.conditioning(family, seed=2), "cfg": 2.0, "steps": "1"}
     try:
