@@ -120,7 +120,7 @@ def schedulers() -> list[str]:
 
 
 def guider_of(model: Any, negative: list[Any] | None, cfg: float) -> Any:
-    """ComfyUI's GUIDER of what KSampler is given, yet without a prompt. Raises ValueError where guidance has no negative."""
+    """ComfyUI's GUIDER as KSampler has it, without a prompt. Raises ValueError where guidance has no negative."""
     if negative is None and cfg != 1:
         raise notes.refusal(messages.FIT_NO_NEGATIVE, cfg=cfg)
     guider = comfy.samplers.CFGGuider(model)
