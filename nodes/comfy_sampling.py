@@ -119,12 +119,15 @@ def schedulers() -> list[str]:
     return [*(name for name in comfy.samplers.SCHEDULER_NAMES if name != NAME), "flux2", "ltxv", "ideogram4"]
 
 
-def guider_of(model: Any, positive: list[Any], negative: list[Any] | None, cfg: float) -> Any:
-    """ComfyUI's GUIDER of what KSampler is given. Raises ValueError where guidance has no negative."""
+def guider_of(model: Any, negative: list[Any] | None, cfg: float) -> Any:
+    """ComfyUI's GUIDER as KSampler has it, without a prompt. Raises ValueError where guidance has no negative."""
     if negative is None and cfg != 1:
         raise notes.refusal(messages.FIT_NO_NEGATIVE, cfg=cfg)
     guider = comfy.samplers.CFGGuider(model)
-    guider.set_conds(positive, negative or [])
+    try:
+        guider.set_conds([], negative or [])
+    except (TypeError, AttributeError, IndexError):
+        raise notes.refusal(messages.CANT_FIT, reason="negative is not CONDITIONING") from None
     guider.set_cfg(cfg)
     return guider
 

@@ -52,8 +52,9 @@ class Display:
 
     def picture(self, teacher: Tensor, solver: Tensor) -> None:
         """Show latents [*shape] beside each other."""
-        images = [small_picture(self._checkpoint, latent) for latent in (teacher, solver)]
-        if self._bar is not None and all(images):
+        made = [small_picture(self._checkpoint, latent) for latent in (teacher, solver)]
+        images = [image for image in made if image is not None]
+        if self._bar is not None and len(images) == 2:
             wide = Image.new("RGB", (sum(image.width for image in images), images[0].height))
             wide.paste(images[0], (0, 0))
             wide.paste(images[1], (images[0].width, 0))

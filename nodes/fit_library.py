@@ -56,6 +56,7 @@ def refuse_unwritable() -> None:
     for folder in folder_paths.get_folder_paths(solver_library.FOLDER):
         probe = Path(folder) / f".{secrets.token_hex(8)}"
         try:
+            probe.parent.mkdir(parents=True, exist_ok=True)
             probe.write_bytes(b"")
             probe.unlink()
             return

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from comfy_execution.graph_utils import ExecutionBlocker
 
-from ..dyweight import SolverFile
+from ..dyweight import SolverFile, SolverFileError
 from . import messages, notes
 from .comfy_sampling import guider_of
 from .fit_display import Display, Stopped
@@ -40,7 +40,7 @@ class FitInputs:
     latent_image: dict[str, Any]
     steps: str
     scheduler: str
-    effort: str
+    effort: Any
     seed: int
     name: str
     positive: list[Any]
@@ -80,7 +80,7 @@ def run(inputs: FitInputs, node: str, graph: dict[str, Any]) -> Done:
 
 def _run(inputs: FitInputs, node: str, graph: dict[str, Any]) -> Done:
     refuse_unwritable()
-    guider = inputs.guider or guider_of(inputs.model, inputs.positive[0], inputs.negative, inputs.cfg)
+    guider = inputs.guider or guider_of(inputs.model, inputs.negative, inputs.cfg)
     model = model_name(graph, node) or type(guider.model_patcher.model).__name__
     latent = inputs.latent_image.get("samples")
     checkpoint = CanvasCheckpoint(model, guider, inputs.positive, latent, inputs.scheduler, inputs.vae)
@@ -117,12 +117,13 @@ def _finished(fit: UnbrokenFit, result: Result, name: str, display: Display, che
     errors = result.errors[shown]
     names = [TEACHER, FITTED, min((one for one in RIVALS if one in errors), key=errors.__getitem__)]
     image = comparison(checkpoint, fit.latents(shown, names, SHOWN), names)
+    file: Any = result.file
     if result.better:
-        file = write_new(result.file, name)
+        file = _written(fit, result.file, name)
         write_beside(file, image)
         outcome = f"{file.name} is saved in models/dyweight."
     else:
-        file, best = result.file, next(iter(errors))
+        best = next(iter(errors))
         notes.warn(messages.NOTHING_BETTER, best=best, steps=shown)
         outcome = f"Nothing was saved: {best} is as good."
     fit.forget()
@@ -138,10 +139,23 @@ def _keep_what_there_is(fit: UnbrokenFit, display: Display, name: str) -> None:
     if result is None:
         display.text("Cancelled. The next run with the same inputs goes on; nothing better than other samplers yet.")
         return
-    file = write_new(result.file, f"{name}-unfinished")
+    file = _written(fit, result.file, f"{name}-unfinished")
     display.text(
         f"Cancelled. {file.name} is the best so far; the next run with the same inputs goes on.\n{table(result.errors)}"
     )
+
+
+def _written(fit: UnbrokenFit, file: Any, name: str) -> SolverFile:
+    """A file of the trainer's in the folder, in the place of what this fit left there when it was cancelled."""
+    try:
+        written = write_new(file, name)
+    except (OSError, SolverFileError) as error:
+        raise notes.refusal(messages.CANT_SAVE, reason=error) from None
+    if (before := fit.left) is not None and before != written.path:
+        before.unlink(missing_ok=True)
+    assert written.path is not None
+    fit.left = written.path
+    return written
 
 
 def table(errors: Mapping[int, Errors]) -> str:

@@ -66,7 +66,7 @@ FIT_NEEDS = "Connect what is missing to Fit Solver: model and positive, or a gui
 FIT_STEPS = "Set steps of Fit Solver to a number from 1 to {most}, or to several as 4,6,8: it is {steps}."
 FIT_NO_NEGATIVE = "Connect negative to Fit Solver, or set cfg to 1: with cfg {cfg} the model needs one."
 CANT_FIT = "Check what is connected to Fit Solver: {reason}"
-CANT_SAVE = "Make the folder for solver files writable: {reason}"
+CANT_SAVE = "Make room in the folder for solver files, and let it be written to: {reason}"
 FEW_PROMPTS = (
     "Connect several prompts to Fit Solver, with Prompts (DyWeight): with one alone the file may be good for it alone."
 )

@@ -14,6 +14,7 @@ from torch import Tensor
 
 import dyweight
 from dyweight import Provenance, Solver, SolverFile
+from dyweight.files import write_whole
 
 from .checkpoints.load import checked
 from .checkpoints.protocol import Checkpoint, Rival
@@ -167,6 +168,16 @@ class UnbrokenFit:
             made = {name: endpoint(self.network, block, samplers[name]) for name in names if name != TEACHER}
             rows.append(torch.stack([{TEACHER: block.target, **made}[name][0].float().cpu() for name in names]))
         return torch.stack(rows)
+
+    @property
+    def left(self) -> Path | None:
+        """The file that an earlier run left when it was broken off."""
+        note = self._folder / "left"
+        return Path(note.read_text("utf-8")) if note.is_file() else None
+
+    @left.setter
+    def left(self, path: Path) -> None:
+        write_whole(self._folder / "left", str(path).encode())
 
     def forget(self) -> None:
         """Throw away what was kept: it is done."""

@@ -24,14 +24,14 @@ def of_tiny_model(server: Server, **changed: Any) -> tuple[Graph, str]:
     graph = Graph()
     if "flux" in server.families:
         source, _ = graph.add("TestTrainedFlux")
-        model, positive, negative, latent = (source, 0), (source, 1), (source, 1), (source, 3)
+        model, positive, one, latent = (source, 0), (source, 1), (source, 4), (source, 3)
     else:
         model = graph.add("UNETLoader", unet_name="tiny-sd3.safetensors", weight_dtype="default")
         inputs, _ = graph.add("TestInputs", family="sd3")
-        positive, negative, latent = (inputs, 0), (inputs, 1), (inputs, 2)
+        positive, one, latent = (inputs, 0), (inputs, 0), (inputs, 2)
     links = {"model": model, "positive": positive, "latent_image": latent}
     fit, _ = graph.add("DyWeightFit", **{**SETTINGS, **links, **changed})
-    sampled = {"model": model, "positive": positive, "negative": negative, "latent_image": latent, "solver": (fit, 0)}
+    sampled = {"model": model, "positive": one, "negative": one, "latent_image": latent, "solver": (fit, 0)}
     settings = {"solver_name": "preset: sd15", "steps": 0, "seed": 7, "cfg": 1.0, "denoise": 1.0}
     return saved(graph, graph.add("DyWeightKSampler", **settings, **sampled)), fit
 

@@ -20,7 +20,7 @@ PLACES_OF_FIT = {
     "TestTrainedFlux": (0, 0, 260, 110),
     "DyWeightFit": (340, 0, 420, 860),
     "DyWeightKSampler": (840, 0, 360, 300),
-    "VAEDecode": (840, 400, 360, 50),
+    "VAEDecode": (840, 640, 360, 50),
     "PreviewImage": (1280, 0, 360, 400),
 }
 PLACES = {
@@ -90,7 +90,7 @@ def graph_of_a_fit() -> Graph:
     links = {"model": (source, 0), "positive": (source, 1), "vae": (source, 2), "latent_image": (source, 3)}
     settings = {"steps": "5", "scheduler": "simple", "effort": "draft", "seed": 0, "name": "tiny-flux-%steps%"}
     solver = graph.add("DyWeightFit", cfg=1.0, **settings, **links)
-    sampled = {"model": (source, 0), "positive": (source, 1), "negative": (source, 1), "latent_image": (source, 3)}
+    sampled = {"model": (source, 0), "positive": (source, 4), "negative": (source, 4), "latent_image": (source, 3)}
     own = {"solver_name": SOLVER, "steps": 0, "seed": 7, "cfg": 1.0, "denoise": 1.0}
     samples = graph.add("DyWeightKSampler", solver=solver, **own, **sampled)
     graph.add("PreviewImage", images=graph.add("VAEDecode", samples=samples, vae=(source, 2)))
@@ -106,6 +106,7 @@ def take_fit(page: ComfyPage, folder: Path) -> None:
     page.screenshot(folder / "comfyui-fit-before.jpg")
     run = page.run()
     page.page.wait_for_function("document.body.innerText.includes('Best so far')")
+    page.page.wait_for_timeout(1500)  # for the first picture
     page.page.screenshot(path=folder / "comfyui-fit-while.jpg", type="jpeg", quality=75)
     page.finish(run, seconds=600)
     page.close_pop_ups()

@@ -22,8 +22,9 @@ def refuse_distilled(network: Network, block: Block) -> None:
     few, some, many = (endpoint(network, block, baselines.plan("ipndm", schedule(steps))).double() for steps in STEPS)
     whole, left = float((few - many).square().sum()), float((some - many).square().sum())
     if left > MOST * whole:
+        changes = (left / max(whole, 1e-300)) ** 0.5
         raise CheckpointError(
-            f"take the undistilled model: the picture of this one goes on changing with more steps, by "
-            f"{(left / max(whole, 1e-300)) ** 0.5:.2g} from {STEPS[1]} to {STEPS[2]} of what it changes from {STEPS[0]}, as "
-            "those of turbo models do, so there is nothing to come close to; such a model has its own few steps"
+            "take the undistilled model: the picture of this one goes on changing with more steps, from "
+            f"{STEPS[1]} to {STEPS[2]} by {changes:.2g} of what it changes from {STEPS[0]}, as those of turbo models "
+            "do; so there is nothing to come close to, and such a model has its own few steps"
         )

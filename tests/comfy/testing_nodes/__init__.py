@@ -151,10 +151,10 @@ class TestSlowModel:
 
 
 class TestTrainedFlux:
-    """The trained tiny FLUX with all its prompts, as a list, and a VAE."""
+    """The trained tiny FLUX with all its prompts, as a list, and the first alone, and a VAE."""
 
-    RETURN_TYPES = ("MODEL", "CONDITIONING", "VAE", "LATENT")
-    OUTPUT_IS_LIST = (False, True, False, False)
+    RETURN_TYPES = ("MODEL", "CONDITIONING", "VAE", "LATENT", "CONDITIONING")
+    OUTPUT_IS_LIST = (False, True, False, False, False)
     FUNCTION, CATEGORY = "make", "testing"
 
     @classmethod
@@ -162,8 +162,8 @@ class TestTrainedFlux:
         return {"required": {}}
 
     def make(self) -> tuple[Any, ...]:
-        latent = {"samples": torch.zeros(1, 16, 8, 8)}
-        return trained_flux.model(), trained_flux.prompts(), TrainedFluxVae(), latent
+        latent, prompts = {"samples": torch.zeros(1, 16, 8, 8)}, trained_flux.prompts()
+        return trained_flux.model(), prompts, TrainedFluxVae(), latent, prompts[0]
 
 
 class TrainedFluxVae:
