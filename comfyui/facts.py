@@ -48,6 +48,15 @@ def answers_for_interval(model: Any) -> str | None:
     return None
 
 
+def cfg_scale(guider: Any) -> float | None:
+    """Of a GUIDER; None where it mixes more than two predictions or networks: no single number says what it does."""
+    held = vars(guider) if hasattr(guider, "__dict__") else {}
+    numbers = {name for name, value in held.items() if isinstance(value, int | float) and not isinstance(value, bool)}
+    scales = [name for name in numbers if "cfg" in name or "scale" in name]
+    networks = [name for name in held if name.endswith("model_patcher")]
+    return float(held["cfg"]) if scales == ["cfg"] and len(networks) < 2 else None
+
+
 def pixels_per_latent(model: Any) -> int | None:
     """Pixels across for each position of the latent of a BaseModel; None where ComfyUI, as up to 0.8, does not say."""
     ratio = getattr(getattr(model, "latent_format", None), "spacial_downscale_ratio", None)

@@ -4,7 +4,7 @@ import json
 import math
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from .files import write_whole
+from .sketch import SAME, distance
 from .solver_set import SolverSet, in_words
 from .solvers import FAMILIES, Solver
 
@@ -43,7 +44,9 @@ class Provenance(TypedDict, total=False):
     model_family: str | None
     """ComfyUI's name of the architecture, such as Flux, SD15, SDXL, WAN21_T2V."""
     fingerprint: str
-    """Tells one model from another of the same name."""
+    """Tells one model from another of the same name, to the last bit."""
+    sketch: list[float]
+    """Tells it from others within a tolerance, in the place of a fingerprint: `dyweight.sketch` compares."""
     prediction_type: str | None
     """eps, v, edm, x0 or flow."""
     shift: float | None
@@ -53,6 +56,8 @@ class Provenance(TypedDict, total=False):
     """Guidance that the network takes as an input, as in FLUX.1-dev."""
     shape: list[int]
     """Shape of one latent, without the batch."""
+    shapes: list[list[int]]
+    """Of each size, where it was fitted to several at once; the first is `shape`."""
     teacher: str
     method: str
     loss: str
@@ -109,6 +114,26 @@ class SolverFile:
         own = members.get(str(solver.steps)) if isinstance(members, dict) else None
         merged = {**common, **(own if isinstance(own, dict) else {})}
         return SolverFile(solver, cast(Provenance, merged), self.path)
+
+    @classmethod
+    def joined(cls, members: Sequence["SolverFile"]) -> "SolverFile":
+        """One file of several, the inverse of `member`: what all say of their model is said once, the rest of each.
+
+        Raises ValueError where two have as many steps, or they are not for one model.
+        """
+        solvers = SolverSet([member.solver for member in members])
+        said: list[dict[str, Any]] = [{**member.provenance} for member in members]
+        for name in ("model", "fingerprint"):
+            different = {str(one[name]) for one in said if one.get(name) is not None}
+            if len(different) > 1:
+                raise ValueError(f"they are for different models: {name} is {' and '.join(sorted(different))}")
+        sketches = [one["sketch"] for one in said if isinstance(one.get("sketch"), list)]
+        if any(distance(sketches[0], other) > SAME for other in sketches):
+            raise ValueError("they are for different models: their sketches differ")
+        common = {k: v for k, v in said[0].items() if all(k in other and other[k] == v for other in said)}
+        own = [{name: value for name, value in one.items() if name not in common} for one in said]
+        by_steps = {str(member.solver.steps): one for member, one in zip(members, own, strict=True)}
+        return cls(solvers, cast(Provenance, {**common, "members": by_steps}))
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> "SolverFile":

@@ -6,8 +6,6 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 LONGEST = 300
 ELSEWHERE = {".venv", "venv", "node_modules", "build", "dist", "__pycache__"}
@@ -69,9 +67,16 @@ def test_diffusers_is_imported_in_one_file_of_the_core_and_one_of_the_trainer_an
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-@pytest.mark.parametrize(("room", "other"), [("trainer", "nodes"), ("nodes", "trainer")])
-def test_trainer_and_nodes_do_not_know_each_other(room, other):
-    assert not broken(room, lambda top, relative: top != other)
+def test_the_trainer_does_not_know_the_nodes():
+    assert not broken("trainer", lambda top, relative: top != "nodes")
+
+
+def test_one_node_calls_the_trainer_and_only_when_it_runs():
+    found = {line.split(" ")[0] for line in broken("nodes", lambda top, relative: top != "trainer")}
+    assert found == {"nodes/fit_run.py"}
+    importing = "from .fit_run import"
+    lines = [line for path in sources("nodes") for line in path.read_text("utf-8").splitlines() if importing in line]
+    assert len(lines) == 1 and lines[0].startswith("        "), "inside the node's execute"
 
 
 def test_the_benchmarks_need_neither_the_nodes_nor_the_tests():
@@ -86,6 +91,7 @@ def test_the_nodes_need_only_what_comfyui_brings():
         "comfy_execution",
         "comfy_extras",
         "folder_paths",
+        "latent_preview",
         "torch",
         "numpy",
         "einops",
@@ -94,7 +100,7 @@ def test_the_nodes_need_only_what_comfyui_brings():
         *sys.stdlib_module_names,
     }
     assert sources("nodes")
-    own = {"nodes", "dyweight", "comfyui"}
+    own = {"nodes", "dyweight", "comfyui", "trainer"}
     assert not broken("nodes", lambda top, relative: top in own if relative else top in brought)
 
 

@@ -10,9 +10,6 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from dyweight import Solver
 from trainer.checkpoints.load import load_checkpoint
 from trainer.checkpoints.protocol import FullCheckpoint
@@ -23,35 +20,15 @@ from ..harness.study import Numbers, Options, Study, Tables, best, table
 
 SIZES = {64: 2.0, 96: 3.0}
 """Width of the picture -> shift of its schedule: that of the training times."""
-BETWEEN = math.sqrt(math.prod(SIZES.values()))
 MODEL = TINY_FLUX.with_name("tiny-flux-sizes.safetensors")
 FEW = {"calls": 450, "teacher": "ipndm:8", "validation_pairs": 2}
 
 
-def of_size(width: int, shift: float | None = None) -> FullCheckpoint:
-    """The model at one size, with the shift of that size or another."""
+def of_size(*widths: int) -> FullCheckpoint:
+    """The model at one size, or several, with the shift between theirs."""
     conditions = TINY_FLUX.with_name("tiny-flux-conditions.safetensors")
-    mu = math.log(SIZES[width] if shift is None else shift)
-    return load_checkpoint(str(MODEL), CheckpointOptions(conditioning=conditions, width=width, shift=mu))
-
-
-class BothSizes:
-    """A sample is one picture of each size, of the same prompt, on one schedule."""
-
-    def __init__(self) -> None:
-        self.models = [of_size(width, BETWEEN) for width in SIZES]
-        self.numbers = [math.prod(model.shape) for model in self.models]
-        self.shape = (sum(self.numbers),)
-        self.schedule = self.models[0].schedule
-
-    def draw(self, generator: torch.Generator, batch: int) -> tuple[Tensor, Any]:
-        noise = [model.draw(generator, batch) for model in self.models]
-        return torch.cat([x.flatten(1) for x, _ in noise], 1), noise[0][1]
-
-    def denoise(self, x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
-        parts = zip(self.models, torch.split(x, self.numbers, 1), strict=True)
-        answers = [model.denoise(part.reshape(len(x), *model.shape), sigma, cond) for model, part in parts]
-        return torch.cat([answer.flatten(1) for answer in answers], 1)
+    mu = sum(math.log(SIZES[width]) for width in widths) / len(widths)
+    return load_checkpoint(str(MODEL), CheckpointOptions(conditioning=conditions, width=widths, shift=mu))
 
 
 def small() -> Any:
@@ -62,6 +39,11 @@ def small() -> Any:
 def large() -> Any:
     """`--ckpt benchmarks.measurements.sizes:large`."""
     return of_size(96).made
+
+
+def both() -> Any:
+    """`--ckpt benchmarks.measurements.sizes:both`."""
+    return of_size(*SIZES).made
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -78,12 +60,12 @@ def measure(options: Options) -> Iterator[tuple[str, Any]]:
     benches = {
         width: Bench(f"{__name__}:{name}", options.quick, samples=given.samples) for width, name in names.items()
     }
-    both = Bench(f"{__name__}:BothSizes", options.quick)
+    joint = Bench(f"{__name__}:both", options.quick)
     errors: dict[str, dict[str, list[float]]] = {str(width): {} for width in SIZES}
     for seed in options.seeds:
         few = FEW if options.quick else {"effort": given.effort}
         fitted = {width: bench.fit(given.steps, seed, **few).solver for width, bench in benches.items()}
-        together = both.fit(given.steps, seed, **few).solver
+        together = joint.fit(given.steps, seed, **few).solver
         for width, bench in benches.items():
             other = next(solver for size, solver in fitted.items() if size != width)
             for way, found in ways(bench, fitted[width], other, together).items():

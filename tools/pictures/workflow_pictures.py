@@ -15,7 +15,7 @@ from playwright.sync_api import Page, sync_playwright
 
 WORKFLOWS = Path(__file__).parents[2] / "example_workflows"
 SIZE = 640
-SHOWN = ("DyWeightKSampler", "DyWeightApply", "DyWeightSampler")
+SHOWN = ("DyWeightFit", "DyWeightKSampler", "DyWeightApply", "DyWeightSampler")
 """The node in the middle, the first of these that there is."""
 AROUND = 1.12
 """Width of the picture, relative to that of the node."""

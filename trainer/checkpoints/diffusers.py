@@ -164,11 +164,14 @@ class DiffusersCheckpoint:
     def _chosen(self, embedded: str) -> dict[str, Any]:
         """Inputs of the pipeline from the options, or its own defaults. embedded: the input for --guidance."""
         options, inputs = self._options, dict[str, Any]()
+        if len(options.widths) > 1:
+            raise CheckpointError(f"--width {','.join(map(str, options.widths))}: give one, diffusers' models take one")
+        width = options.widths[0] if options.widths else None
         asked = (
             ("cfg", self._cfg, options.cfg),
             ("guidance", embedded, options.guidance),
-            ("width", "width", options.width),
-            ("height", "height", options.height or options.width),
+            ("width", "width", width),
+            ("height", "height", options.height or width),
             ("frames", "num_frames", options.frames),
         )
         for option, name, value in asked:

@@ -1,7 +1,7 @@
 """Gauss-Newton on the endpoint, forward only: the network is learned near each row, and the table through it."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -56,12 +56,20 @@ class GaussNewton:
     """
 
     def __init__(
-        self, solver: Solver, network: Network, pairs: Pairs, loss: EndpointLoss, settings: GaussNewtonSettings
+        self,
+        solver: Solver,
+        network: Network,
+        pairs: Pairs,
+        loss: EndpointLoss,
+        settings: GaussNewtonSettings,
+        others: Sequence[Solver] = (),
     ) -> None:
+        """others: solvers to begin with where one block of pairs shows one to be better than the usual start."""
         self.solver, self.network, self.pairs, self.loss, self.settings = solver, network, pairs, loss, settings
         self.history: list[Progress] = []
         self._numbers = Numbers(solver)
-        self._vector = self._numbers.read(start_of(solver) if settings.lowered else solver)
+        starts = [start_of(solver) if settings.lowered else solver, *others]
+        self._vector, *self._others = map(self._numbers.read, starts)
         self._shape = tuple(network.checkpoint.shape)
         self._elements = math.prod(self._shape)
         plain = loss.name == "l2" and isinstance(loss.features, Latent)
@@ -70,7 +78,7 @@ class GaussNewton:
         self._known: dict[int, Known] = {}
         self._steps = (settings.probe_step or 0.0, settings.probe_step or 0.0)
         self._loss, self._loss_when_probed, self._radius = math.inf, math.inf, RADIUS
-        self._spent = self._trials = self._stalled = self._missed = 0
+        self.spent = self._trials = self._stalled = self._missed = 0
         self._over = False
 
     @property
@@ -83,7 +91,7 @@ class GaussNewton:
         return self._numbers.solver_of(self._vector).requires_grad_(False)
 
     def expected_calls(self) -> int:
-        return 0 if self._over else max(0, self.settings.budget.calls - self._spent)
+        return 0 if self._over else max(0, self.settings.budget.calls - self.spent)
 
     def run(self) -> Iterator[Progress]:
         if not self.history:
@@ -100,22 +108,42 @@ class GaussNewton:
         return self.history[-1]
 
     def _begin(self) -> None:
+        self._take(1)
+        self._choose_start()
         table = self._numbers.table(self._vector)
-        self.pairs.take(1)
-        self._spent += self.pairs.targets.batch * self.pairs.targets.teacher_calls
         if not self._steps[0]:
-            self._spent += (2 * len(TRIED) + self.solver.network_calls) * self.pairs.test_targets.batch
+            self.spent += (2 * len(TRIED) + self.solver.network_calls) * self.pairs.test_targets.batch
             by_state, by_sigma = self.pairs.cluster.from_first(lambda: list(self._found_steps(table)))
             self._steps = (by_state, by_sigma)
         budget = self.settings.budget
-        each = self.pairs.targets.teacher_calls + table.plan.network_calls + self._probing.calls(table)
-        blocks = budget.first_blocks(self._spent, each * self.pairs.targets.batch)
-        if self._spent + blocks * each * self.pairs.targets.batch > budget.calls:
+        batch, teacher = self.pairs.targets.batch, self.pairs.targets.teacher_calls
+        each = table.plan.network_calls + self._probing.calls(table)
+        blocks = budget.first_blocks(self.spent, each * batch, self.pairs.taken, teacher * batch)
+        if self.spent + blocks * each * batch + self.pairs.calls_to_take(blocks) > budget.calls:
             raise TrainerError(
-                f"{budget.calls} network calls do not hold {self.pairs.targets.batch} pairs at {each} calls each: give "
-                "more --calls or a smaller --batch"
+                f"{budget.calls} network calls do not hold {batch} pairs at {teacher + each} calls each: give more "
+                "--calls or a smaller --batch"
             )
         self._gather(blocks)
+
+    def _take(self, blocks: int) -> None:
+        self.spent += self.pairs.calls_to_take(blocks)
+        self.pairs.take(blocks)
+
+    def _choose_start(self) -> None:
+        """The one that does best on the first block of pairs."""
+        vectors = [v for v in (self._vector, *self._others) if self._range.holds(self._numbers.plan(v))]
+        if len(vectors) > 1:
+            self.spent += len(vectors) * self._calls(1)
+            losses = self.pairs.cluster.from_first(lambda: [self._loss_on_first(vector) for vector in vectors])
+            self._vector = vectors[min(range(len(vectors)), key=losses.__getitem__)]
+
+    def _loss_on_first(self, vector: Tensor) -> float:
+        block = self.pairs.training[0]
+        try:
+            return float(self._value(rollout(self.network, block, self._numbers.plan(vector)), block.target))
+        except NonFiniteError:
+            return math.inf
 
     def _found_steps(self, table: Table) -> tuple[float, float]:
         block = self.pairs.test[0]
@@ -132,10 +160,8 @@ class GaussNewton:
     def _gather(self, blocks: int) -> None:
         """Take the first so many blocks of pairs and ask for the maps around the current table."""
         batch, table = self.pairs.targets.batch, self._numbers.table(self._vector)
-        fresh = blocks - self.pairs.training_blocks
-        self._spent += fresh * batch * self.pairs.targets.teacher_calls + self._calls(blocks)
-        self._spent += blocks * batch * self._probing.calls(table)
-        self.pairs.take(blocks)
+        self._take(blocks)
+        self.spent += self._calls(blocks) + blocks * batch * self._probing.calls(table)
         losses, self._known = dict[int, Tensor](), {}
         for index, block in self.pairs.training_blocks_here():
             made = rollout(self.network, block, table.plan)
@@ -162,12 +188,12 @@ class GaussNewton:
         enough = self.settings.iterations is not None and self._trials >= self.settings.iterations
         if not enough and max(self._stalled, self._missed) >= PATIENCE:
             self._renew()
-        full = self._spent + self._calls(self.pairs.training_blocks) > self.settings.budget.calls
+        full = self.spent + self._calls(self.pairs.training_blocks) > self.settings.budget.calls
         self._over = self._over or enough or full
 
     def _try(self, vector: Tensor, promised: float, moved: float) -> None:
         plan = self._numbers.plan(vector)
-        self._spent += self._calls(self.pairs.training_blocks)
+        self.spent += self._calls(self.pairs.training_blocks)
         self._trials += 1
         losses, seen = dict[int, Tensor](), dict[int, Rollout]()
         try:
@@ -199,11 +225,11 @@ class GaussNewton:
     def _renew(self) -> None:
         """The same pairs anew where their maps brought much, else twice the pairs, else the end, as calls allow."""
         batch, blocks, table = self.pairs.targets.batch, self.pairs.training_blocks, self._numbers.table(self._vector)
-        left = self.settings.budget.calls - self._spent
+        left = self.settings.budget.calls - self.spent
         again = blocks * batch * (3 * self.solver.network_calls + self._probing.calls(table))
         if left >= again and self._loss < WORTH * self._loss_when_probed:
             self._gather(blocks)
-        elif left >= 2 * again + blocks * batch * self.pairs.targets.teacher_calls and self._stalled >= PATIENCE:
+        elif left >= 2 * again + self.pairs.calls_to_take(2 * blocks) and self._stalled >= PATIENCE:
             self._gather(2 * blocks)
         elif left >= again and self._loss < (1 - GAIN) * self._loss_when_probed:
             self._gather(blocks)
@@ -265,7 +291,10 @@ class GaussNewton:
                 [self._loss, self._loss_when_probed, self._radius, *self._steps], dtype=torch.float64
             ),
             "counts": torch.tensor(
-                [self._spent, self._trials, self._stalled, self._missed, self.pairs.training_blocks, int(self._over)]
+                [
+                    *(self.spent, self._trials, self._stalled, self._missed),
+                    *(self.pairs.training_blocks, self.pairs.taken, int(self._over)),
+                ]
             ),
             "history": history_tensor(self.history),
         }
@@ -278,9 +307,10 @@ class GaussNewton:
         self._vector = state["vector"]
         self._loss, self._loss_when_probed, self._radius, *steps = state["numbers"].tolist()
         self._steps = (steps[0], steps[1])
-        self._spent, self._trials, self._stalled, self._missed, blocks, over = state["counts"].tolist()
+        self.spent, self._trials, self._stalled, self._missed, blocks, taken, over = state["counts"].tolist()
         self._over = bool(over)
         self.history = history_from(state["history"])
+        self.pairs.take(taken)
         self.pairs.take(blocks)
         self._known = {}
         for index, _ in self.pairs.training_blocks_here():

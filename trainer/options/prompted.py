@@ -22,8 +22,8 @@ class PromptedOptions(Checked):
     """classifier-free guidance scale; by default that of the family"""
     guidance: float | None = None
     """guidance value that the network takes as an input, as in FLUX.1-dev; by default that of the family"""
-    width: Annotated[int | None, POSITIVE] = None
-    """width of the picture in pixels; by default that of the family"""
+    width: Annotated[tuple[int, ...] | int | None, POSITIVE] = None
+    """width of the picture in pixels, or, for ComfyUI, several to fit to at once; by default that of the family"""
     height: Annotated[int | None, POSITIVE] = None
     """height of the picture in pixels; by default the width, or that of the family"""
     frames: Annotated[int | None, POSITIVE] = None
@@ -35,6 +35,11 @@ class PromptedOptions(Checked):
         super().__post_init__()
         for name in ("cfg", "guidance"):
             check_at_least_0(name, getattr(self, name))
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Those that are given."""
+        return self.width if isinstance(self.width, tuple) else () if self.width is None else (self.width,)
 
 
 def check_at_least_0(name: str, value: float | None) -> None:

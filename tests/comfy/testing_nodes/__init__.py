@@ -7,7 +7,7 @@ import importlib.util
 import time
 import zlib
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import comfy.sd
@@ -16,11 +16,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-_TOOLS = Path(__file__).resolve().parents[1] / "inside" / "tiny_models.py"
-_spec = importlib.util.spec_from_file_location("tiny_models", _TOOLS)
-assert _spec and _spec.loader
-tiny_models = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(tiny_models)
+
+def _beside(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).resolve().parents[1] / "inside" / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+tiny_models, trained_flux = _beside("tiny_models"), _beside("trained_flux")
 
 OFFICIAL = {
     "diffusion_models/flux1-dev.safetensors": "flux",
@@ -145,6 +150,30 @@ class TestSlowModel:
         return (clone,)
 
 
+class TestTrainedFlux:
+    """The trained tiny FLUX with all its prompts, as a list, and the first alone, and a VAE."""
+
+    RETURN_TYPES = ("MODEL", "CONDITIONING", "VAE", "LATENT", "CONDITIONING")
+    OUTPUT_IS_LIST = (False, True, False, False, False)
+    FUNCTION, CATEGORY = "make", "testing"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802
+        return {"required": {}}
+
+    def make(self) -> tuple[Any, ...]:
+        latent, prompts = {"samples": torch.zeros(1, 16, 8, 8)}, trained_flux.prompts()
+        return trained_flux.model(), prompts, TrainedFluxVae(), latent, prompts[0]
+
+
+class TrainedFluxVae:
+    """The pictures that the trained tiny FLUX has learned, larger."""
+
+    def decode(self, latent: Tensor, **options: Any) -> Tensor:
+        pictures = torch.nn.functional.pixel_shuffle(latent[:, :12] / 1.5, 2) / 2 + 0.5
+        return pictures.clamp(0, 1).repeat_interleave(8, 2).repeat_interleave(8, 3).movedim(1, -1)
+
+
 make_models()
 comfy.sd.load_clip, comfy.sd.VAE, comfy.sd.load_checkpoint_guess_config = load_clip, StandInVae, load_checkpoint
-NODE_CLASS_MAPPINGS = {node.__name__: node for node in (TestInputs, TestPicture, TestSlowModel)}
+NODE_CLASS_MAPPINGS = {node.__name__: node for node in (TestInputs, TestPicture, TestSlowModel, TestTrainedFlux)}
