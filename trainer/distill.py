@@ -174,6 +174,8 @@ def provenance(fitting: Fitting, date: str) -> Provenance:
         "loss": options.loss,
         "endpoint_error_before": _finite(fitting.before),
         "endpoint_error_after": _finite(fitting.after),
+        "handcrafted": fitting.handcrafted[0],
+        "endpoint_error_handcrafted": _finite(fitting.handcrafted[1]),
         "endpoint_error_pairs": pairs.test_pairs,
         **chosen,
         "seed": options.seed,

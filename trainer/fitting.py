@@ -73,6 +73,8 @@ class Fitting:
         self.solver = new_solver(options, network)
         self.before, self.fitted, self.after = math.nan, math.nan, math.nan
         self.validation = (math.nan, math.nan)
+        self.handcrafted: tuple[str | None, float] = (None, math.nan)
+        """The best one, and its error on the pairs that the fit never saw; unknown with adam."""
         self._untrained = copy.deepcopy(self.solver)
         self._judging = 0
         self._looked = FINGERPRINT_CALLS if network.checkpoint.fingerprint is None else 0
@@ -138,9 +140,9 @@ class Fitting:
 
     def _keep_the_better(self) -> list[str]:
         more = "give more --pairs" if self._adam else "give a higher --effort or more --calls"
-        name, best = (
-            ("", math.inf) if self._adam else best_handcrafted(self.network, self.pairs, self.solver.network_calls)
-        )
+        name, best = "", math.inf
+        if not self._adam:
+            name, best = self.handcrafted = best_handcrafted(self.network, self.pairs, self.solver.network_calls)
         # Adam's iterate is chosen on pairs of its own, so the unseen ones decide nothing.
         lost = self.validation[1] >= self.validation[0] if self._adam else self.after >= min(self.before, best)
         if lost and self.before <= best:

@@ -7,11 +7,20 @@ const MILLISECONDS = 12000
 const LANGUAGES = ["zh"]
 const translations = {}
 let run, shown, severity, sentences
+let done = Promise.resolve()
+
+/** Sentences of a language; none where they can't be had, so that the English ones are shown. */
+async function fetched(language) {
+    try {
+        return await (await fetch(new URL(`messages/${language}.json`, import.meta.url))).json()
+    } catch {
+        return {}
+    }
+}
 
 async function translated({ message, values }) {
     const language = app.extensionManager.setting.get("Comfy.Locale")
-    if (LANGUAGES.includes(language))
-        translations[language] ??= fetch(new URL(`messages/${language}.json`, import.meta.url)).then((file) => file.json())
+    if (LANGUAGES.includes(language)) translations[language] ??= fetched(language)
     const text = (await translations[language])?.[message] ?? message
     return text.replace(/\{(\w+)\}/g, (field, name) => values[name] ?? field)
 }
@@ -34,7 +43,7 @@ function add(detail) {
     }
 }
 
-async function show({ detail: note }) {
+async function show(note) {
     if (!app.extensionManager.setting.get(SETTING)) return
     const sentence = await translated(note)
     if (note.run !== run) [run, severity, sentences] = [note.run, "warn", []]
@@ -42,6 +51,11 @@ async function show({ detail: note }) {
     sentences.push(sentence)
     take_away()
     add(sentences.join("\n"))
+}
+
+/** One event after the other, also while a translation is fetched: else a later run would not take this one's away. */
+function in_turn(react) {
+    return ({ detail }) => (done = done.then(() => react(detail)).catch(console.error))
 }
 
 app.registerExtension({
@@ -57,7 +71,7 @@ app.registerExtension({
         },
     ],
     setup() {
-        api.addEventListener("dyweight.note", show)
-        api.addEventListener("execution_start", take_away)
+        api.addEventListener("dyweight.note", in_turn(show))
+        api.addEventListener("execution_start", in_turn(take_away))
     },
 })

@@ -24,6 +24,18 @@ SHOWN = {
     "DyWeightSaveSolver": (["sigmas", "model"], ["DYWEIGHT_SOLVER"], ["sampler_name", "name", "made_for"]),
 }
 
+NODES = ("CheckpointLoaderSimple", "CLIPTextEncode", "EmptyLatentImage", "DyWeightKSampler", "VAEDecode", "SaveImage")
+LINKS = (
+    ("CheckpointLoaderSimple", 0, "DyWeightKSampler", "model"),
+    ("CheckpointLoaderSimple", 1, "CLIPTextEncode", "clip"),
+    ("CLIPTextEncode", 0, "DyWeightKSampler", "positive"),
+    ("CLIPTextEncode", 0, "DyWeightKSampler", "negative"),
+    ("EmptyLatentImage", 0, "DyWeightKSampler", "latent_image"),
+    ("DyWeightKSampler", 0, "VAEDecode", "samples"),
+    ("CheckpointLoaderSimple", 2, "VAEDecode", "vae"),
+    ("VAEDecode", 0, "SaveImage", "images"),
+)
+
 
 @pytest.fixture(scope="module")
 def page(server: Server) -> Iterator[ComfyPage]:
@@ -100,6 +112,18 @@ def test_choosing_a_file_sets_its_fields_and_another_value_is_marked(empty: Comf
     empty.set_widget("DyWeightKSampler", "cfg", 3)
     labels = [empty.label("DyWeightKSampler", one) for one in ("steps", "cfg")]
     assert labels == ["steps ≠ 4, 6, 8, 10", "cfg ≠ 7.5"]
+
+
+@pytest.mark.slow
+def test_from_an_empty_canvas_to_a_picture_only_the_model_and_its_file_are_chosen(empty: ComfyPage) -> None:
+    for column, node in enumerate(NODES):
+        empty.add(node, 350 * column, 0)
+    for link in LINKS:
+        empty.link(*link)
+    empty.set_widget("CheckpointLoaderSimple", "ckpt_name", "v1-5-pruned-emaonly-fp16.safetensors")
+    empty.set_widget("DyWeightKSampler", "solver_name", "preset: sd15")
+    assert empty.finish(empty.run(), seconds=300)["status"]["status_str"] == "success"
+    assert empty.complaints() == empty.notes() == [] and empty.pictures() == 1
 
 
 def test_titles_and_names_are_not_cut_off(empty: ComfyPage) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.comfy.browser import MISSING_BROWSER, ComfyPage, browsing
+from tests.comfy.browser import MISSING_BROWSER, TOASTS, ComfyPage, browsing
 from tests.comfy.mistakes import CASES, Case, write_files
 from tests.comfy.server import Server
 
@@ -39,7 +39,8 @@ def run(page: ComfyPage, case: Case) -> None:
     if name:
         page.finish(name)
     else:
-        page.page.wait_for_timeout(500)
+        page.page.locator(TOASTS).first.wait_for()
+        page.settle()
 
 
 def agree(said: list[str], beginnings: tuple[str, ...]) -> bool:
