@@ -117,7 +117,8 @@ def _custom(
     if basic:
         schedule = graph.add("BasicScheduler", model=model, scheduler=basic[0], steps=basic[1], denoise=1.0)
     else:
-        schedule = graph.add("DyWeightScheduler", model=model, solver=load[sigmas], denoise=1.0)
+        # Without a value for steps the page would take that of a node of the same number in the graph before.
+        schedule = graph.add("DyWeightScheduler", model=model, solver=load[sigmas], denoise=1.0, steps=0)
     chosen = graph.add("KSamplerSelect", sampler_name=select) if select else None
     links = {
         "noise": graph.add("RandomNoise", noise_seed=7),

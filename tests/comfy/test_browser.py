@@ -116,13 +116,16 @@ def test_choosing_a_file_sets_its_fields_and_another_value_is_marked(empty: Comf
 
 @pytest.mark.slow
 def test_from_an_empty_canvas_to_a_picture_only_the_model_and_its_file_are_chosen(empty: ComfyPage) -> None:
+    made_for = {"model_family": "SD15", "prediction_type": "eps", "cfg": 1.0, "shape": [4, 64, 64]}
+    name = write_solver(empty.server, "from-empty", "sd15", seed=24, steps=2, **made_for)
+    empty.open()
     for column, node in enumerate(NODES):
         empty.add(node, 350 * column, 0)
     for link in LINKS:
         empty.link(*link)
     empty.set_widget("CheckpointLoaderSimple", "ckpt_name", "v1-5-pruned-emaonly-fp16.safetensors")
-    empty.set_widget("DyWeightKSampler", "solver_name", "preset: sd15")
-    assert empty.finish(empty.run(), seconds=300)["status"]["status_str"] == "success"
+    empty.set_widget("DyWeightKSampler", "solver_name", name)
+    assert empty.finish(empty.run())["status"]["status_str"] == "success"
     assert empty.complaints() == empty.notes() == [] and empty.pictures() == 1
 
 
