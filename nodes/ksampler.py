@@ -18,7 +18,7 @@ class DyWeightKSampler(io.ComfyNode):
         return schema(
             node_id="DyWeightKSampler",
             display_name="KSampler (DyWeight)",
-            search_aliases=["dyweight", *FOUND_BY],
+            search_aliases=FOUND_BY,
             description="Samples in the few steps of a solver file: it brings its own sampler, schedule and steps.",
             inputs=[
                 io.Model.Input("model", tooltip="The model that the file was made for; LoRAs are fine."),

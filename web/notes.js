@@ -3,10 +3,10 @@ import { app } from "../../scripts/app.js"
 import { api } from "../../scripts/api.js"
 
 const SETTING = "DyWeight.Notes"
-const MILLISECONDS = 12000
+const MILLISECONDS = 12000 // after the end of its run, which can take minutes
 const LANGUAGES = ["zh"]
 const translations = {}
-let run, shown, severity, sentences
+let run, running, shown, severity, sentences
 let done = Promise.resolve()
 
 /** Sentences of a language; none where they can't be had, so that the English ones are shown. */
@@ -31,15 +31,30 @@ function take_away() {
     shown = undefined
 }
 
+function leave_soon() {
+    const one = shown
+    setTimeout(() => one === shown && take_away(), MILLISECONDS)
+}
+
+function begin({ prompt_id }) {
+    running = prompt_id
+    take_away()
+}
+
+function end() {
+    running = undefined
+    leave_soon()
+}
+
 function add(detail) {
     const { toast } = app.extensionManager
     if (!toast.dismiss) {
         // pages before 1.58
-        shown = { severity, summary: "DyWeight", detail, life: MILLISECONDS }
+        shown = { severity, summary: "DyWeight", detail }
         toast.add(shown)
     } else {
         const kind = severity === "warn" ? "warning" : "error"
-        shown = toast[kind]("DyWeight", { description: detail, duration: MILLISECONDS })
+        shown = toast[kind]("DyWeight", { description: detail })
     }
 }
 
@@ -51,6 +66,7 @@ async function show(note) {
     sentences.push(sentence)
     take_away()
     add(sentences.join("\n"))
+    if (run !== running) leave_soon() // refused, so it has no end
 }
 
 /** One event after the other, also while a translation is fetched: else a later run would not take this one's away. */
@@ -72,6 +88,8 @@ app.registerExtension({
     ],
     setup() {
         api.addEventListener("dyweight.note", in_turn(show))
-        api.addEventListener("execution_start", in_turn(take_away))
+        api.addEventListener("execution_start", in_turn(begin))
+        for (const last of ["execution_success", "execution_error", "execution_interrupted"])
+            api.addEventListener(last, in_turn(end))
     },
 })

@@ -71,6 +71,16 @@ class ComfyPage:
         self.page.evaluate("graph => app.loadApiJson(graph, 'test')", graph)
         self.page.wait_for_function("count => app.graph.nodes.length == count", arg=len(graph))
 
+    def load_workflow(self, workflow: dict[str, Any]) -> None:
+        """Open a workflow as the page saves it."""
+        self.page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
+
+    def search(self, words: str) -> list[str]:
+        """Titles of the nodes that the page's search finds, best first."""
+        script = """words => document.querySelector("#vue-app").__vue_app__.config.globalProperties.$pinia._s
+            .get("nodeDef").nodeSearchService.searchNode(words).map(node => node.display_name)"""
+        return list(self.page.evaluate(script, words))
+
     def open_template(self, pack: str, name: str) -> None:
         """Choose an example in the template browser."""
         self.command("Comfy.BrowseTemplates")

@@ -1,6 +1,7 @@
 """ComfyUI's page with the pack, in a real browser."""
 
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -112,6 +113,28 @@ def test_choosing_a_file_sets_its_fields_and_another_value_is_marked(empty: Comf
     empty.set_widget("DyWeightKSampler", "cfg", 3)
     labels = [empty.label("DyWeightKSampler", one) for one in ("steps", "cfg")]
     assert labels == ["steps ≠ 4, 6, 8, 10", "cfg ≠ 7.5"]
+
+
+def test_the_search_finds_the_node_that_samples_first(empty: ComfyPage) -> None:
+    if empty.server.version < (0, 9):
+        pytest.skip("this ComfyUI has no words for the search")
+    for words in ("few step", "fewer steps", "distill", "learned sampler", "fast sampler"):
+        assert empty.search(words)[0] == "KSampler (DyWeight)", words
+
+
+def test_a_shared_workflow_offers_the_file_that_is_missing(empty: ComfyPage) -> None:
+    workflow = json.loads((FOLDER / "5 FLUX.1-dev, KSampler.json").read_text("utf-8"))
+    (loader,) = [node for node in workflow["nodes"] if node["type"] == "DyWeightLoadSolver"]
+    name = "shared-5.safetensors"
+    loader["widgets_values"] = [name]
+    url = f"https://huggingface.co/me/my-model/resolve/main/{name}"
+    loader["properties"]["models"] = [{"name": name, "url": url, "directory": "dyweight"}]
+    empty.load_workflow(workflow)
+    empty.page.get_by_text(name).first.wait_for()
+    details = empty.page.get_by_text("View details")
+    if details.count():
+        details.first.click()
+    empty.page.get_by_role("button", name=re.compile("^Download")).first.wait_for()
 
 
 @pytest.mark.slow

@@ -76,7 +76,7 @@ def learned_condition(words: set[str]) -> list[list[Any]]:
 
 
 class StandInVae:
-    """A picture eight times as large as the latent, from its first channels, and the way back."""
+    """A picture from the first channels of the latent, and the way back."""
 
     def __init__(self, sd: dict[str, Tensor], **options: Any) -> None:
         self.channels, self.patcher = len(sd["stand_in"]), SimpleNamespace()
@@ -88,7 +88,7 @@ class StandInVae:
         if self.channels < 12:
             return picture(latent)
         pixels = torch.nn.functional.pixel_shuffle(latent[:, :12] / 3, 2) + 0.5  # as the trained model has them
-        return pixels.clamp(0, 1).movedim(1, -1).repeat_interleave(4, 1).repeat_interleave(4, 2)
+        return pixels.clamp(0, 1).movedim(1, -1).repeat_interleave(16, 1).repeat_interleave(16, 2)
 
     def encode(self, pixels: Tensor) -> Tensor:
         small = pixels[:, 4::8, 4::8, :3].movedim(-1, 1) * 4 - 2
