@@ -63,7 +63,7 @@ class Provenance(TypedDict, total=False):
     endpoint_error_after: float | None
     """The same of the fitted solver."""
     handcrafted: str | None
-    """The best handcrafted solver with as many network calls, as NAME or NAME:ORDER."""
+    """The handcrafted solver with as many network calls that it was judged by, as NAME or NAME:ORDER."""
     endpoint_error_handcrafted: float | None
     endpoint_error_pairs: int
     validation_error_before: float | None

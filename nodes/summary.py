@@ -49,7 +49,7 @@ def _how_close(file: SolverFile) -> str:
     member = file.member()
     made_for = member.provenance
     others = {
-        f"{made_for.get('handcrafted')} (the best handcrafted one)": made_for.get("endpoint_error_handcrafted"),
+        f"the handcrafted {made_for.get('handcrafted')}": made_for.get("endpoint_error_handcrafted"),
         "the solver without the learned numbers": made_for.get("endpoint_error_before"),
     }
     after, errors = _number(made_for.get("endpoint_error_after")), {name: _number(e) for name, e in others.items()}

@@ -109,6 +109,13 @@ class ComfyPage:
         }"""
         self.page.evaluate(script, [source, output, target, entry])
 
+    def put_into_subgraph(self, types: tuple[str, ...]) -> None:
+        """Make one node of all nodes of these types."""
+        script = """types => {
+            app.graph.convertToSubgraph(new Set(app.graph.nodes.filter(node => types.includes(node.type))))
+        }"""
+        self.page.evaluate(script, list(types))
+
     def place(self, places: dict[str, tuple[int, int, int, int]]) -> None:
         """Move nodes, by type, to (x, y) and give them (width, height)."""
         script = """places => app.graph.nodes.forEach(node => {

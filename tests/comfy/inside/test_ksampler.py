@@ -92,7 +92,7 @@ def test_the_loader_gives_the_fields_of_ksampler_and_what_the_file_is_for(file):
     assert (steps, cfg) == (5, 4.5)
     assert info.splitlines() == [
         "For my model, 5 steps, cfg 4.5, latent 16 x 8 x 8.",
-        "At 5 steps its error is 33 % of that of ipndm:3 (the best handcrafted one) and 25 % of that of the solver "
+        "At 5 steps its error is 33 % of that of the handcrafted ipndm:3 and 25 % of that of the solver "
         "without the learned numbers. It is 0.0013, against ipndm with 100 steps.",
     ]
 
