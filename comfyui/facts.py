@@ -14,6 +14,8 @@ _PREDICTIONS = {
     "COSMOS_RFLOW": "cosmos-flow",
 }
 """By the name of ComfyUI's class, so that a version without one of them needs no special case."""
+_OF_8_PIXELS = ("SD15", "SDXL", "SDXL_Playground_2_5", "SD3", "Flux")
+"""Formats of latents, for ComfyUI up to 0.8, which does not say how large a position is."""
 
 
 def prediction_type(model_sampling: Any) -> str | None:
@@ -58,6 +60,9 @@ def cfg_scale(guider: Any) -> float | None:
 
 
 def pixels_per_latent(model: Any) -> int | None:
-    """Pixels across for each position of the latent of a BaseModel; None where ComfyUI, as up to 0.8, does not say."""
-    ratio = getattr(getattr(model, "latent_format", None), "spacial_downscale_ratio", None)
-    return int(ratio) if isinstance(ratio, int | float) else None
+    """Pixels across for each position of the latent, of a BaseModel or its configuration; None if unknown."""
+    form = getattr(model, "latent_format", None)
+    ratio = getattr(form, "spacial_downscale_ratio", None)
+    if isinstance(ratio, int | float):
+        return int(ratio)
+    return 8 if getattr(form, "__name__", type(form).__name__) in _OF_8_PIXELS else None

@@ -68,6 +68,9 @@ class Provenance(TypedDict, total=False):
     """Relative endpoint error of the untrained solver on pairs used for no choice; null where it is infinite."""
     endpoint_error_after: float | None
     """The same of the fitted solver."""
+    handcrafted: str | None
+    """The handcrafted solver with as many network calls that it was judged by, as NAME or NAME:ORDER."""
+    endpoint_error_handcrafted: float | None
     endpoint_error_pairs: int
     validation_error_before: float | None
     """Error of the untrained solver on the pairs by which the fitted one was chosen."""

@@ -181,6 +181,7 @@ def provenance(fitting: Fitting, date: str) -> Provenance:
     """For what and how a file was made; the same run has the same."""
     options, pairs, checkpoint = fitting.options, fitting.pairs, fitting.network.checkpoint
     effort: Provenance = {"effort": options.effort} if options.fitted_by == "gauss-newton" and not options.calls else {}
+    best, best_error = fitting.handcrafted or (None, math.nan)
     chosen: Provenance = {}
     if pairs.validation_pairs:
         before, after = fitting.validation
@@ -204,6 +205,8 @@ def provenance(fitting: Fitting, date: str) -> Provenance:
         "loss": options.loss,
         "endpoint_error_before": _finite(fitting.before),
         "endpoint_error_after": _finite(fitting.after),
+        "handcrafted": best,
+        "endpoint_error_handcrafted": _finite(best_error),
         "endpoint_error_pairs": pairs.test_pairs,
         **chosen,
         "seed": options.seed,

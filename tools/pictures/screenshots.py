@@ -1,6 +1,7 @@
 """The pictures of ComfyUI in the docs: `python -m tools.pictures.screenshots` writes docs/images/comfyui-*.jpg.
 
-It needs the newest ComfyUI of `checkouts()` and Chromium; the models are tiny ones under the official names.
+It needs the newest ComfyUI of `checkouts()` and Chromium. The tiny FLUX that draws coloured shapes stands in for
+FLUX.1-dev.
 """
 
 import sys
@@ -13,8 +14,9 @@ from tests.comfy.server import PACK, Graph, started
 
 IMAGES = ROOT / "docs" / "images"
 EXAMPLE = "1 FLUX.1-dev in 5 steps"
-SMALL = 128
-"""Pixels, since a CPU needs minutes for the size of the examples; the tiny models have random weights."""
+BESIDE_EULER = "7 FLUX.1-dev beside euler"
+SMALL = 64
+"""Pixels, of the size at which the tiny FLUX draws."""
 SOLVER = "preset: flux1-dev"
 PLACES_OF_FIT = {
     "TestTrainedFlux": (0, 0, 260, 110),
@@ -50,19 +52,27 @@ def graph_of_other_nodes() -> Graph:
     return graph
 
 
+def run_example(page: ComfyPage, name: str) -> None:
+    """Open and run it, and show the whole of it with its previews."""
+    page.open()
+    page.open_template(PACK, name)
+    page.shrink(SMALL)
+    page.finish(page.run())
+    page.close_pop_ups()
+    page.show_all()
+
+
 def take(page: ComfyPage, folder: Path) -> None:
-    """All five pictures."""
+    """All pictures."""
     page.open()
     page.command("Comfy.BrowseTemplates")
     page.page.get_by_role("dialog").get_by_text(PACK, exact=True).first.click()
     page.screenshot(folder / "comfyui-template.jpg")
 
-    page.open()
-    page.open_template(PACK, EXAMPLE)
-    page.shrink(SMALL)
-    page.finish(page.run())
-    page.close_pop_ups()
-    page.show_all()
+    run_example(page, BESIDE_EULER)
+    page.screenshot(folder / "comfyui-beside-euler.jpg")
+
+    run_example(page, EXAMPLE)
     page.screenshot(folder / "comfyui-one-node.jpg")
 
     page.set_widget("DyWeightKSampler", "cfg", 3.5)

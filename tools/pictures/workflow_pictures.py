@@ -27,7 +27,7 @@ SHOW = """([kinds, size, around]) => {
   const [width, left] = [found.size[0] * around, innerWidth / 2 - size / 2]
   view.scale = size / width
   view.offset[0] = (left - page.x) / view.scale - found.pos[0] + (width - found.size[0]) / 2
-  view.offset[1] = (innerHeight / 2 - size / 2 - page.y) / view.scale - found.pos[1] + 60
+  view.offset[1] = (innerHeight / 2 - size / 2 - page.y) / view.scale - found.pos[1] + 90
   app.canvas.setDirty(true, true)
 }"""
 
