@@ -12,6 +12,8 @@ ORDER = 3
 """Of the untrained solver, Adams-Bashforth with the weights of the real spacing."""
 TOO_FAR = 8
 """Neighbours so many steps apart say nothing about what is between them."""
+UNLIKE = 4.0
+"""Neighbours whose learned shares differ by so much found different ways, and what is between those is no way."""
 
 
 class Between(Solver):
@@ -47,6 +49,8 @@ class Between(Solver):
             _spread(_learned(plan, solver.sigmas, self.order), self.steps)
             for plan, solver in zip(plans, (below, above), strict=True)
         )
+        self.unlike = float((low - high)[:, :-1].abs().max())
+        """The largest difference of the neighbours' learned shares."""
         mixed = kept * torch.lerp(low, high, share)
         self.register_buffer("learned", mixed[:, :-1])
         self.register_buffer("log_scale", mixed[:, -1])
@@ -100,7 +104,7 @@ def between(members: SolverSet, steps: int) -> Solver | None:
         made.plan()
     except ValueError:
         return None
-    return made
+    return made if made.unlike < UNLIKE else None
 
 
 def _learned(plan: Plan, sigmas: Tensor, order: int) -> Tensor:
