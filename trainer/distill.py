@@ -80,19 +80,24 @@ def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
         begun = (_resume(file, fits, bar) if options.resume else None) or Begun(_today())
         device = pairs.targets.draw("test", 0).noise.device
         reset_peak(device)
+
+        def keep() -> None:
+            seconds = begun.seconds + time.monotonic() - started
+            forward, backward = _calls(network, cluster)
+            tensors, values = fits.state()
+            if cluster.first:
+                now = replace(begun, seconds=seconds, forward=forward, backward=backward)
+                file.save(tensors, {"run": asdict(now), "fits": values})
+
         for fitting in fits.unfinished():
             if len(fits.fittings) > 1:
                 bar.line(f"{fitting.steps} steps")
+                keep()
             for line in fitting.run():
                 left = fits.expected_calls()
                 bar.expect(left // cluster.size)
                 bar.line(_told(line, left))
-                seconds = begun.seconds + time.monotonic() - started
-                forward, backward = _calls(network, cluster)
-                tensors, values = fits.state()
-                if cluster.first:
-                    now = replace(begun, seconds=seconds, forward=forward, backward=backward)
-                    file.save(tensors, {"run": asdict(now), "fits": values})
+                keep()
             for warning in fitting.judge():
                 bar.line(warning)
             errors = f"{fitting.before:.5f} before, {fitting.after:.5f} after"
