@@ -12,6 +12,8 @@ ORDER = 3
 """Of the untrained solver, Adams-Bashforth with the weights of the real spacing."""
 TOO_FAR = 8
 """Neighbours so many steps apart say nothing about what is between them."""
+UNLIKE = 4.0
+"""Neighbours whose shares differ by so much found different ways, and what is between those is no way."""
 
 
 class Between(Solver):
@@ -47,6 +49,9 @@ class Between(Solver):
             _spread(_learned(plan, solver.sigmas, self.order), self.steps)
             for plan, solver in zip(plans, (below, above), strict=True)
         )
+        shares = [_spread(_shares(plan, self.order), self.steps) for plan in plans]
+        self.unlike = min(float(d.abs().max()) for d in ((low - high)[:, :-1], shares[0] - shares[1]))
+        """The largest difference of the neighbours' shares, or of what they learned where that is smaller."""
         mixed = kept * torch.lerp(low, high, share)
         self.register_buffer("learned", mixed[:, :-1])
         self.register_buffer("log_scale", mixed[:, -1])
@@ -100,18 +105,22 @@ def between(members: SolverSet, steps: int) -> Solver | None:
         made.plan()
     except ValueError:
         return None
-    return made
+    return made if made.unlike < UNLIKE else None
 
 
 def _learned(plan: Plan, sigmas: Tensor, order: int) -> Tensor:
     """[steps, order + 1]: of each row what differs from the untrained solver, newest slope first, then log s."""
-    times, found = plan.sigmas[:-1], torch.zeros(plan.rows, order + 1, dtype=torch.float64)
+    scale = (plan.query_sigmas / plan.sigmas[:-1]).log()
+    return torch.cat([_shares(plan, order) - _untrained(sigmas, order), scale[:, None]], 1)
+
+
+def _shares(plan: Plan, order: int) -> Tensor:
+    """[rows, order]: c of a plan, newest slope first."""
+    times, shares = plan.sigmas[:-1], torch.zeros(plan.rows, order, dtype=torch.float64)
     for n in range(plan.rows):
         used = min(n + 1, order)
-        found[n, :used] = (plan.gains[n, : n + 1] * times[: n + 1]).flip(0)[:used] / times[n]
-    found[:, :-1] -= _untrained(sigmas, order)
-    found[:, -1] = (plan.query_sigmas / times).log()
-    return found
+        shares[n, :used] = (plan.gains[n, : n + 1] * times[: n + 1]).flip(0)[:used] / times[n]
+    return shares
 
 
 def _untrained(sigmas: Tensor, order: int) -> Tensor:

@@ -80,35 +80,32 @@ def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
     fits, earlier = _prepared(options, cluster)
     network, most = fits.network, fits.expected_calls()
     if cluster.first:
-        calls = [str(fitting.solver.network_calls) for fitting in fits.fittings]
-        print(
-            f"{options.ckpt}: {', '.join(map(str, options.members))} steps, {', '.join(calls)} network calls a sample; "
-            f"{_manner(options)}; {call_count(most)}"
-            + (f" by {cluster.size} processes" if cluster.size > 1 else "")
-            + expected_time(network, most // cluster.size, options.batch_size)
-        )
+        print(_announced(options, fits, most, cluster.size))
     with CallBar(network, most // cluster.size, cluster) as bar:
         fits.begin()
         pairs = fits.pairs
         file = ResumeFile(options.out, {**asdict(options), "fingerprint of the model": pairs.targets.fingerprint})
-        if not options.resume and file.path.is_file() and cluster.first:
-            bar.line(f"{file.path} is from an interrupted run; this one replaces it; --resume would go on with it")
-        begun = (_resume(file, fits, bar) if options.resume else None) or Begun(today())
+        begun = _resume(file, fits, bar) or Begun(today())
         device = pairs.targets.draw("test", 0).noise.device
         reset_peak(device)
+
+        def keep() -> None:
+            seconds = begun.seconds + time.monotonic() - started
+            forward, backward = _calls(network, cluster)
+            tensors, values = fits.state()
+            if cluster.first:
+                now = replace(begun, seconds=seconds, forward=forward, backward=backward)
+                file.save(tensors, {"run": asdict(now), "fits": values})
+
         for fitting in fits.unfinished():
             if len(fits.fittings) > 1:
                 bar.line(f"{fitting.steps} steps")
+                keep()
             for line in fitting.run():
                 left = fits.expected_calls()
                 bar.expect(left // cluster.size)
                 bar.line(_told(line, left))
-                seconds = begun.seconds + time.monotonic() - started
-                forward, backward = _calls(network, cluster)
-                tensors, values = fits.state()
-                if cluster.first:
-                    now = replace(begun, seconds=seconds, forward=forward, backward=backward)
-                    file.save(tensors, {"run": asdict(now), "fits": values})
+                keep()
             for warning in fitting.judge():
                 bar.line(warning)
             errors = f"{fitting.before:.5f} before, {fitting.after:.5f} after"
@@ -132,6 +129,16 @@ def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
             distillation_report(options, done, network, pairs)
             print(f"report and pictures are in {options.report}")
     return done
+
+
+def _announced(options: DistillOptions, fits: FittingSet, most: int, processes: int) -> str:
+    calls = [str(fitting.solver.network_calls) for fitting in fits.fittings]
+    return (
+        f"{options.ckpt}: {', '.join(map(str, options.members))} steps, {', '.join(calls)} network calls a sample; "
+        f"{_manner(options)}; {call_count(most)}"
+        + (f" by {processes} processes" if processes > 1 else "")
+        + expected_time(fits.network, most // processes, options.batch_size)
+    )
 
 
 def _told(line: Progress, left: int) -> str:
@@ -232,6 +239,10 @@ def today() -> str:
 
 
 def _resume(file: ResumeFile, fits: FittingSet, bar: CallBar) -> Begun | None:
+    if not fits.options.resume:
+        if file.path.is_file() and fits.cluster.first:
+            bar.line(f"{file.path} is from an interrupted run; this one replaces it; --resume would go on with it")
+        return None
     kept = fits.cluster.from_first(file.load)
     if kept is None:
         bar.line("nothing to resume; starting from the beginning")

@@ -33,7 +33,15 @@ Rule = Callable[[Solver, Solver, Tensor], Sequence[Plan]]
 
 
 def mixed(below: Solver, above: Solver, sigmas: Tensor) -> list[Plan]:
-    """The rule of dyweight/between.py."""
+    """The mixture of dyweight/between.py."""
+    try:
+        return [Between(below, above, sigmas).plan()]
+    except ValueError:
+        return [untrained_plan(sigmas)]
+
+
+def mixed_if_alike(below: Solver, above: Solver, sigmas: Tensor) -> list[Plan]:
+    """The rule of dyweight/between.py: the untrained solver where the neighbours are unlike."""
     made = between(SolverSet([below, above]), len(sigmas) - 1)
     return [untrained_plan(sigmas) if made is None else made.plan(sigmas)]
 
@@ -99,6 +107,7 @@ def merged_steps(below: Solver, above: Solver, sigmas: Tensor) -> Iterator[Plan]
 
 RULES: dict[str, Rule] = {
     "mixed, as shares of the noise level": mixed,
+    "the same, if the neighbours are alike": mixed_if_alike,
     "the same, all of it kept": all_kept,
     "gains and asked levels over log sigma": gains_at_sigmas,
     "untrained at the learned times": untrained_at_learned_times,

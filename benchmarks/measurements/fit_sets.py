@@ -44,7 +44,8 @@ def measure(options: Options) -> Iterator[tuple[str, Any]]:
         seeds = {}
         for seed in options.seeds:
             together = fit(bench, members, seed, options)
-            alone = {n: fit(bench, n, seed, options) for n in every}
+            # What is no member is fitted alone for the table only, with one seed.
+            alone = {n: fit(bench, n, seed, options) for n in every if n in members or seed == options.seeds[0]}
             solvers = together.file.solvers
             seeds[seed] = {
                 "set": {n: of_set(bench, solvers, sigmas[n]) for n in every},
@@ -83,18 +84,31 @@ def tables(numbers: Numbers) -> Tables:
 
 
 def of_members(numbers: Numbers) -> str:
-    """A row a model and seed."""
-    rows = []
+    """A row a model, over its members and seeds, and one over all models."""
+    rows, all_ratios = [], list[float]()
     for model, found in numbers.items():
-        for seed, own in found["seeds"].items():
-            members = [str(n) for n in found["members"]]
-            ratios = [own["set"][n] / own["alone"][n] for n in members]
-            calls = sum(own["alone calls"][n] for n in members)
-            ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-            made = f"{own['set calls']:,} of {calls:,}"
-            rows.append([f"`{model}`", found["effort"], seed, ratio, made, f"{own['set calls'] / calls:.3f}"])
-    header = ["model", "effort", "seed", "error of a member / of a fit alone", "network calls", "of them"]
+        members, seeds = [str(n) for n in found["members"]], found["seeds"].values()
+        ratios = [own["set"][n] / own["alone"][n] for own in seeds for n in members]
+        made, alone = (
+            sum(own["set calls"] for own in seeds),
+            sum(own["alone calls"][n] for own in seeds for n in members),
+        )
+        calls = f"{made // len(seeds):,} of {alone // len(seeds):,}"
+        rows.append([f"`{model}`", found["effort"], _spread(ratios), calls, f"{made / alone:.3f}"])
+        all_ratios += ratios
+    rows.append(["all", "", _spread(all_ratios), "", ""])
+    header = [
+        "model",
+        "effort",
+        "error of a member / of a fit alone",
+        "network calls of the set, of fits alone",
+        "ratio",
+    ]
     return table(header, rows)
+
+
+def _spread(ratios: Sequence[float]) -> str:
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def of_steps(numbers: Numbers) -> str:
@@ -102,10 +116,10 @@ def of_steps(numbers: Numbers) -> str:
     every = sorted({int(n) for found in numbers.values() for n in found["untrained"]})
     rows = []
     for model, found in numbers.items():
-        seeds, members = found["seeds"].values(), set(found["members"])
+        members = set(found["members"])
 
-        def middle(of: str, n: int, seeds: Sequence[Mapping[str, Any]] = [*seeds]) -> str:
-            return f"{statistics.median(own[of][str(n)] for own in seeds):.3g}"
+        def middle(of: str, n: int, seeds: Sequence[Mapping[str, Any]] = (*found["seeds"].values(),)) -> str:
+            return f"{statistics.median(own[of][str(n)] for own in seeds if str(n) in own[of]):.3g}"
 
         lines = {
             "the file": [middle("set", n) if n in members else f"({middle('set', n)})" for n in every],

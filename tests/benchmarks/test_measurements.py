@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.harness.study import Figures
-from benchmarks.measurements import between_steps, fit_methods, instance_aware, overhead, schedule_rules
+from benchmarks.measurements import between_steps, fit_methods, fit_sets, instance_aware, overhead, schedule_rules
 
 
 def quick(module, folder, *more):
@@ -52,3 +52,12 @@ def test_between_two_solvers_what_they_learned_is_worth_something(tmp_path):
     assert set(errors) == set(between_steps.RULES)
     mixed, four = errors[next(iter(errors))], found["alone"]["4"]
     assert four["own"][0] < mixed < 0.6 * min(four["untrained"], four["handcrafted"][1])
+
+
+def test_a_file_is_measured_at_every_number_of_steps_beside_fits_alone(tmp_path):
+    found = quick(fit_sets, tmp_path)
+    (own,) = found["seeds"].values()
+    assert set(own["set"]) == set(own["alone"]) == set(found["untrained"]) == {"3", "4", "5"}
+    assert own["set calls"] < own["alone calls"]["3"] + own["alone calls"]["5"]
+    for steps in ("3", "5"):
+        assert max(own["set"][steps], own["alone"][steps]) < found["handcrafted"][steps][1]

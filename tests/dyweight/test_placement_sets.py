@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dyweight import DyWeight, FreeTable, LearnedSchedule, SolverSet, sample, schedules
-from dyweight.between import ORDER, TOO_FAR, Between, between
+from dyweight.between import ORDER, TOO_FAR, Between, between, nearest
 from dyweight.placement import place, untrained_plan, without_time_scaling
 
 STEPS = (3, 4, 6, 8)
@@ -184,6 +184,28 @@ def test_what_can_not_be_mixed_is_none():
     assert place(two_calls, schedules.polynomial(5)).rule == "untrained"
     both = SolverSet(DyWeight(schedules.polynomial(n), analytic_first_step=True) for n in (4, 6))
     assert between(both, 5).plan().analytic_first_step
+
+
+@pytest.mark.parametrize(("taken", "rule"), [(1.0, "whole"), (100.0, "untrained")])
+def test_neighbours_that_found_different_ways_are_not_mixed(taken, rule):
+    """One takes much of a slope from one step and gives it back from the one before: its noise levels stay."""
+    below, above = learned(schedules.flow(4)), learned(schedules.flow(6))
+    above.weights[4, 1] -= taken
+    above.weights[4, 2] += taken
+    assert place(SolverSet([below, above]), schedules.flow(5)).rule == rule
+    assert place(SolverSet([above, learned(schedules.flow(8))]), schedules.flow(6)).rule == "whole", "a member runs"
+
+
+@pytest.mark.parametrize("steps", [2, 5, 7])
+def test_of_one_solver_alone_the_less_is_kept_the_farther_it_is(steps):
+    """As a start of a fit: below, beside and above."""
+    alone = DyWeight(schedules.flow(4, 3.0)).requires_grad_(False)
+    alone.lower_time(0.9)
+    low, high = nearest(SolverSet([alone]), steps)
+    plan = Between(low, high, schedules.flow(steps, 3.0)).plan()
+    factors = (plan.query_sigmas / plan.sigmas[:-1]).log() / math.log(0.9)
+    kept = 1 - abs(steps - 4) / TOO_FAR
+    torch.testing.assert_close(factors, torch.full((steps,), kept, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("slope", ["state", "query"])

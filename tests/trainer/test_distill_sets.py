@@ -111,6 +111,28 @@ def test_what_neighbours_learned_is_a_better_start_than_the_usual_one() -> None:
         assert errors[0] < 0.8 * min(errors[1:])
 
 
+def test_a_run_killed_in_the_middle_of_a_member_goes_on_there(commands: Any, peaks: Any) -> None:
+    """The members before it are not fitted again; the file is that of an uninterrupted run."""
+    arguments = ("--steps", "2,3,4", "--calls", 2500, *QUICK)
+    whole, out = peaks((8,)), commands.folder / "whole.safetensors"
+    assert commands.distill(whole, *arguments, out=out).status == 0
+
+    def interrupt(calls: int, x: torch.Tensor, sigma: torch.Tensor) -> None:
+        if calls == int(0.8 * whole.calls):
+            raise KeyboardInterrupt
+
+    model = peaks((8,))
+    model.before_call = interrupt
+    cut = commands.distill(model, *arguments, "--cache", commands.folder / "cache")
+    assert cut.status == 130 and "4 steps" in cut.printed.splitlines() and not cut.out.exists()
+    rest = peaks((8,))
+    outcome = commands.distill(rest, *arguments, "--cache", commands.folder / "cache", "--resume")
+    assert re.search(r"resuming after \d+ lines of 4 steps", outcome.printed)
+    assert "3 steps" not in outcome.printed.splitlines()
+    assert rest.calls < 0.4 * whole.calls
+    assert outcome.out.read_bytes() == out.read_bytes()
+
+
 @pytest.fixture
 def of_two(commands: Any, peaks: Any) -> Path:
     """A file for 2 and 4 steps."""

@@ -311,8 +311,10 @@ class GaussNewton:
         self._over = bool(over)
         self.history = history_from(state["history"])
         self.pairs.take(taken)
-        self.pairs.take(blocks)
         self._known = {}
+        if not self.history:
+            return
+        self.pairs.take(blocks)
         for index, _ in self.pairs.training_blocks_here():
             begin = f"block.{index}."
             own = {name.removeprefix(begin): value for name, value in state.items() if name.startswith(begin)}

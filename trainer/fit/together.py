@@ -10,7 +10,7 @@ from .budget import Budget
 from .maps import DIRECTIONS
 from .table import Numbers
 
-OF_SINGLE_FITS = 0.56
+OF_SINGLE_FITS = 0.58
 """The calls of a set, of those that fits of its members alone may make. They make less than they may, so that it stays
 below 0.6 of what they make."""
 TRIALS = 5
