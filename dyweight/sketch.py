@@ -33,7 +33,8 @@ def distance(one: Sequence[float], other: Sequence[float]) -> float:
         return math.inf
     first, second = (torch.tensor(list(values), dtype=torch.float64) for values in (one, other))
     length = max(float(first.norm()), float(second.norm()))
-    return float((first - second).norm()) / length if 0 < length < math.inf else math.inf
+    apart = float((first - second).norm())
+    return apart / length if length > 0 and math.isfinite(apart) else math.inf
 
 
 def _projected(answer: Tensor) -> Tensor:

@@ -76,6 +76,8 @@ def run(inputs: FitInputs, node: str, graph: dict[str, Any]) -> Done:
             return _run(inputs, node, graph)
         except TrainerError as error:
             raise notes.refusal(messages.CANT_FIT, reason=error) from None
+        except OSError as error:
+            raise notes.refusal(messages.CANT_SAVE, reason=error) from None
 
 
 def _run(inputs: FitInputs, node: str, graph: dict[str, Any]) -> Done:
@@ -115,7 +117,7 @@ def _run(inputs: FitInputs, node: str, graph: dict[str, Any]) -> Done:
 def _finished(fit: UnbrokenFit, result: Result, name: str, display: Display, checkpoint: CanvasCheckpoint) -> Done:
     shown = fit.options.members[len(fit.options.members) // 2]
     errors = result.errors[shown]
-    names = [TEACHER, FITTED, min((one for one in RIVALS if one in errors), key=errors.__getitem__)]
+    names = [TEACHER, FITTED, *[one for one in errors if one in RIVALS][:1]]
     image = comparison(checkpoint, fit.latents(shown, names, SHOWN), names)
     file: Any = result.file
     if result.better:
@@ -149,8 +151,8 @@ def _written(fit: UnbrokenFit, file: Any, name: str) -> SolverFile:
     """A file of the trainer's in the folder, in the place of what this fit left there when it was cancelled."""
     try:
         written = write_new(file, name)
-    except (OSError, SolverFileError) as error:
-        raise notes.refusal(messages.CANT_SAVE, reason=error) from None
+    except SolverFileError as error:
+        raise notes.refusal(messages.CANT_FIT, reason=error) from None
     if (before := fit.left) is not None and before != written.path:
         before.unlink(missing_ok=True)
     assert written.path is not None

@@ -106,7 +106,7 @@ def test_the_values_are_those_that_the_preset_was_made_for(name: str) -> None:
         if node["type"] == "MarkdownNote":
             continue
         values = widgets(node)
-        made_for = file.member(values.get("steps", 0)).provenance
+        made_for = file.member(int(values.get("steps", 0))).provenance
         if values.get("sampler_name") == "dyweight":
             assert values["steps"] == file.member().solver.steps, "which Load Solver gives"
             assert values["scheduler"] == "dyweight"

@@ -194,7 +194,8 @@ def test_where_memory_ends_each_part_of_a_batch_is_asked_at_its_own_levels(pack,
         return inside(texts, x, *rest)
 
     monkeypatch.setattr(made._guided[0], "inside", small)
-    monkeypatch.setattr(trainer, "_out_of_memory", lambda: torch.OutOfMemoryError)
+    asked = sys.modules["trainer.checkpoints.comfy.asked"]
+    monkeypatch.setattr(asked, "_out_of_memory", lambda: torch.OutOfMemoryError)
     assert tools.difference(endpoint(Network(made), block, solver), whole) < 5e-6
 
 

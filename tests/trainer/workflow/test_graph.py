@@ -1,0 +1,104 @@
+"""The fit in the place of a workflow's sampler."""
+
+import json
+
+import pytest
+
+from trainer.options.workflow import WorkflowOptions
+from trainer.run.errors import TrainerError
+from trainer.workflow.graph import read, with_fit
+
+
+def node(kind, **inputs):
+    return {"class_type": kind, "inputs": inputs}
+
+
+def with_ksampler(**changed):
+    return {
+        "1": node("CheckpointLoaderSimple", ckpt_name="mine.safetensors"),
+        "2": node("LoraLoader", model=["1", 0], clip=["1", 1], lora_name="style.safetensors"),
+        "3": node("CLIPTextEncode", clip=["2", 1], text="a fox"),
+        "4": node("CLIPTextEncode", clip=["2", 1], text="blurred"),
+        "5": node("FluxGuidance", conditioning=["3", 0], guidance=3.5),
+        "6": node("EmptyLatentImage", width=512, height=512, batch_size=1),
+        "7": node(
+            "KSampler",
+            **{"model": ["2", 0], "positive": ["5", 0], "negative": ["4", 0], "latent_image": ["6", 0], "seed": 3},
+            **{"steps": 8, "cfg": 4.0, "sampler_name": "euler", "scheduler": "karras", "denoise": 1.0, **changed},
+        ),
+        "8": node("VAEDecode", samples=["7", 0], vae=["1", 2]),
+        "9": node("SaveImage", images=["8", 0]),
+    }
+
+
+def with_guider():
+    graph = with_ksampler()
+    graph["10"] = node("CFGGuider", model=["2", 0], positive=["5", 0], negative=["4", 0], cfg=4.0)
+    graph["11"] = node("BasicScheduler", model=["2", 0], scheduler="beta", steps=6, denoise=1.0)
+    sampler = {"noise": ["12", 0], "guider": ["10", 0], "sampler": ["13", 0], "sigmas": ["11", 0]}
+    graph["7"] = node("SamplerCustomAdvanced", **sampler, latent_image=["6", 0])
+    graph["12"], graph["13"] = node("RandomNoise", noise_seed=1), node("KSamplerSelect", sampler_name="euler")
+    return graph
+
+
+def options(**given):
+    return WorkflowOptions(workflow="unused", **given)
+
+
+def test_a_ksampler_becomes_a_fit_of_its_model_with_several_prompts():
+    graph, name = with_fit(with_ksampler(), options(effort="draft", seed=5))
+    fit = graph[name]
+    expected = {"model": ["2", 0], "positive": ["5", 0], "negative": ["4", 0], "latent_image": ["6", 0], "cfg": 4.0}
+    expected |= {"steps": "8", "scheduler": "karras", "effort": "draft", "seed": 5, "vae": ["1", 2]}
+    assert fit == node("DyWeightFit", **expected, name="%model%-%steps%")
+    assert graph["3"] == node("DyWeightPrompts", clip=["2", 1], text="", count=16)
+    assert graph["4"] == with_ksampler()["4"] and graph["5"] == with_ksampler()["5"]
+    assert set(graph) == {"1", "2", "3", "4", "5", "6", "7"}, "what the fit does not need is left out"
+
+
+def test_a_guider_stays_and_its_sigmas_name_scheduler_and_steps():
+    graph, name = with_fit(with_guider(), options())
+    inputs = graph[name]["inputs"]
+    assert inputs["guider"] == ["10", 0] and inputs["positive"] == ["5", 0] and "model" not in inputs
+    assert (inputs["steps"], inputs["scheduler"]) == ("6", "beta")
+    assert {"12", "13", "11"}.isdisjoint(graph)
+
+
+def test_steps_and_prompts_of_the_command_line_come_first(tmp_path):
+    (tmp_path / "mine.txt").write_text("one\ntwo\n")
+    graph, name = with_fit(with_ksampler(), options(steps=(4, 6), prompts=tmp_path / "mine.txt"))
+    assert graph[name]["inputs"]["steps"] == "4,6" and graph["3"]["inputs"]["text"] == "one\ntwo"
+
+
+def test_a_scheduler_of_this_pack_is_none_to_begin_with():
+    graph, name = with_fit(with_ksampler(scheduler="dyweight"), options())
+    assert graph[name]["inputs"]["scheduler"] == "simple"
+
+
+def test_a_workflow_with_a_fit_is_run_as_it_is():
+    graph = {**with_ksampler(), "20": node("DyWeightFit", model=["2", 0])}
+    assert with_fit(graph, options()) == (graph, "20")
+
+
+def test_which_sampler_is_meant_must_be_clear():
+    two = {**with_ksampler(), "17": with_ksampler()["7"]}
+    with pytest.raises(TrainerError, match=r"--node: the workflow has 7 \(KSampler\), 17 \(KSampler\)"):
+        with_fit(two, options())
+    assert with_fit(two, options(node="17"))[1] == "17"
+    with pytest.raises(TrainerError, match="--node 8: give the id of a sampler: 7"):
+        with_fit(with_ksampler(), options(node="8"))
+    with pytest.raises(TrainerError, match="no sampler that a fit knows"):
+        with_fit({"1": node("LoadImage", image="a.png")}, options())
+
+
+def test_steps_that_another_node_gives_must_be_named():
+    with pytest.raises(TrainerError, match="--steps: node 7 takes its steps from another node"):
+        with_fit(with_ksampler(steps=["30", 0]), options())
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", json.dumps({"nodes": [], "links": []})])
+def test_a_file_that_is_no_workflow_in_api_format_says_how_to_get_one(content, tmp_path):
+    path = tmp_path / "workflow.json"
+    path.write_text(content)
+    with pytest.raises(TrainerError, match="--workflow"):
+        read(path)
