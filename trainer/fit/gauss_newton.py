@@ -17,19 +17,15 @@ from ..run.network import Network
 from . import Progress, history_from, history_tensor
 from .budget import Budget
 from .known import Known
-from .least_squares import LeastSquares, ends, problem, sums
 from .limits import SigmaRange
-from .maps import DIRECTIONS, TRIED, Probing, Rollout, imagined, probe, rollout, steps_of
+from .maps import DIRECTIONS, TRIED, Probing, Rollout, probe, rollout, steps_of
+from .on_the_maps import OnTheMaps
 from .sketch import Sketch
 from .starts import start_of
 from .table import Numbers, Table
 
 RADIUS = 0.6
 """How far the network's inputs may move in the first step, in noise levels."""
-ON_THE_MAPS = 6
-"""Steps taken on the maps before the network is asked again."""
-SHORTEST, FARTHEST = 1e-3, 1.2
-"""Of the radius: the shortest step tried on the maps, and how far all of them may lead."""
 PATIENCE = 2
 """Trials without GAIN, or short of what was promised, before the maps are asked anew."""
 GAIN = 0.01
@@ -180,7 +176,7 @@ class GaussNewton:
 
     def _trial(self) -> None:
         """One step on the maps, one rollout of all pairs, and what it teaches."""
-        vector, promised, moved = self._proposed()
+        vector, promised, moved = self._on_the_maps.proposed(self._radius)
         if promised > 0:
             self._try(vector, promised, moved)
         else:
@@ -190,6 +186,12 @@ class GaussNewton:
             self._renew()
         full = self.spent + self._calls(self.pairs.training_blocks) > self.settings.budget.calls
         self._over = self._over or enough or full
+
+    @property
+    def _on_the_maps(self) -> OnTheMaps:
+        return OnTheMaps(
+            self._numbers, self._range, self.loss, self._shape, self.pairs.cluster, self._known, self._vector
+        )
 
     def _try(self, vector: Tensor, promised: float, moved: float) -> None:
         plan = self._numbers.plan(vector)
@@ -235,54 +237,6 @@ class GaussNewton:
             self._gather(blocks)
         elif self._stalled >= 2 * PATIENCE:
             self._over = True
-
-    def _proposed(self) -> tuple[Tensor, float, float]:
-        """Where the maps lead from here: the vector, the gain that they promise, and how far inputs move."""
-        vector, table = self._vector, self._numbers.table(self._vector)
-        here, radius, steps = self._problem(table), self._radius, 0
-        begun = here.loss
-        while steps < ON_THE_MAPS and radius > self._radius * SHORTEST:
-            step = here.step(radius, self._range.limits(table))
-            there = vector + step
-            gain = here.loss - self._imagined_loss(there)
-            if gain <= 0 and radius / 3 <= self._radius * SHORTEST:
-                there = vector + step / 2  # the limits are linear: even a short step may leave the range
-                gain = here.loss - self._imagined_loss(there)
-            if gain <= 0:
-                radius /= 3
-                continue
-            vector, table, steps, radius = there, self._numbers.table(there), steps + 1, min(2 * radius, self._radius)
-            here = self._problem(table)
-            if gain < GAIN * begun:
-                break
-        return vector, begun - here.loss, here.moved
-
-    def _imagined_loss(self, vector: Tensor) -> float:
-        """As the maps have it; infinite out of range, or farther from the current table than they are trusted."""
-        try:
-            plan = self._numbers.plan(vector)
-        except ValueError:
-            return math.inf
-        if not self._range.holds(plan):
-            return math.inf
-        own = {
-            index: ends(self.loss, self._shape, imagined(plan, known.made, known.maps), known.made, known.target)
-            for index, known in self._known.items()
-        }
-        loss, far, count = self.pairs.cluster.sum_in_order(own).tolist()
-        off = plan.query_sigmas.log() - self._numbers.plan(self._vector).query_sigmas.log()
-        asked = self.solver.network_calls
-        moved = math.sqrt((far / (count * self._elements) + float(off.square().sum())) / asked)
-        return loss / count if moved <= FARTHEST * self._radius else math.inf
-
-    def _problem(self, table: Table) -> LeastSquares:
-        """The least-squares problem of a table on the maps, over the pairs of all processes."""
-        own = dict[int, Tensor]()
-        for index, known in self._known.items():
-            made = imagined(table.plan, known.made, known.maps)
-            own[index] = sums(self.loss, self._shape, table, known.made, made, known.maps, known.target)
-        centre = self._numbers.plan(self._vector).query_sigmas.log()
-        return problem(self.pairs.cluster.sum_in_order(own), table, centre, self._elements)
 
     def state(self) -> dict[str, Tensor]:
         state = {
