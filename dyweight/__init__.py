@@ -4,9 +4,9 @@ from . import baselines as baselines
 from . import conditions as conditions
 from . import schedules as schedules
 from .plan import Plan as Plan
+from .provenance import Provenance as Provenance
 from .sampling import Call as Call
 from .sampling import sample as sample
-from .solver_file import Provenance as Provenance
 from .solver_file import SolverFile as SolverFile
 from .solver_file import SolverFileError as SolverFileError
 from .solver_file import load_solver as load_solver

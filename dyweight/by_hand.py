@@ -3,7 +3,8 @@
 from torch import Tensor
 
 from . import baselines
-from .solver_file import Provenance, SolverFile
+from .provenance import Provenance
+from .solver_file import SolverFile
 from .solvers import LearnedSchedule
 
 
