@@ -131,8 +131,10 @@ def _check_fits(file: SolverFile, network: Network, options: EvaluateOptions) ->
     if not torch.allclose(schedule, solver.sigmas, rtol=1e-3, atol=1e-6):
         print(f"warning: the schedule of {options.solver} is not that of {options.ckpt}; the solver's own is used")
     told = file.provenance.get("sketch") or file.provenance.get("fingerprint")
-    if told and not same_model(file.provenance, identity(network)):
-        print(f"warning: {options.solver} was made for {file.provenance.get('model')}, not for {options.ckpt}")
+    here = identity(network)
+    if told and not same_model(file.provenance, here):
+        found = here.get("fingerprint") or options.ckpt
+        print(f"warning: {options.solver} was made for {file.provenance.get('model')}, not for {found}")
 
 
 if __name__ == "__main__":
