@@ -16,7 +16,7 @@ from .compare.image_metrics import Metrics
 from .compare.pictures_of_samplers import SPLIT, PictureTargets, compared, load_metrics, metrics_table, picture_metrics
 from .options.evaluate import EvaluateOptions
 from .options.parse import parse
-from .pairs.identity import identity, same_model
+from .pairs.identity import known_as, same_model
 from .pairs.targets import Targets, default_cache
 from .pairs.teacher import Teacher
 from .report.report import draw, error_table, shown_prompts, write_json
@@ -131,7 +131,7 @@ def _check_fits(file: SolverFile, network: Network, options: EvaluateOptions) ->
     if not torch.allclose(schedule, solver.sigmas, rtol=1e-3, atol=1e-6):
         print(f"warning: the schedule of {options.solver} is not that of {options.ckpt}; the solver's own is used")
     told = file.provenance.get("sketch") or file.provenance.get("fingerprint")
-    here = identity(network)
+    here = known_as(network)
     if told and not same_model(file.provenance, here):
         found = here.get("fingerprint") or options.ckpt
         print(f"warning: {options.solver} was made for {file.provenance.get('model')}, not for {found}")

@@ -18,7 +18,7 @@ from .fit.starts import starts_from
 from .fit.together import OF_SINGLE_FITS, Shares
 from .fitting import Fitting
 from .options.distill import DistillOptions
-from .pairs.identity import identity, same_model
+from .pairs.identity import known_as, same_model
 from .pairs.pairs import Pairs
 from .pairs.targets import FINGERPRINT_CALLS, Targets
 from .pairs.teacher import Teacher
@@ -167,7 +167,7 @@ class FittingSet:
         self.current.validation = (values["validation"][0], math.nan)
 
     def _check_same_model(self) -> None:
-        own = identity(self.network)
+        own = known_as(self.network)
         for file in self._beside:
             if not same_model(own, file.provenance):
                 raise TrainerError(

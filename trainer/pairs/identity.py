@@ -16,6 +16,11 @@ def identity(network: Network) -> Provenance:
     return {"fingerprint": fingerprint(network)} if sketch is None else {"sketch": sketch}
 
 
+def known_as(network: Network) -> Provenance:
+    """All by which a file may name this model, older files too."""
+    return {**identity(network), "fingerprint": fingerprint(network)}
+
+
 def same_model(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether the provenance of two files tells of one model; not where it does not say."""
     sketches = [made_for.get("sketch") for made_for in (one, other)]
