@@ -158,8 +158,9 @@ def without_time_scaling(members: SolverSet, placement: Placement) -> Placement:
     if solver is None:
         return placement
     states = plan.sigmas[..., :-1]
-    gains = plan.gains * (solver.divisors(plan) / states)[..., None, :]
-    return replace(placement, plan=replace(plan, query_sigmas=states, gains=gains))
+    kept = (solver.divisors(plan) / states)[..., None, :]
+    guidance = None if plan.guidance is None else plan.guidance * kept
+    return replace(placement, plan=replace(plan, query_sigmas=states, gains=plan.gains * kept, guidance=guidance))
 
 
 def _whole(solver: Solver, sigmas: Tensor, table: Callable[[Tensor], Plan]) -> Placement:
@@ -237,6 +238,7 @@ def _retimed(solver: Solver, own: Plan, first: int, times: Sequence[float], forc
 
     Each row moves by its learned weights, scaled as its time is; any change in its step goes to the newest slope.
     Slopes from before `first` are missing: their share is spread evenly over those at hand, so the row keeps its sum.
+    The directions of guidance likewise; the first row is guided where its own are missing.
     forced_end: the last row goes to the prediction itself, as Euler does in a step to 0.
     """
     rows = len(times) - 1
@@ -255,12 +257,40 @@ def _retimed(solver: Solver, own: Plan, first: int, times: Sequence[float], forc
     if forced_end:
         gains[-1] = 0
         gains[-1, -1] = -1
+    guidance, guided = _retimed_guidance(solver, own, first, scales, forced_end)
     return Plan(
         sigmas=torch.tensor(times, dtype=torch.float64),
         query_sigmas=own.query_sigmas[first : first + rows] * torch.tensor(scales, dtype=torch.float64),
         gains=gains,
         analytic_first_step=solver.analytic_first_step and first == 0,
+        guidance=guidance,
+        guided=guided,
     )
+
+
+def _retimed_guidance(
+    solver: Solver, own: Plan, first: int, scales: Sequence[float], forced_end: bool
+) -> tuple[Tensor | None, tuple[int, ...]]:
+    """(second table, guided rows) of `_retimed`."""
+    if own.guidance is None or solver.guided_at is None:
+        return None, ()
+    rows, divisors = len(scales), solver.divisors(own)
+    guided = [j - first for j in own.guided if first <= j < first + rows]
+    if first and bool(own.guidance[first].any()):
+        guided = sorted({0, *guided})
+    guidance = torch.zeros(rows, rows, dtype=torch.float64)
+    for j in range(rows):
+        n, at_hand = first + j, [k for k in guided if k <= j]
+        if not at_hand:
+            continue
+        moves = own.guidance[n] * divisors * scales[j]
+        row = moves[first : first + rows].clone()
+        row[at_hand] += (moves.sum() - row[at_hand].sum()) / len(at_hand)
+        guidance[j, at_hand] = (row / (torch.tensor(scales, dtype=torch.float64) * divisors[first : first + rows]))[at_hand]
+    if forced_end and guided:
+        guidance[-1] = 0
+        guidance[-1, guided[-1]] = solver.guided_at - 1
+    return (guidance, tuple(guided)) if guided else (None, ())
 
 
 def _carried_over(time: float, own: Sequence[float], sigmas: Sequence[float]) -> float:
