@@ -9,12 +9,11 @@ from torch import Tensor
 
 from .plan import Plan
 
-Denoise = Callable[..., Any]
-"""(x [B, *shape], sigma [B]) -> the predicted clean x [B, *shape].
-
-For a plan with guidance it is called with a third argument, whether the row is guided: it gives the pair (conditional,
-unconditional) where it is, else the conditional prediction alone.
-"""
+Denoise = Callable[[Tensor, Tensor], Tensor]
+"""(x [B, *shape], sigma [B]) -> the predicted clean x [B, *shape]."""
+Predict = Callable[..., Any]
+"""A `Denoise`, or for a plan with guidance (x, sigma, guided) -> the pair (conditional, unconditional) where the row is
+guided, else the conditional prediction alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +48,7 @@ class State:
     """conditional[j] - unconditional[j] by guided row j, only those that later rows use."""
 
 
-def sample(denoise: Denoise, noise: Tensor, plan: Plan, callback: Callable[[Call], None] | None = None) -> Tensor:
+def sample(denoise: Predict, noise: Tensor, plan: Plan, callback: Callable[[Call], None] | None = None) -> Tensor:
     """Run a plan from noise to its endpoint.
 
     noise: [B, *shape], any number of axes, already at the noise level plan.sigmas[0].
@@ -70,7 +69,7 @@ def start(noise: Tensor, plan: Plan) -> State:
 
 
 def run(
-    denoise: Denoise,
+    denoise: Predict,
     state: State,
     plan: Plan,
     callback: Callable[[Call], None] | None = None,
@@ -85,7 +84,7 @@ def run(
     return state
 
 
-def ask(denoise: Denoise, state: State, plan: Plan, callback: Callable[[Call], None] | None = None) -> State:
+def ask(denoise: Predict, state: State, plan: Plan, callback: Callable[[Call], None] | None = None) -> State:
     """The same state with the residual of its own row."""
     i, x, directions = state.step, state.x, state.directions
     if i == 0 and plan.analytic_first_step:

@@ -129,7 +129,7 @@ def _manner(options: DistillOptions) -> str:
 
 def _prepared(options: DistillOptions, cluster: Cluster) -> Fitting:
     """The fit to come, after a look at the folders."""
-    network = Network(load_checkpoint(options.ckpt, options, options.cache or default_cache()))
+    network = Network(load_checkpoint(options.ckpt, options, options.cache or default_cache()), options.per_call)
     if cluster.first:
         writable_folder(f"--out {options.out}", options.out.parent)
         if options.report is not None:

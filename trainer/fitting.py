@@ -75,7 +75,7 @@ class Fitting:
         self.validation = (math.nan, math.nan)
         self._untrained = copy.deepcopy(self.solver)
         self._judging = 0
-        self._looked = FINGERPRINT_CALLS if network.checkpoint.fingerprint is None else 0
+        self._looked = FINGERPRINT_CALLS * network.per_call if network.checkpoint.fingerprint is None else 0
         if self._adam:
             self.begin()
 
@@ -93,8 +93,8 @@ class Fitting:
         targets = self._targets(self._teacher(), options.batch_size)
         if self._adam:
             self.pairs = Pairs(targets, options.pairs or 10_000, options.judging_pairs, options.report_pairs)
-            judging = 2 * self.pairs.test_pairs * self.solver.network_calls + self.pairs.expected_test_calls()
-            self._judging = judging + 2 * self.pairs.validation_pairs * self.solver.network_calls
+            judging = 2 * self.pairs.test_pairs * self._each + self.pairs.expected_test_calls()
+            self._judging = judging + 2 * self.pairs.validation_pairs * self._each
             self.fit = make_fit(options, self.solver, network, self.pairs, 0)
         else:
             self.pairs = Pairs(targets, 0, 0, options.judging_pairs, self._targets(targets.teacher, 1))
@@ -108,9 +108,13 @@ class Fitting:
     @property
     def calls(self) -> int:
         """The budget of gauss-newton."""
-        return self.options.calls or calls_of(self.options.effort, self.solver.network_calls) * (
-            SMALL_TIMES if is_small(self.network) else 1
-        )
+        times = self.network.per_call * (SMALL_TIMES if is_small(self.network) else 1)
+        return self.options.calls or calls_of(self.options.effort, self.solver.network_calls) * times
+
+    @property
+    def _each(self) -> int:
+        """Network calls of a sample."""
+        return self.network.evaluations(self.solver)
 
     def expected_calls(self) -> int:
         """Network calls that are left at most, judging included."""
@@ -120,7 +124,7 @@ class Fitting:
         """Fit; the state is consistent at each line. The validation error that an earlier run began with is kept."""
         if math.isnan(self.validation[0]) and self.pairs.validation_blocks:
             self.validation = (self._validation_error(), math.nan)
-            self._judging -= self.pairs.validation_pairs * self.solver.network_calls
+            self._judging -= self.pairs.validation_pairs * self._each
         yield from self.fit.run()
 
     def judge(self) -> list[str]:
@@ -139,7 +143,9 @@ class Fitting:
     def _keep_the_better(self) -> list[str]:
         more = "give more --pairs" if self._adam else "give a higher --effort or more --calls"
         name, best = (
-            ("", math.inf) if self._adam else best_handcrafted(self.network, self.pairs, self.solver.network_calls)
+            ("", math.inf)
+            if self._adam
+            else best_handcrafted(self.network, self.pairs, self._each // self.network.per_call)
         )
         # Adam's iterate is chosen on pairs of its own, so the unseen ones decide nothing.
         lost = self.validation[1] >= self.validation[0] if self._adam else self.after >= min(self.before, best)
@@ -148,7 +154,7 @@ class Fitting:
             self.after, self.validation = self.before, (self.validation[0], self.validation[0])
             return [f"warning: {more}: the fit found nothing better than the untrained solver, which is kept"]
         if lost:
-            self.solver, self.after = as_table(self.solver, name), best
+            self.solver, self.after = as_table(self.network, self._each // self.network.per_call, name), best
             return [f"warning: {more}: {name} ends at {best:.5f} and the fit at {self.fitted:.5f}; {name} is kept"]
         if self.after >= self.before:
             return [
@@ -182,12 +188,12 @@ class Fitting:
 
     def _enough(self, steps: int) -> list[int]:
         """Steps of a teacher that is close enough to one with twice as many, and the network calls of finding out."""
-        looked = steps
+        looked = steps * self.network.per_call
         near = self._targets(Teacher("ipndm", steps), 1).block("test", 0)
         for _ in range(DOUBLINGS[self.options.effort]):
             far = self._targets(Teacher("ipndm", 2 * steps), 1).block("test", 0)
             own = endpoint(self.network, far, self._untrained) - far.target
-            looked += 2 * steps + self.solver.network_calls
+            looked += 2 * steps * self.network.per_call + self._each
             if float((near.target - far.target).square().sum()) <= CLOSE_ENOUGH * float(own.square().sum()):
                 break
             near, steps = far, 2 * steps
@@ -212,7 +218,8 @@ def fit_solver(
     started = time.monotonic()
     name = checkpoint if isinstance(checkpoint, str) else type(checkpoint).__name__
     given = DistillOptions(ckpt=name, steps=steps, out=Path("solver.safetensors"), effort=effort, seed=seed, **options)
-    network = Network(load_checkpoint(name, given) if isinstance(checkpoint, str) else checked(checkpoint, name))
+    made = load_checkpoint(name, given) if isinstance(checkpoint, str) else checked(checkpoint, name)
+    network = Network(made, given.per_call)
     fitting = Fitting(given, network, ALONE, given.cache)
     fitting.begin()
     best = math.inf

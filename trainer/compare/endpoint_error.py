@@ -36,7 +36,7 @@ def endpoint(network: Network, block: Block, sampler: Sampler) -> Tensor:
     with torch.inference_mode():
         if isinstance(sampler, Rival):
             end = sampler.sample(block.noise, block.cond)
-            network.count(sampler.network_calls * len(block.noise))
+            network.count(network.evaluations(sampler) * len(block.noise))
             if not bool(torch.isfinite(end).all()):
                 raise NonFiniteError(f"pairs from {block.first}: the sampler gave a value that is not finite")
             return end

@@ -105,11 +105,11 @@ class GaussNewton:
         self.pairs.take(1)
         self._spent += self.pairs.targets.batch * self.pairs.targets.teacher_calls
         if not self._steps[0]:
-            self._spent += (2 * len(TRIED) + self.solver.network_calls) * self.pairs.test_targets.batch
+            self._spent += (2 * len(TRIED) + self._rollout_calls) * self.pairs.test_targets.batch
             by_state, by_sigma = self.pairs.cluster.from_first(lambda: list(self._found_steps(table)))
             self._steps = (by_state, by_sigma)
         budget = self.settings.budget
-        each = self.pairs.targets.teacher_calls + table.plan.network_calls + self._probing.calls(table)
+        each = self.pairs.targets.teacher_calls + self._rollout_calls + self._probing.calls(table)
         blocks = budget.first_blocks(self._spent, each * self.pairs.targets.batch)
         if self._spent + blocks * each * self.pairs.targets.batch > budget.calls:
             raise TrainerError(
@@ -126,9 +126,13 @@ class GaussNewton:
     def _probing(self) -> Probing:
         return Probing(*self._steps, DIRECTIONS, self._smallest, self._largest)
 
+    @property
+    def _rollout_calls(self) -> int:
+        return self.network.evaluations(self.solver)
+
     def _calls(self, blocks: int) -> int:
         """Of a rollout of so many blocks."""
-        return blocks * self.pairs.targets.batch * self.solver.network_calls
+        return blocks * self.pairs.targets.batch * self._rollout_calls
 
     def _gather(self, blocks: int) -> None:
         """Take the first so many blocks of pairs and ask for the maps around the current table."""
@@ -201,7 +205,7 @@ class GaussNewton:
         """The same pairs anew where their maps brought much, else twice the pairs, else the end, as calls allow."""
         batch, blocks, table = self.pairs.targets.batch, self.pairs.training_blocks, self._numbers.table(self._vector)
         left = self.settings.budget.calls - self._spent
-        again = blocks * batch * (3 * self.solver.network_calls + self._probing.calls(table))
+        again = blocks * batch * (3 * self._rollout_calls + self._probing.calls(table))
         if left >= again and self._loss < WORTH * self._loss_when_probed:
             self._gather(blocks)
         elif left >= 2 * again + blocks * batch * self.pairs.targets.teacher_calls and self._stalled >= PATIENCE:

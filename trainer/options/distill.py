@@ -16,6 +16,7 @@ from .parse import POSITIVE, OneOf, ReadBy, check, check_seed
 
 DYWEIGHT, INSTANCE_AWARE, INDIS = "--family dyweight", "--instance-aware", "--family indis"
 LEARNED_SCHEDULE, FREE_TABLE = "--family learned-schedule", "--family free-table"
+LEARN_GUIDANCE = "--learn-guidance"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,13 @@ class SolverOptions:
     """let the sum of a row of weights move the time of the next state"""
     time_scaling: Annotated[bool, ReadBy(DYWEIGHT, LEARNED_SCHEDULE)] = True
     """learn the sigma at which the network is asked"""
+    learn_guidance: Annotated[bool, ReadBy(DYWEIGHT)] = False
+    """learn weights for classifier-free guidance too, against the teacher at constant scale; network calls are then
+    evaluations, two for a step with the unconditional prediction"""
+    unconditional_calls: Annotated[int | None, POSITIVE, ReadBy(LEARN_GUIDANCE)] = None
+    """how many steps ask for the unconditional prediction too; the fit chooses which; by default all"""
+    evaluations: Annotated[int | None, POSITIVE, ReadBy(LEARN_GUIDANCE)] = None
+    """instead of --steps: the fit also chooses how many steps and unconditional calls make so many evaluations"""
     instance_aware: bool = False
     """dyweight: let a network correct the weights and time scales of --start for each sample"""
     start: Annotated[Path | None, ReadBy(INSTANCE_AWARE)] = None
@@ -67,11 +75,24 @@ class SolverOptions:
                 "--instance-aware corrects a distilled DyWeight: make one with the same options but this one, then "
                 "name its file with --start"
             )
+        if self.learn_guidance and self.instance_aware:
+            raise TrainerError("--learn-guidance gives all samples one table: leave out --instance-aware")
+        if self.evaluations is not None and (steps or self.unconditional_calls is not None):
+            raise TrainerError("--evaluations chooses steps and unconditional calls: leave out --steps and the other")
+        if self.evaluations == 1:
+            raise TrainerError("--evaluations is 1: give 2 or more, a step with both predictions")
+        if not steps and self.evaluations is None:
+            raise TrainerError("--steps: give the number of steps, above 0, or with --learn-guidance --evaluations")
+        if self.unconditional_calls is not None and self.unconditional_calls > steps - int(self.analytic_first_step):
+            raise TrainerError(
+                f"--unconditional-calls is {self.unconditional_calls}: give at most one for each of the "
+                f"{steps - int(self.analytic_first_step)} steps that ask the network"
+            )
         if steps > MAXIMUM_STEPS:
             raise TrainerError(f"--steps is {steps}: a coefficient file has {MAXIMUM_STEPS} at most")
-        if self.order is not None and self.order > steps:
+        if self.order is not None and self.order > steps > 0:
             raise TrainerError(f"--order is {self.order}, but {steps} steps have {steps} slopes: give 1 to {steps}")
-        if self.analytic_first_step and steps < 2:
+        if self.analytic_first_step and steps == 1:
             raise TrainerError("--analytic-first-step with --steps 1 leaves no network call: give 2 steps or more")
 
 
@@ -134,10 +155,10 @@ class DistillOptions(SolverOptions, FitOptions, PairOptions, CheckpointOptions):
     ckpt: str
     """the model: a built-in one such as digits or gmm:16, module:callable, path/file.py:callable, or a ComfyUI
     checkpoint by name or path, such as flux1-dev"""
-    steps: Annotated[int, POSITIVE]
-    """number of steps; each is one network call, except for solvers with two a step and an analytic first step"""
     out: Path
     """the coefficient file to write, FILE.safetensors"""
+    steps: Annotated[int, POSITIVE] = 0
+    """number of steps; each is one network call, except for solvers with two a step and an analytic first step"""
     report: Path | None = None
     """the folder for report.json and pictures"""
     resume: bool = False
@@ -163,7 +184,13 @@ class DistillOptions(SolverOptions, FitOptions, PairOptions, CheckpointOptions):
     def choices(self) -> list[str]:
         """As `parse.Checked` has it."""
         kind = INSTANCE_AWARE if self.instance_aware else f"--family {self.family}"
-        return [kind, f"--method {self.fitted_by}", f"--loss {self.loss}"]
+        guidance = [LEARN_GUIDANCE] if self.learn_guidance else []
+        return [kind, f"--method {self.fitted_by}", f"--loss {self.loss}", *guidance]
+
+    @property
+    def per_call(self) -> int:
+        """What a call at constant guidance counts: evaluations where guidance is learned."""
+        return 2 if self.learn_guidance else 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
