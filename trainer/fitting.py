@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dyweight import Solver
+from dyweight import DyWeight, Solver
 
 from .checkpoints.load import checked, load_checkpoint
 from .checkpoints.protocol import Checkpoint
@@ -16,6 +16,7 @@ from .compare.endpoint_error import endpoint, endpoint_error, error_or_infinity
 from .fit import Fit, Progress
 from .fit.budget import DOUBLINGS, Effort, calls_of, teacher_steps
 from .fit.choose import is_small, make_fit
+from .fit.guided_rows import with_rows
 from .fit.judge import as_table, best_handcrafted, judging_calls
 from .fit.new_solver import new_solver
 from .losses.features import Latent
@@ -126,6 +127,14 @@ class Fitting:
             self.validation = (self._validation_error(), math.nan)
             self._judging -= self.pairs.validation_pairs * self._each
         yield from self.fit.run()
+        self._take(self.fit.solver)
+
+    def _take(self, solver: Solver) -> None:
+        """The solver of the fit; before it there was one with the same guided rows, and constant guidance."""
+        if isinstance(solver, DyWeight) and solver.guided != self.solver.guided:
+            assert isinstance(self._untrained, DyWeight)
+            self._untrained = with_rows(self._untrained, solver.guided)
+        self.solver = solver
 
     def judge(self) -> list[str]:
         """Measure the result on pairs that the fit never saw and keep what is better than it; warnings for the user."""

@@ -94,15 +94,19 @@ class DyWeight(Solver):
             self.tie_guidance()
 
     @torch.no_grad()
-    def tie_guidance(self) -> "DyWeight":
-        """Set the weights of the guidance to those of the slopes: a row that is not guided is served by the newest
-        guided row before it, and there is no guidance before the first."""
+    def tie_guidance(self, other: "DyWeight | None" = None) -> "DyWeight":
+        """Set the weights of the guidance to those of the slopes, or to those of another solver with more guided rows.
+
+        A row that is not guided is served by the newest guided one before it; there is no guidance before the first.
+        """
         for n in range(self.steps if self.guided else 0):
             self.guidance_weights[n] = 0
             at_hand = self._guided_up_to(n)
-            slopes = range(n, n - min(self.reach(n), self.order, n + 1 - int(self.analytic_first_step)), -1)
-            for slope, weight in zip(slopes, self.weights[n].tolist(), strict=False):
-                serving = [k for k, j in enumerate(at_hand) if j <= slope] or [len(at_hand) - 1]
+            first = max(n + 1 - min(self.reach(n), self.order), int(self.analytic_first_step))
+            before = range(n, first - 1, -1) if other is None else other._guided_up_to(n)
+            weights = self.weights[n] if other is None else other.guidance_weights[n]
+            for row, weight in zip(before, weights.tolist(), strict=False):
+                serving = [k for k, j in enumerate(at_hand) if j <= row] or [len(at_hand) - 1]
                 if at_hand:
                     self.guidance_weights[n, serving[0]] += weight
         return self

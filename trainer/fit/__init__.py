@@ -26,6 +26,7 @@ class Progress:
 class Fit(Protocol):
     """A way to fit. It changes the solver it was given; after `run` the solver is the result."""
 
+    solver: Solver
     history: list[Progress]
 
     def expected_calls(self) -> int:

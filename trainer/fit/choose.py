@@ -2,7 +2,7 @@
 
 import math
 
-from dyweight import Solver
+from dyweight import DyWeight, Solver
 
 from ..losses.endpoint import EndpointLoss
 from ..losses.features import loss_features
@@ -13,10 +13,12 @@ from . import Fit
 from .adam import Adam, AdamSettings, default_learning_rate
 from .budget import FIRST_PART, Budget
 from .gauss_newton import GaussNewton, GaussNewtonSettings
+from .guided_rows import GuidedRows
 
 SMALL_LATENT = 64
 RESIDUALS = 100
-"""Of a small latent for each number of the solver: its endpoints hold little and have heavy tails."""
+"""Of a small latent for each number of the solver: its endpoints hold little and have heavy tails. Of any with learned
+guidance, which has twice the numbers."""
 
 
 def is_small(network: Network) -> bool:
@@ -36,9 +38,16 @@ def make_fit(options: DistillOptions, solver: Solver, network: Network, pairs: P
         )
     assert not solver.reads_samples  # the options see to it
     numbers, fewest = sum(number.numel() for number in solver.numbers()), 1
-    if is_small(network):
+    if is_small(network) or solver.guided:
         fewest = pairs.targets.block_count(math.ceil(RESIDUALS * numbers / math.prod(network.checkpoint.shape)))
     begin_with = None if options.pairs is None else pairs.targets.block_count(options.pairs)
-    budget = Budget(calls, FIRST_PART[options.effort], begin_with, fewest)
-    settings = GaussNewtonSettings(budget, options.iterations, options.initial == "auto", options.difference_step)
-    return GaussNewton(solver, network, pairs, loss, settings)
+
+    def gauss_newton(solver: Solver, calls: int, lowered: bool) -> GaussNewton:
+        budget = Budget(calls, FIRST_PART[options.effort], begin_with, fewest)
+        settings = GaussNewtonSettings(budget, options.iterations, lowered, options.difference_step)
+        return GaussNewton(solver, network, pairs, loss, settings)
+
+    fewer = options.unconditional_calls
+    if isinstance(solver, DyWeight) and fewer is not None and fewer < len(solver.guided):
+        return GuidedRows(solver, fewer, calls, gauss_newton)
+    return gauss_newton(solver, calls, options.initial == "auto")

@@ -197,6 +197,11 @@ class DistillOptions(SolverOptions, FitOptions, PairOptions, CheckpointOptions):
         self.check_solver(self.steps)
         if self.has_phi and self.fitted_by == "gauss-newton":
             raise TrainerError("--method gauss-newton fits a few dozen numbers; a network needs --method adam")
+        if (self.unconditional_calls or self.evaluations) and self.fitted_by == "adam":
+            raise TrainerError(
+                "--method adam asks for the unconditional prediction in every step: leave out --unconditional-calls and "
+                "--evaluations, or take --method gauss-newton"
+            )
         if self.out.suffix != ".safetensors":
             raise TrainerError(f"--out is {self.out}: the name of a coefficient file ends with .safetensors")
         if self.out.is_dir():
