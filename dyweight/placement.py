@@ -46,6 +46,8 @@ class Placement:
     """Row of the solver's table that the first sigma belongs to; 0 unless the rule is `part`."""
     distance: float = 0.0
     """`schedule_distance` from the solver's own sigmas; 0 where the rule is `untrained`."""
+    guided_at: float | None = None
+    """The scale (cfg) for which the plan's guidance was learned; None where it has none."""
 
 
 def untrained_plan(sigmas: Tensor, start: float | None = None) -> Plan:
@@ -110,7 +112,7 @@ def place(
     first, distance = _part_of(solver.sigmas, sigmas)
     passed_on = solver.plan().sigmas
     plans = [_part(solver, one, passed_on, sigmas, first, start) for one in _each(table(solver.sigmas))]
-    return Placement(_together(plans), "part", solver.steps, first, distance)
+    return Placement(_together(plans), "part", solver.steps, first, distance, solver.guided_at)
 
 
 def _nearest(members: SolverSet, sigmas: Tensor) -> Solver | None:
@@ -168,7 +170,7 @@ def _whole(solver: Solver, sigmas: Tensor, table: Callable[[Tensor], Plan]) -> P
     distance = schedule_distance(sigmas, solver.sigmas)
     own = table(solver.sigmas)
     if torch.allclose(sigmas, solver.sigmas, rtol=_ROUNDED, atol=0):
-        return Placement(own, "whole", solver.steps, 0, distance)
+        return Placement(own, "whole", solver.steps, 0, distance, solver.guided_at)
     steady, base, asked = max(_STEADY_TIMES, _STEADY_RATIO * distance), solver.sigmas.tolist(), sigmas.tolist()
     try:
         literal = _each(table(sigmas))
@@ -181,7 +183,7 @@ def _whole(solver: Solver, sigmas: Tensor, table: Callable[[Tensor], Plan]) -> P
         else:
             plans.append(_retimed(solver, one, 0, [_carried_over(time, base, asked) for time in one.sigmas.tolist()]))
     rule: Rule = "whole" if all(any(plan is one for one in literal) for plan in plans) else "carried"
-    return Placement(_together(plans), rule, solver.steps, 0, distance)
+    return Placement(_together(plans), rule, solver.steps, 0, distance, solver.guided_at)
 
 
 def _each(plan: Plan) -> list[Plan]:

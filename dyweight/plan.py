@@ -92,6 +92,10 @@ class Plan:
         """The same with guidance so many times as strong: (cfg - 1) / (the table's own cfg - 1) for another cfg."""
         return self if self.guidance is None else replace(self, guidance=self.guidance * factor)
 
+    def without_guidance(self) -> "Plan":
+        """The first table alone."""
+        return replace(self, guidance=None, guided=())
+
     @property
     def _tables(self) -> tuple[str, ...]:
         return ("sigmas", "query_sigmas", "gains", *(() if self.guidance is None else ("guidance",)))

@@ -13,7 +13,7 @@ from .loading import Loaded
 
 Texts = tuple[list[Any], list[Any]]
 """CONDITIONING of the prompts of a batch, and of the negative one."""
-Inside = Callable[[Any, dict[str, Any]], Tensor]
+Inside = Callable[[Any, dict[str, Any]], Any]
 """(denoise(x, sigma, **extra), extra arguments) -> result: what runs inside ComfyUI's sampling."""
 
 
@@ -25,7 +25,7 @@ class Guided:
         self._guider = importlib.import_module("comfy.samplers").CFGGuider(loaded.patcher)
         self._guider.set_cfg(cfg)
 
-    def inside(self, texts: Texts, x: Tensor, run: Inside, sigmas: Tensor | None = None) -> Tensor:
+    def inside(self, texts: Texts, x: Tensor, run: Inside, sigmas: Tensor | None = None) -> Any:
         """Run something with the guider as ComfyUI sets it up: model loaded, conditions prepared, hooks in place."""
         self._guider.set_conds(*texts)
         call = _Call(run)
@@ -34,7 +34,8 @@ class Guided:
         with differentiable() if torch.is_grad_enabled() else nullcontext():
             self._guider.sample(zeros, zeros, call, seen, disable_pbar=True, seed=0)
         assert call.result is not None
-        return call.result.to(x.device)
+        found = call.result
+        return tuple(one.to(x.device) for one in found) if isinstance(found, tuple) else found.to(x.device)
 
 
 class _Call:
@@ -42,7 +43,7 @@ class _Call:
 
     def __init__(self, run: Inside) -> None:
         self._run = run
-        self.result: Tensor | None = None
+        self.result: Any = None
 
     def sample(
         self,
