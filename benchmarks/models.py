@@ -43,7 +43,7 @@ class DigitsRounded(DigitsFlow):
         self.fingerprint += ", bfloat16"
 
     def denoise(self, x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
-        return super().denoise(x.bfloat16().to(x.dtype), sigma, cond).bfloat16().to(x.dtype)
+        return self.conditional(x.bfloat16().to(x.dtype), sigma, cond).bfloat16().to(x.dtype)
 
 
 class DigitsExploding:

@@ -57,7 +57,7 @@ class TimeScaling:
 
 
 class Denoiser:
-    """denoise(x [B, ...], sigma [B]) for the rows of a plan, one call per row; with predictions also (x, sigma, guided).
+    """denoise(x [B, ...], sigma [B]) for the rows of a plan, one call per row; with predictions (x, sigma, guided) too.
 
     ComfyUI is given the noise level of each row's state and finds it, bit for bit, in `sample_sigmas`.
     """

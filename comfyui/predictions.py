@@ -39,8 +39,8 @@ class Predictions:
         conditional = call()
         if not self._answered:
             raise ValueError(
-                "something around the model answered without asking for both predictions, as a step cache does: take it "
-                "out, or take a solver without learned guidance"
+                "take out what is around the model, such as a step cache, or take a file without learned guidance: it "
+                "answered without asking for both predictions"
             )
         if self._direction is None:
             return conditional

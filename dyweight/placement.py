@@ -10,6 +10,7 @@ from torch import Tensor
 
 from . import baselines
 from .between import between, neighbours
+from .placed_guidance import retimed_guidance
 from .plan import Plan
 from .schedules import checked
 from .solver_set import SAME_START, SolverSet
@@ -259,7 +260,7 @@ def _retimed(solver: Solver, own: Plan, first: int, times: Sequence[float], forc
     if forced_end:
         gains[-1] = 0
         gains[-1, -1] = -1
-    guidance, guided = _retimed_guidance(solver, own, first, scales, forced_end)
+    guidance, guided = retimed_guidance(solver, own, first, scales, forced_end)
     return Plan(
         sigmas=torch.tensor(times, dtype=torch.float64),
         query_sigmas=own.query_sigmas[first : first + rows] * torch.tensor(scales, dtype=torch.float64),
@@ -268,31 +269,6 @@ def _retimed(solver: Solver, own: Plan, first: int, times: Sequence[float], forc
         guidance=guidance,
         guided=guided,
     )
-
-
-def _retimed_guidance(
-    solver: Solver, own: Plan, first: int, scales: Sequence[float], forced_end: bool
-) -> tuple[Tensor | None, tuple[int, ...]]:
-    """(second table, guided rows) of `_retimed`."""
-    if own.guidance is None or solver.guided_at is None:
-        return None, ()
-    rows, divisors = len(scales), solver.divisors(own)
-    guided = [j - first for j in own.guided if first <= j < first + rows]
-    if first and bool(own.guidance[first].any()):
-        guided = sorted({0, *guided})
-    guidance = torch.zeros(rows, rows, dtype=torch.float64)
-    for j in range(rows):
-        n, at_hand = first + j, [k for k in guided if k <= j]
-        if not at_hand:
-            continue
-        moves = own.guidance[n] * divisors * scales[j]
-        row = moves[first : first + rows].clone()
-        row[at_hand] += (moves.sum() - row[at_hand].sum()) / len(at_hand)
-        guidance[j, at_hand] = (row / (torch.tensor(scales, dtype=torch.float64) * divisors[first : first + rows]))[at_hand]
-    if forced_end and guided:
-        guidance[-1] = 0
-        guidance[-1, guided[-1]] = solver.guided_at - 1
-    return (guidance, tuple(guided)) if guided else (None, ())
 
 
 def _carried_over(time: float, own: Sequence[float], sigmas: Sequence[float]) -> float:

@@ -116,12 +116,17 @@ class Plan:
             raise ValueError(f"query_sigmas must be above 0, got {self.query_sigmas.tolist()}")
         if bool(torch.triu(self.gains, 1).any()):
             raise ValueError("gains has a value above the diagonal: row i may use the residuals 0 to i only")
+        self._check_guidance(rows)
+
+    def _check_guidance(self, rows: int) -> None:
         asked = range(int(self.analytic_first_step), rows)
         if list(self.guided) != sorted({*self.guided} & {*asked}) or bool(self.guided) != (self.guidance is not None):
             raise ValueError(
-                f"guided is {self.guided}: give rows from {asked.start} to {rows - 1} in order with guidance, none without"
+                f"guided is {self.guided}: give rows from {asked.start} to {rows - 1} in order, with guidance"
             )
         if self.guidance is not None:
             others = [j for j in range(rows) if j not in self.guided]
             if bool(torch.triu(self.guidance, 1).any()) or bool(self.guidance[..., others].any()):
-                raise ValueError("guidance has a value where it has no prediction: row i may use guided rows up to i only")
+                raise ValueError(
+                    "guidance has a value without a prediction: row i may use the guided rows up to i only"
+                )

@@ -55,8 +55,9 @@ def sample(denoise: Predict, noise: Tensor, plan: Plan, callback: Callable[[Call
     Returns the endpoint [B, *shape] in the dtype of the noise; states in between are at least float32. The network
     sees x in the dtype of the noise and sigma in at least float32.
 
-    Gradient mode, masks, checkpointing and guidance that is not in the plan belong to the caller or to `denoise`. Gradients flow to the noise,
-    to the network and to the table. Raises ValueError where the batch axis of the plan is not that of the noise.
+    Gradient mode, masks, checkpointing and guidance that is not in the plan belong to the caller or to `denoise`.
+    Gradients flow to the noise, to the network and to the table. Raises ValueError where the batch axis of the plan is
+    not that of the noise.
     """
     return run(denoise, start(noise, plan), plan, callback).x.to(noise.dtype)
 

@@ -106,7 +106,8 @@ def sample_dyweight(
         placement = placed(solver, sigmas, known, start, read)
         if start is None and around.noise is not None and not bool(around.noise.any()):
             warn_of_the_other_half(solver, placement)
-    plan, cfg = with_guidance_of(around.guider, placement, extra_args.get("model_options", {}), comfy.samplers.CFGGuider)
+    options = extra_args.get("model_options", {})
+    plan, cfg = with_guidance_of(around.guider, placement, options, comfy.samplers.CFGGuider)
     denoise = _denoiser(model, extra_args, plan, sigmas)
     with progress(plan, x, denoise.sample_sigmas, callback, disable, cfg) as report:
         end = run_plan(denoise, x, plan, report)

@@ -10,7 +10,9 @@ from . import messages, notes
 _FUNCTIONS = ("sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function")
 
 
-def with_guidance_of(guider: Any, placement: Placement, model_options: dict[str, Any], plain: type) -> tuple[Plan, float]:
+def with_guidance_of(
+    guider: Any, placement: Placement, model_options: dict[str, Any], plain: type
+) -> tuple[Plan, float]:
     """(plan, cfg) for the guider at hand; cfg is 1 where the plan has no guidance of its own.
 
     plain: ComfyUI's CFGGuider, the only guider whose two predictions are the ones that guidance was learned of.

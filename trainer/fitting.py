@@ -16,7 +16,7 @@ from .compare.endpoint_error import endpoint, endpoint_error, error_or_infinity
 from .fit import Fit, Progress
 from .fit.budget import DOUBLINGS, Effort, calls_of, teacher_steps
 from .fit.choose import is_small, make_fit
-from .fit.guided_rows import with_rows
+from .fit.guided import with_rows
 from .fit.judge import as_table, best_handcrafted, judging_calls
 from .fit.new_solver import new_solver
 from .losses.features import Latent

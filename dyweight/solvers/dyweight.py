@@ -186,9 +186,7 @@ class DyWeight(Solver):
             step = self.sigmas[n + 1] - time
             for i in range(min(self.reach(n), self.order)):
                 weights[n, i] = plan.gains[n, n - i] * divisors[n - i] / step
-            for i, j in enumerate(self._guided_up_to(n)):
-                assert plan.guidance is not None and self.guided_at is not None
-                guidance_weights[n, i] = plan.guidance[n, j] * divisors[j] / step / (1 - self.guided_at)
+            guidance_weights[n] = self._guidance_weights(n, plan, step, divisors)
             time = time + step * weights[n].sum() if self.time_shifting else self.sigmas[n + 1]
         if plan.gains[self.handover :, : self.handover].any():
             raise ValueError(f"the plan uses slopes from before step {self.handover}, where another network takes over")
@@ -198,9 +196,16 @@ class DyWeight(Solver):
             raise ValueError("the plan asks at sigmas other than those of its states, but time_scaling is off")
         self.weights.copy_(weights)
         self.time_scale.copy_(time_scale)
-        if self.guided:
-            self.guidance_weights.copy_(guidance_weights)
+        getattr(self, "guidance_weights", torch.zeros_like(weights)).copy_(guidance_weights)
         return self
+
+    def _guidance_weights(self, n: int, plan: Plan, step: Tensor, divisors: Sequence[Tensor]) -> Tensor:
+        """[order], the inverse of a row of `_guidance`."""
+        weights = torch.zeros(self.order, dtype=torch.float64)
+        if plan.guidance is not None and self.guided_at is not None:
+            for i, j in enumerate(self._guided_up_to(n)):
+                weights[i] = plan.guidance[n, j] * divisors[j] / step / (1 - self.guided_at)
+        return weights
 
     def numbers(self) -> list[nn.Parameter]:
         moved = [self.weights, self.time_scale] if self.time_scaling else [self.weights]

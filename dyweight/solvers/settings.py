@@ -65,5 +65,5 @@ def check_learned_guidance(value: Mapping[str, Any], rows: range) -> None:
     known = isinstance(guided, list) and all(type(row) is int and row in rows for row in guided)
     if not known or not guided or guided != sorted(set(guided)):
         raise ValueError(
-            f"learned_guidance: guided is {guided!r}: give rows from {rows.start} to {rows.stop - 1} in order, one or more"
+            f"learned_guidance: guided is {guided!r}: give some of the rows {rows.start} to {rows.stop - 1} in order"
         )

@@ -143,8 +143,8 @@ class FullCheckpoint:
     def _pair(self, found: Any) -> tuple[Tensor, Tensor]:
         if not isinstance(found, tuple) or len(found) != 2 or not all(isinstance(one, Tensor) for one in found):
             raise CheckpointError(
-                f"--ckpt {self.name}: to learn guidance let denoise return the pair (conditional, unconditional), and set "
-                f"cfg; it gave {describe(found)}"
+                f"--ckpt {self.name}: to learn guidance let denoise return the pair (conditional, unconditional), and "
+                f"set cfg; it gave {describe(found)}"
             )
         return found
 

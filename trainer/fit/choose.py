@@ -13,7 +13,7 @@ from . import Fit
 from .adam import Adam, AdamSettings, default_learning_rate
 from .budget import FIRST_PART, Budget
 from .gauss_newton import GaussNewton, GaussNewtonSettings
-from .guided_rows import GuidedRows
+from .guided import GuidedFit
 
 SMALL_LATENT = 64
 RESIDUALS = 100
@@ -47,7 +47,6 @@ def make_fit(options: DistillOptions, solver: Solver, network: Network, pairs: P
         settings = GaussNewtonSettings(budget, options.iterations, lowered, options.difference_step)
         return GaussNewton(solver, network, pairs, loss, settings)
 
-    fewer = options.unconditional_calls
-    if isinstance(solver, DyWeight) and fewer is not None and fewer < len(solver.guided):
-        return GuidedRows(solver, fewer, calls, gauss_newton)
+    if isinstance(solver, DyWeight) and solver.guided:
+        return GuidedFit(solver, options.unconditional_calls or len(solver.guided), calls, gauss_newton)
     return gauss_newton(solver, calls, options.initial == "auto")

@@ -18,7 +18,8 @@ from . import Progress, history_from, history_tensor
 from .budget import Budget
 from .known import Known
 from .least_squares import LeastSquares, Limits, ends, problem, sums
-from .maps import DIRECTIONS, TRIED, Probing, Rollout, imagined, probe, rollout, steps_of
+from .maps import DIRECTIONS, TRIED, Probing, imagined, probe, steps_of
+from .rollout import Rollout, rollout
 from .sketch import Sketch
 from .starts import start_of
 from .table import Numbers, Table
@@ -91,27 +92,12 @@ class GaussNewton:
         """Of the budget, so far."""
         return self._spent
 
-    def solver_at(self, vector: Tensor) -> Solver:
-        """The solver of a vector that this fit gave."""
-        return self._numbers.solver_of(vector).requires_grad_(False)
-
-    def imagined_from(self, other: "GaussNewton") -> tuple[float, Tensor]:
-        """(loss, vector) to which the maps of another fit, of a solver that asks for more, lead from this solver."""
+    def imagined_from(self, other: "GaussNewton") -> float:
+        """The loss to which the maps of another fit lead, of a solver that asks for more; this one begins there."""
         self._known, self._steps = other._known, other._steps
         begun = self._problem(self._numbers.table(self._vector)).loss
-        vector, promised, _ = self._proposed()
-        return begun - promised, vector
-
-    def real_loss(self) -> float:
-        """Of the best solver so far, by a rollout of all pairs."""
-        plan, total = self.plan, 0.0
-        self._spent += self._calls(self.pairs.training_blocks)
-        try:
-            for _, block in self.pairs.training_blocks_here():
-                total += self._value(rollout(self.network, block, plan), block.target)
-        except NonFiniteError:
-            total = math.inf
-        return self.pairs.cluster.total(total) / self.pairs.training_blocks
+        self._vector, promised, _ = self._proposed()
+        return begun - promised
 
     def run(self) -> Iterator[Progress]:
         if not self.history:

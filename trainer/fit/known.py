@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .maps import Maps, Rollout
+from .maps import Maps
+from .rollout import Rollout
 
 
 @dataclass(eq=False)

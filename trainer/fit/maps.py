@@ -19,12 +19,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-import dyweight
 from dyweight import Plan
-from dyweight.sampling import Call
 
 from ..pairs.targets import Block
 from ..run.network import Network
+from .rollout import Rollout, flat
 from .sketch import Sketch
 from .table import Table
 
@@ -36,33 +35,6 @@ TREMBLES = 0.1
 rounding, and half that of log sigma where the answer trembles or jumps with it."""
 LEAST = 1e-10
 """Of the largest squared singular value: directions below it are rounding."""
-
-
-@dataclass(eq=False)
-class Rollout:
-    """States and answers of some pairs on one table, latents flat, float32 on the CPU."""
-
-    x: Tensor
-    """[rows + 1, pairs, elements], the last the endpoint"""
-    answers: Tensor
-    """[rows, pairs, elements]"""
-    log_queries: Tensor
-    """[rows] float64"""
-    directions: Tensor | None = None
-    """[rows, pairs, elements] conditional - unconditional, 0 in rows that are not guided; None without guidance"""
-
-    @property
-    def residuals(self) -> Tensor:
-        return self.x[:-1] - self.answers
-
-    def sketched(self, sketch: Sketch) -> "Rollout":
-        directions = None if self.directions is None else sketch(self.directions)
-        return Rollout(sketch(self.x), sketch(self.answers), self.log_queries, directions)
-
-    def of_directions(self) -> "Rollout":
-        """The same states with the directions as the answers."""
-        assert self.directions is not None
-        return Rollout(self.x, self.directions, self.log_queries)
 
 
 @dataclass(eq=False)
@@ -146,28 +118,6 @@ class Probing:
     def calls(self, table: Table) -> int:
         """Network calls, at most, for the maps of one pair."""
         return table.probe_calls(self.directions, self.state_sides, self.sigma_sides)
-
-
-def rollout(network: Network, block: Block, plan: Plan) -> Rollout:
-    """Sample some pairs and keep what was seen; latents are whole."""
-    states, answers, directions = [], [], []
-
-    def seen(call: Call) -> None:
-        states.append(_flat(call.x))
-        answers.append(_flat(call.denoised))
-        if plan.guidance is not None:
-            newest = call.direction if call.step in plan.guided else None
-            directions.append(torch.zeros_like(states[-1]) if newest is None else _flat(newest))
-
-    with torch.inference_mode():
-        end = dyweight.sample(network.bound(block.cond, block.first, plan=plan), block.noise, plan, seen)
-    if plan.analytic_first_step:
-        noise, sigma = _flat(block.noise), float(plan.sigmas[0])
-        states.insert(0, noise)
-        answers.insert(0, noise * (1 - sigma / math.sqrt(1 + sigma**2)))
-        directions = [torch.zeros_like(noise), *directions] if directions else []
-    second = torch.stack(directions) if directions else None
-    return Rollout(torch.stack([*states, _flat(end)]), torch.stack(answers), plan.query_sigmas.log(), second)
 
 
 def probe(network: Network, block: Block, table: Table, made: Rollout, probing: Probing) -> Maps:
@@ -284,8 +234,8 @@ def _asker(
             denoise = network.bound(block.cond, block.first, row, plan=plan)
             asked = (x + offset).reshape(noise.shape).to(noise), at
             if not guided:
-                return _flat(denoise(*asked) if plan.guidance is None else denoise(*asked, False))
-            conditional, unconditional = map(_flat, denoise(*asked, True))
+                return flat(denoise(*asked) if plan.guidance is None else denoise(*asked, False))
+            conditional, unconditional = map(flat, denoise(*asked, True))
             return torch.cat([conditional, conditional - unconditional], 1)
 
     return ask
@@ -314,7 +264,3 @@ def _step_of(here: Tensor, ends: list[Tensor], otherwise: float) -> float:
         if not torch.equal(ends[doublings], here) and bends[-1] >= 4 ** (len(bends) - 1 - doublings) / 2 * bend:
             return step
     return otherwise
-
-
-def _flat(x: Tensor) -> Tensor:
-    return x.detach().flatten(1).to("cpu", torch.float32).clone()

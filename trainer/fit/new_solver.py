@@ -42,8 +42,8 @@ def _learned_guidance(options: DistillOptions, network: Network) -> dict[str, An
     cfg = network.checkpoint.cfg
     if cfg is None or cfg == 1:
         raise TrainerError(
-            f"--learn-guidance: --ckpt {options.ckpt} is sampled without classifier-free guidance; give a model with it, "
-            "or a --cfg other than 1"
+            f"--learn-guidance: --ckpt {options.ckpt} is sampled without classifier-free guidance; give a --cfg other "
+            "than 1, or a model with guidance"
         )
     return {"cfg": cfg, "guided": list(range(int(options.analytic_first_step), options.steps))}
 

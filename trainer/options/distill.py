@@ -43,13 +43,6 @@ class SolverOptions:
     """let the sum of a row of weights move the time of the next state"""
     time_scaling: Annotated[bool, ReadBy(DYWEIGHT, LEARNED_SCHEDULE)] = True
     """learn the sigma at which the network is asked"""
-    learn_guidance: Annotated[bool, ReadBy(DYWEIGHT)] = False
-    """learn weights for classifier-free guidance too, against the teacher at constant scale; network calls are then
-    evaluations, two for a step with the unconditional prediction"""
-    unconditional_calls: Annotated[int | None, POSITIVE, ReadBy(LEARN_GUIDANCE)] = None
-    """how many steps ask for the unconditional prediction too; the fit chooses which; by default all"""
-    evaluations: Annotated[int | None, POSITIVE, ReadBy(LEARN_GUIDANCE)] = None
-    """instead of --steps: the fit also chooses how many steps and unconditional calls make so many evaluations"""
     instance_aware: bool = False
     """dyweight: let a network correct the weights and time scales of --start for each sample"""
     start: Annotated[Path | None, ReadBy(INSTANCE_AWARE)] = None
@@ -75,25 +68,49 @@ class SolverOptions:
                 "--instance-aware corrects a distilled DyWeight: make one with the same options but this one, then "
                 "name its file with --start"
             )
-        if self.learn_guidance and self.instance_aware:
-            raise TrainerError("--learn-guidance gives all samples one table: leave out --instance-aware")
-        if self.evaluations is not None and (steps or self.unconditional_calls is not None):
-            raise TrainerError("--evaluations chooses steps and unconditional calls: leave out --steps and the other")
-        if self.evaluations == 1:
-            raise TrainerError("--evaluations is 1: give 2 or more, a step with both predictions")
-        if not steps and self.evaluations is None:
-            raise TrainerError("--steps: give the number of steps, above 0, or with --learn-guidance --evaluations")
-        if self.unconditional_calls is not None and self.unconditional_calls > steps - int(self.analytic_first_step):
-            raise TrainerError(
-                f"--unconditional-calls is {self.unconditional_calls}: give at most one for each of the "
-                f"{steps - int(self.analytic_first_step)} steps that ask the network"
-            )
         if steps > MAXIMUM_STEPS:
             raise TrainerError(f"--steps is {steps}: a coefficient file has {MAXIMUM_STEPS} at most")
         if self.order is not None and self.order > steps > 0:
             raise TrainerError(f"--order is {self.order}, but {steps} steps have {steps} slopes: give 1 to {steps}")
         if self.analytic_first_step and steps == 1:
             raise TrainerError("--analytic-first-step with --steps 1 leaves no network call: give 2 steps or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuidanceOptions:
+    """learned guidance"""
+
+    learn_guidance: Annotated[bool, ReadBy(DYWEIGHT)] = False
+    """learn weights for classifier-free guidance too, against the teacher at constant scale; network calls are then
+    evaluations, two for a step with the unconditional prediction"""
+    unconditional_calls: Annotated[int | None, POSITIVE, ReadBy(LEARN_GUIDANCE)] = None
+    """how many steps ask for the unconditional prediction too; the fit chooses which; by default all"""
+    evaluations: Annotated[int | None, POSITIVE, ReadBy(LEARN_GUIDANCE)] = None
+    """instead of --steps: the fit also chooses how many steps and unconditional calls make so many evaluations"""
+
+    @property
+    def per_call(self) -> int:
+        """What a call at constant guidance counts: evaluations where guidance is learned."""
+        return 2 if self.learn_guidance else 1
+
+    def check_guidance(self, steps: int, asking: int, fitted_by: str) -> None:
+        """TrainerError where these options rule each other out. asking: how many of the steps ask the network."""
+        if self.evaluations is not None and (steps or self.unconditional_calls is not None):
+            raise TrainerError("--evaluations chooses steps and unconditional calls: leave out --steps and the other")
+        if self.evaluations == 1:
+            raise TrainerError("--evaluations is 1: give 2 or more, a step with both predictions")
+        if not steps and self.evaluations is None:
+            raise TrainerError("--steps: give the number of steps, above 0, or with --learn-guidance --evaluations")
+        if (self.unconditional_calls or self.evaluations) and fitted_by == "adam":
+            raise TrainerError(
+                "--method adam asks for the unconditional prediction in every step: leave out --unconditional-calls "
+                "and --evaluations, or take --method gauss-newton"
+            )
+        if self.unconditional_calls is not None and self.unconditional_calls > asking:
+            raise TrainerError(
+                f"--unconditional-calls is {self.unconditional_calls}: give at most one for each of the {asking} steps "
+                "that ask the network"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +166,7 @@ class PairOptions:
 
 
 @dataclass(frozen=True)
-class DistillOptions(SolverOptions, FitOptions, PairOptions, CheckpointOptions):
+class DistillOptions(SolverOptions, GuidanceOptions, FitOptions, PairOptions, CheckpointOptions):
     """Distil a few-step solver for a frozen model into a coefficient file."""
 
     ckpt: str
@@ -187,21 +204,12 @@ class DistillOptions(SolverOptions, FitOptions, PairOptions, CheckpointOptions):
         guidance = [LEARN_GUIDANCE] if self.learn_guidance else []
         return [kind, f"--method {self.fitted_by}", f"--loss {self.loss}", *guidance]
 
-    @property
-    def per_call(self) -> int:
-        """What a call at constant guidance counts: evaluations where guidance is learned."""
-        return 2 if self.learn_guidance else 1
-
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_solver(self.steps)
+        self.check_guidance(self.steps, self.steps - int(self.analytic_first_step), self.fitted_by)
         if self.has_phi and self.fitted_by == "gauss-newton":
             raise TrainerError("--method gauss-newton fits a few dozen numbers; a network needs --method adam")
-        if (self.unconditional_calls or self.evaluations) and self.fitted_by == "adam":
-            raise TrainerError(
-                "--method adam asks for the unconditional prediction in every step: leave out --unconditional-calls and "
-                "--evaluations, or take --method gauss-newton"
-            )
         if self.out.suffix != ".safetensors":
             raise TrainerError(f"--out is {self.out}: the name of a coefficient file ends with .safetensors")
         if self.out.is_dir():

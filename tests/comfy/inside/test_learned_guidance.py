@@ -86,7 +86,7 @@ def evaluations(tiny):
 @pytest.mark.parametrize("slope", ["state", "query"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_it_is_the_textbook_loop_in_both_samplers(pack, family, slope, cfg):
-    """At another cfg the second table is (cfg - 1) / (its cfg - 1) times as strong, as guidance of constant scale is."""
+    """At another cfg the second table is (cfg - 1) / (its cfg - 1) times as strong, as a constant scale is."""
     tiny = model(family)
     solver = learned(pack, tiny, slope=slope)
     sigmas = call("DyWeightScheduler", model=tiny, solver=solver, denoise=1.0)
@@ -208,7 +208,15 @@ def test_other_guiders_are_named(pack):
     negative = tiny_models.conditioning("sd15", 2)
     dual = {"cond1": text, "cond2": text, "negative": negative, "cfg_conds": 3.0, "cfg_cond2_negative": 3.0}
     guiders = [
-        call("PerpNegGuider", model=tiny, positive=text, negative=negative, empty_conditioning=text, cfg=CFG, neg_scale=1.0),
+        call(
+            "PerpNegGuider",
+            model=tiny,
+            positive=text,
+            negative=negative,
+            empty_conditioning=text,
+            cfg=CFG,
+            neg_scale=1.0,
+        ),
         call("DualCFGGuider", model=tiny, style="regular", **dual),
     ]
     for guider in guiders:
@@ -251,7 +259,7 @@ def test_something_that_answers_in_the_networks_place_is_said(pack):
     wrappers = tiny.model_options.setdefault("transformer_options", {}).setdefault("wrappers", {})
     kind = comfy.patcher_extension.WrappersMP.PREDICT_NOISE
     wrappers.setdefault(kind, {})["cache"] = [lambda executor, x, *args: x]
-    assert "as a step cache does: take it out" in refused(tiny, "sd3", learned(pack, tiny), cfg=CFG)
+    assert "such as a step cache, or take a file without" in refused(tiny, "sd3", learned(pack, tiny), cfg=CFG)
 
 
 def test_a_sampler_around_it_is_passed_through(pack):

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from comfyui.asking import Denoiser
-from comfyui.predictions import Predictions
 from comfyui.facts import answers_for_interval, noise_scale, prediction_type
+from comfyui.predictions import Predictions
 from dyweight import conditions
 
 from ...run.errors import CheckpointError
@@ -160,7 +160,8 @@ class ComfyCheckpoint:
                 found = Denoiser(model, extra, states, self._last_sigma, row=row, predictions=own)(x, sigma, both)
                 return found if both else (found,)
 
-            return self._guided[int(experts[0])].inside(texts, x, ask)
+            answers: tuple[Tensor, ...] = self._guided[int(experts[0])].inside(texts, x, ask)
+            return answers
         except _out_of_memory():
             if len(x) == 1:
                 raise CheckpointError(
