@@ -33,6 +33,7 @@ MEASUREMENTS = {
             "instance-aware",
             "schedule-rules",
             "between-steps",
+            "guidance",
             "phi-cost",
             "fit-memory",
             "two-processes",

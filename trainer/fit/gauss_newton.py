@@ -118,11 +118,12 @@ class GaussNewton:
         self.pairs.take(1)
         self._spent += self.pairs.targets.batch * self.pairs.targets.teacher_calls
         if not self._steps[0]:
-            self._spent += (2 * len(TRIED) + self._rollout_calls) * self.pairs.test_targets.batch
+            tried = 2 * len(TRIED) * self.network.per_call
+            self._spent += (tried + self._rollout_calls) * self.pairs.test_targets.batch
             by_state, by_sigma = self.pairs.cluster.from_first(lambda: list(self._found_steps(table)))
             self._steps = (by_state, by_sigma)
         budget = self.settings.budget
-        each = self.pairs.targets.teacher_calls + self._rollout_calls + self._probing.calls(table)
+        each = self.pairs.targets.teacher_calls + self._rollout_calls + self._probe_calls(table)
         blocks = budget.first_blocks(self._spent, each * self.pairs.targets.batch)
         if self._spent + blocks * each * self.pairs.targets.batch > budget.calls:
             raise TrainerError(
@@ -143,6 +144,10 @@ class GaussNewton:
     def _rollout_calls(self) -> int:
         return self.network.evaluations(self.solver)
 
+    def _probe_calls(self, table: Table) -> int:
+        """For the maps of one pair, at most."""
+        return self._probing.calls(table) * (1 if table.plan.guided else self.network.per_call)
+
     def _calls(self, blocks: int) -> int:
         """Of a rollout of so many blocks."""
         return blocks * self.pairs.targets.batch * self._rollout_calls
@@ -152,7 +157,7 @@ class GaussNewton:
         batch, table = self.pairs.targets.batch, self._numbers.table(self._vector)
         fresh = blocks - self.pairs.training_blocks
         self._spent += fresh * batch * self.pairs.targets.teacher_calls + self._calls(blocks)
-        self._spent += blocks * batch * self._probing.calls(table)
+        self._spent += blocks * batch * self._probe_calls(table)
         self.pairs.take(blocks)
         total, self._known = 0.0, {}
         for index, block in self.pairs.training_blocks_here():
@@ -218,7 +223,7 @@ class GaussNewton:
         """The same pairs anew where their maps brought much, else twice the pairs, else the end, as calls allow."""
         batch, blocks, table = self.pairs.targets.batch, self.pairs.training_blocks, self._numbers.table(self._vector)
         left = self.settings.budget.calls - self._spent
-        again = blocks * batch * (3 * self._rollout_calls + self._probing.calls(table))
+        again = blocks * batch * (3 * self._rollout_calls + self._probe_calls(table))
         if left >= again and self._loss < WORTH * self._loss_when_probed:
             self._gather(blocks)
         elif left >= 2 * again + blocks * batch * self.pairs.targets.teacher_calls and self._stalled >= PATIENCE:
