@@ -19,6 +19,7 @@ from dyweight import Provenance, SolverFile
 
 from .checkpoints.load import load_checkpoint
 from .fit.distillation import Distillation
+from .fit.evaluations import with_steps
 from .fitting import Fitting
 from .options.distill import DistillOptions
 from .options.parse import parse
@@ -62,10 +63,11 @@ class Begun:
 def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
     started = time.monotonic()
     fitting = _prepared(options, cluster)
+    options = fitting.options
     network, most = fitting.network, fitting.expected_calls()
     if cluster.first:
         print(
-            f"{options.ckpt}: {options.steps} steps, {fitting.solver.network_calls} network calls a sample; "
+            f"{options.ckpt}: {options.steps} steps, {_calls_of_a_sample(options, fitting)}; "
             f"{_manner(options)}; {call_count(most)}"
             + (f" by {cluster.size} processes" if cluster.size > 1 else "")
             + expected_time(network, most // cluster.size, options.batch_size)
@@ -111,12 +113,23 @@ def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
             f"endpoint error {fitting.before:.5f} before, {fitting.after:.5f} after, on {pairs.test_pairs} unseen "
             f"pairs; wrote {options.out}"
         )
+        if fitting.solver.guided:
+            steps = ", ".join(str(row + 1) for row in fitting.solver.guided)
+            print(f"{fitting.solver.evaluations} evaluations: the unconditional prediction too in step {steps}")
         if options.report is not None:
             from .report.report import distillation_report
 
             distillation_report(options, done, network, pairs)
             print(f"report and pictures are in {options.report}")
     return done
+
+
+def _calls_of_a_sample(options: DistillOptions, fitting: Fitting) -> str:
+    calls = fitting.solver.network_calls
+    if not options.learn_guidance:
+        return f"{calls} network calls a sample"
+    guided = options.unconditional_calls or len(fitting.solver.guided)
+    return f"{guided} of them with the unconditional prediction too, {calls + guided} evaluations a sample"
 
 
 def _manner(options: DistillOptions) -> str:
@@ -139,7 +152,8 @@ def _prepared(options: DistillOptions, cluster: Cluster) -> Fitting:
                     "--report draws pictures with matplotlib, which is not installed: pip install matplotlib"
                 )
     cache = writable_folder("--cache", options.cache or default_cache()) if options.keep_targets else None
-    return Fitting(options, network, cluster, cache)
+    told = print if cluster.first else str
+    return Fitting(with_steps(options, network, cluster, cache, told), network, cluster, cache)
 
 
 def _calls(network: Network, cluster: Cluster) -> tuple[int, int]:
@@ -184,7 +198,8 @@ def provenance(fitting: Fitting, date: str) -> Provenance:
         },
         "date": date,
     }
-    return cast(Provenance, {**own, **checkpoint.made_for})
+    guided: Provenance = {} if fitting.solver.guided_at is None else {"cfg": fitting.solver.guided_at}
+    return cast(Provenance, {**own, **guided, **checkpoint.made_for})
 
 
 def _finite(error: float) -> float | None:

@@ -1,5 +1,6 @@
 """DyWeight (Zhao et al. 2026, arXiv 2603.11607): learned multistep weights that also shift and scale time."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, get_args
 
@@ -230,6 +231,7 @@ class DyWeight(Solver):
         untrained, ones = DyWeight(self.sigmas, self.order).weights, torch.ones(self.steps)
         sums = f"sum of weights ({'1: time not shifted' if self.time_shifting else 'time shifting is off'})"
         scales = "time scale" if self.time_scaling else "time scale (off)"
+        guidance = [self._guidance_panel()] if self.guided else []
         return [
             (f"weights: {TINTS}", weight_rows(self.weights, untrained)),
             (
@@ -239,7 +241,24 @@ class DyWeight(Solver):
                     Row("time scale", self.time_scale.detach(), ones, self.asked()),
                 ],
             ),
+            *guidance,
         ]
+
+    def _guidance_panel(self) -> Panel:
+        """The weights of the guidance beside those of constant guidance."""
+        constant = copy.deepcopy(self).tie_guidance().guidance_weights.detach()
+        at_hand = [len(self._guided_up_to(n)) for n in range(self.steps)]
+        rows = [
+            Row(
+                "newest guided" if i == 0 else f"{i} before",
+                self.guidance_weights[:, i].detach(),
+                constant[:, i],
+                [count > i for count in at_hand],
+            )
+            for i in range(max(at_hand))
+        ]
+        asked = ", ".join(str(row + 1) for row in self.guided)
+        return f"guidance, cfg {self.guided_at:g}: step {asked} asked without prompt too", rows
 
 
 def _initial_weights(sigmas: Tensor, order: int, initial: Initial, reaches: Sequence[int]) -> Tensor:

@@ -41,9 +41,13 @@ def distillation_report(options: DistillOptions, done: Distillation, network: Ne
     count = pairs.targets.block_count(options.report_pairs)
     blocks = [*pairs.test] if at_hand else [pairs.targets.block("test", i) for i in range(count)]
     sampling_peak = _sampling_peak(network, blocks[0], solver)
-    samplers: dict[str, Sampler] = {solver.family: solver, **handcrafted(network.checkpoint, solver.network_calls)}
+    calls = network.evaluations(solver)
+    samplers: dict[str, Sampler] = {
+        solver.family: solver,
+        **handcrafted(network.checkpoint, calls // network.per_call),
+    }
     errors = errors_at_equal_calls(network, blocks, samplers)
-    by_calls = errors_over_calls(network, blocks, solver.network_calls + CURVE_CALLS)
+    by_calls = errors_over_calls(network, blocks, calls + CURVE_CALLS * network.per_call)
     content = {
         "endpoint_error": errors,
         "network_calls": done.network_calls,
@@ -79,7 +83,7 @@ def draw(
 
     errors: at the solver's number of network calls, best first. samplers: the sampler of each.
     """
-    solver, calls = file.solver, file.solver.network_calls
+    solver, calls = file.solver, network.evaluations(file.solver)
     for name in ("samples.png", "scatter.png"):
         (folder / name).unlink(missing_ok=True)
     draw_solver(folder, network, file, blocks)
@@ -89,7 +93,7 @@ def draw(
     shown = {name: samplers[name] for name in _worth_showing(errors)}
     ends = {"teacher": blocks[0].target} | {name: endpoint(network, blocks[0], s) for name, s in shown.items()}
     images = samples.as_images(torch.cat([end[:SHOWN] for end in ends.values()]), network.checkpoint)
-    title = f"{title}, {calls} network calls"
+    title = f"{title}, {calls} network {network.unit}"
     if images is not None:
         rows = dict(zip(ends, images.chunk(len(ends)), strict=True))
         samples.samples(rows, folder / "samples.png", title, shown_prompts(network, blocks[0]))

@@ -38,6 +38,11 @@ class Network:
             return int(sampler.evaluations)
         return int(sampler.network_calls) * self.per_call
 
+    @property
+    def unit(self) -> str:
+        """What it counts, for texts."""
+        return "calls" if self.per_call == 1 else "evaluations"
+
     def condition(self, cond: Any) -> Tensor | None:
         """[B, width] of a condition, for solvers that read it; None if the checkpoint has none."""
         return self.checkpoint.condition(cond)
