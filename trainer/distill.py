@@ -19,7 +19,6 @@ from dyweight import Provenance, SolverFile
 
 from .checkpoints.load import load_checkpoint
 from .fit.distillation import Distillation
-from .fit.evaluations import with_steps
 from .fitting import Fitting
 from .options.distill import DistillOptions
 from .options.parse import parse
@@ -152,8 +151,7 @@ def _prepared(options: DistillOptions, cluster: Cluster) -> Fitting:
                     "--report draws pictures with matplotlib, which is not installed: pip install matplotlib"
                 )
     cache = writable_folder("--cache", options.cache or default_cache()) if options.keep_targets else None
-    told = print if cluster.first else str
-    return Fitting(with_steps(options, network, cluster, cache, told), network, cluster, cache)
+    return Fitting.of(options, network, cluster, cache, print if cluster.first else str)
 
 
 def _calls(network: Network, cluster: Cluster) -> tuple[int, int]:

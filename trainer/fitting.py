@@ -16,6 +16,7 @@ from .compare.endpoint_error import endpoint, endpoint_error, error_or_infinity
 from .fit import Fit, Progress
 from .fit.budget import DOUBLINGS, Effort, calls_of, teacher_steps
 from .fit.choose import is_small, make_fit
+from .fit.evaluations import with_steps
 from .fit.guided import with_rows
 from .fit.judge import as_table, best_handcrafted, judging_calls
 from .fit.new_solver import new_solver
@@ -79,6 +80,27 @@ class Fitting:
         self._looked = FINGERPRINT_CALLS * network.per_call if network.checkpoint.fingerprint is None else 0
         if self._adam:
             self.begin()
+
+    @classmethod
+    def of(
+        cls,
+        options: DistillOptions,
+        network: Network,
+        cluster: Cluster,
+        cache: Path | None,
+        told: Callable[[str], object],
+    ) -> "Fitting":
+        """The fitting of options that may leave the steps to it, which takes fits for each choice; told: of each."""
+
+        def error_of(draft: DistillOptions) -> float:
+            fitting = cls(draft, network, cluster, cache)
+            fitting.begin()
+            for _ in fitting.run():
+                pass
+            fitting.judge()
+            return fitting.fitted
+
+        return cls(with_steps(options, error_of, told), network, cluster, cache)
 
     @property
     def _adam(self) -> bool:
@@ -221,16 +243,17 @@ def fit_solver(
 ) -> Fitted:
     """Fit a few-step solver to a frozen model.
 
-    checkpoint: an object as `trainer.checkpoints.protocol` describes it, or what `--ckpt` takes. effort: how many
-    network calls it may make. progress: called at each trial; an exception that it raises ends the fit. options: those
-    of `trainer.distill`, as `order=2` or `calls=800`. Raises TrainerError with what to do.
+    checkpoint: an object as `trainer.checkpoints.protocol` describes it, or what `--ckpt` takes. steps: 0 where
+    `learn_guidance` and `evaluations` choose them. effort: how many network calls it may make. progress: called at each
+    trial; an exception that it raises ends the fit. options: those of `trainer.distill`, as `order=2` or `calls=800`.
+    Raises TrainerError with what to do.
     """
     started = time.monotonic()
     name = checkpoint if isinstance(checkpoint, str) else type(checkpoint).__name__
     given = DistillOptions(ckpt=name, steps=steps, out=Path("solver.safetensors"), effort=effort, seed=seed, **options)
     made = load_checkpoint(name, given) if isinstance(checkpoint, str) else checked(checkpoint, name)
     network = Network(made, given.per_call)
-    fitting = Fitting(given, network, ALONE, given.cache)
+    fitting = Fitting.of(given, network, ALONE, given.cache, print)
     fitting.begin()
     best = math.inf
     for line in fitting.run():
