@@ -12,6 +12,7 @@ from benchmarks.models import digits_guided
 pytestmark = pytest.mark.usefixtures("quick_pictures")
 
 
+@pytest.mark.slow
 def test_the_file_says_what_it_is_for_and_is_compared_at_equal_evaluations(commands: Any, tmp_path: Path) -> None:
     given = (
         "--steps",
@@ -43,6 +44,7 @@ def test_the_file_says_what_it_is_for_and_is_compared_at_equal_evaluations(comma
     assert evaluated.report()["nfe"] == 5
 
 
+@pytest.mark.slow
 def test_the_best_share_of_some_evaluations_is_chosen_and_told(commands: Any) -> None:
     outcome = commands.distill(digits_guided(), "--evaluations", 3, "--learn-guidance", "--effort", "draft")
     assert outcome.status == 0, outcome.errors

@@ -147,6 +147,7 @@ def fitted(model: Any, steps: int = 3, **options: Any) -> Fitting:
     return fitting
 
 
+@pytest.mark.slow
 def test_fewer_unconditional_calls_end_below_constant_guidance_at_as_many_evaluations() -> None:
     constant = fitted(Pair(), 3, learn_guidance=False).fitted
     model = Pair()
@@ -157,6 +158,7 @@ def test_fewer_unconditional_calls_end_below_constant_guidance_at_as_many_evalua
     assert fitting.fitted < 0.6 * constant and fitting.fitted < fitting.before
 
 
+@pytest.mark.slow
 def test_a_row_whose_two_predictions_agree_is_not_guided() -> None:
     """Below the middle the second prediction is the first: asking for it there brings nothing."""
     model = Pair()
@@ -187,15 +189,16 @@ def test_the_parts_begin_where_the_one_before_ended() -> None:
     def denoise(x: Tensor, sigma: Tensor, both: bool) -> Any:
         return model.denoise(x, sigma, None) if both else model.conditional(x, sigma, None)
 
-    ends = [dyweight.sample(guided, noise, one.plan()) for one in (plain, without_guidance(full))]
-    ends.append(dyweight.sample(denoise, noise, full.plan()))
+    ends = [dyweight.sample(guided, noise, one.plan().detach()) for one in (plain, without_guidance(full))]
+    ends.append(dyweight.sample(denoise, noise, full.plan().detach()))
     assert torch.equal(ends[0], ends[1]) and torch.allclose(ends[0], ends[2], atol=1e-12)
 
 
-@pytest.mark.parametrize("stop", [2, 6, 12])
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [1, 8])
 def test_an_interrupted_fit_goes_on_to_the_same_solver(stop: int) -> None:
-    given: dict[str, Any] = {"unconditional_calls": 2, "calls": 8000, "learn_guidance": True, "keep_targets": False}
-    options = DistillOptions(ckpt="pair", steps=4, out=OUT, **given)
+    given: dict[str, Any] = {"unconditional_calls": 1, "calls": 4000, "learn_guidance": True, "keep_targets": False}
+    options = DistillOptions(ckpt="pair", steps=3, out=OUT, **given)
 
     def begun() -> Fitting:
         fitting = Fitting(options, Network(Pair(), 2), ALONE, None)
@@ -213,6 +216,7 @@ def test_an_interrupted_fit_goes_on_to_the_same_solver(stop: int) -> None:
         torch.testing.assert_close(later.solver.state_dict()[name], value, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_adam_learns_it_too_and_counts_evaluations() -> None:
     model = Pair()
     pairs: dict[str, Any] = {"pairs": 256, "validation_pairs": 32, "report_pairs": 32}
