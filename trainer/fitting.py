@@ -243,7 +243,7 @@ def fit_solver(
 ) -> Fitted:
     """Fit a few-step solver to a frozen model.
 
-    checkpoint: an object as `trainer.checkpoints.protocol` describes it, or what `--ckpt` takes. steps: 0 where
+    checkpoint: an object as `trainer.checkpoints.protocol` describes it, or what `--ckpt` takes. steps: at most, where
     `learn_guidance` and `evaluations` choose them. effort: how many network calls it may make. progress: called at each
     trial; an exception that it raises ends the fit. options: those of `trainer.distill`, as `order=2` or `calls=800`.
     Raises TrainerError with what to do.

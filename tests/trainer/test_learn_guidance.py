@@ -46,7 +46,9 @@ def test_the_file_says_what_it_is_for_and_is_compared_at_equal_evaluations(comma
 
 @pytest.mark.slow
 def test_the_best_share_of_some_evaluations_is_chosen_and_told(commands: Any) -> None:
-    outcome = commands.distill(digits_guided(), "--evaluations", 3, "--learn-guidance", "--effort", "draft")
+    outcome = commands.distill(
+        digits_guided(), "--steps", 3, "--evaluations", 3, "--learn-guidance", "--effort", "draft"
+    )
     assert outcome.status == 0, outcome.errors
     assert "3 evaluations by 2 steps, 1 guided: endpoint error" in outcome.printed
     assert dyweight.load_solver(outcome.out).evaluations == 3
@@ -56,10 +58,13 @@ def test_the_best_share_of_some_evaluations_is_chosen_and_told(commands: Any) ->
     ("arguments", "complaint"),
     [
         (("--steps", 3, "--unconditional-calls", 2), "--unconditional-calls 2 is for --learn-guidance"),
-        (("--steps", 3, "--evaluations", 4), "--evaluations chooses steps"),
-        (("--learn-guidance",), "--steps: give the number of steps"),
-        ((), "--steps: give the number of steps"),
-        (("--learn-guidance", "--evaluations", 1), "--evaluations is 1: give 2 or more"),
+        (("--steps", 3, "--evaluations", 4), "--evaluations 4 is for --learn-guidance"),
+        (("--steps", 3, "--learn-guidance", "--evaluations", 7), "--evaluations is 7: 3 steps make 2 to 6"),
+        (("--steps", 3, "--learn-guidance", "--evaluations", 1), "--evaluations is 1: 3 steps make 2 to 6"),
+        (
+            ("--steps", 3, "--learn-guidance", "--evaluations", 4, "--unconditional-calls", 1),
+            "leave out --unconditional-calls",
+        ),
         (("--learn-guidance", "--steps", 3, "--unconditional-calls", 4), "at most one for each of the 3 steps"),
         (
             ("--learn-guidance", "--steps", 3, "--unconditional-calls", 3, "--analytic-first-step"),

@@ -7,7 +7,7 @@ from ..options.distill import DistillOptions
 from ..pairs.targets import derived_seed
 
 CANDIDATES = 4
-"""From every step guided on, each with one step more and one unconditional call less."""
+"""At most: from every step guided on, each with one step more and one unconditional call less."""
 TRYING_PART = 0.5
 """Of `--calls`, for all candidates; by `--effort` each gets a draft."""
 JUDGING_PAIRS = 16
@@ -16,7 +16,7 @@ JUDGING_PAIRS = 16
 def with_steps(
     options: DistillOptions, error_of: Callable[[DistillOptions], float], told: Callable[[str], object]
 ) -> DistillOptions:
-    """The options with the steps and unconditional calls whose draft ends lowest, on pairs of its own.
+    """The options with the steps, up to theirs, and unconditional calls whose draft ends lowest, on pairs of its own.
 
     error_of: fits a draft and measures it. told: called with a line on each draft. Options without `evaluations` come
     back as they are.
@@ -24,9 +24,9 @@ def with_steps(
     total = options.evaluations
     if total is None:
         return options
-    fewest = -(-total // 2)
-    asking = range(fewest, min(fewest + CANDIDATES, total))
-    own = replace(options, evaluations=None, steps=total)
+    fewest, most = -(-total // 2), options.steps - int(options.analytic_first_step)
+    asking = range(fewest, min(most + 1, fewest + CANDIDATES, total))
+    own = replace(options, evaluations=None)
     draft = replace(own, effort="draft", seed=derived_seed(options.seed, "evaluations"), validation_pairs=JUDGING_PAIRS)
     if options.calls is not None:
         tried = int(TRYING_PART * options.calls)

@@ -70,9 +70,9 @@ class SolverOptions:
             )
         if steps > MAXIMUM_STEPS:
             raise TrainerError(f"--steps is {steps}: a coefficient file has {MAXIMUM_STEPS} at most")
-        if self.order is not None and self.order > steps > 0:
+        if self.order is not None and self.order > steps:
             raise TrainerError(f"--order is {self.order}, but {steps} steps have {steps} slopes: give 1 to {steps}")
-        if self.analytic_first_step and steps == 1:
+        if self.analytic_first_step and steps < 2:
             raise TrainerError("--analytic-first-step with --steps 1 leaves no network call: give 2 steps or more")
 
 
@@ -86,7 +86,7 @@ class GuidanceOptions:
     unconditional_calls: Annotated[int | None, POSITIVE, ReadBy(LEARN_GUIDANCE)] = None
     """how many steps ask for the unconditional prediction too; the fit chooses which; by default all"""
     evaluations: Annotated[int | None, POSITIVE, ReadBy(LEARN_GUIDANCE)] = None
-    """instead of --steps: the fit also chooses how many steps and unconditional calls make so many evaluations"""
+    """the fit also chooses how many steps, up to --steps, and unconditional calls make so many evaluations"""
 
     @property
     def per_call(self) -> int:
@@ -95,12 +95,13 @@ class GuidanceOptions:
 
     def check_guidance(self, steps: int, asking: int, fitted_by: str) -> None:
         """TrainerError where these options rule each other out. asking: how many of the steps ask the network."""
-        if self.evaluations is not None and (steps or self.unconditional_calls is not None):
-            raise TrainerError("--evaluations chooses steps and unconditional calls: leave out --steps and the other")
-        if self.evaluations == 1:
-            raise TrainerError("--evaluations is 1: give 2 or more, a step with both predictions")
-        if not steps and self.evaluations is None:
-            raise TrainerError("--steps: give the number of steps, above 0, or with --learn-guidance --evaluations")
+        if self.evaluations is not None and self.unconditional_calls is not None:
+            raise TrainerError("--evaluations chooses the unconditional calls: leave out --unconditional-calls")
+        if self.evaluations is not None and not 2 <= self.evaluations <= 2 * asking:
+            raise TrainerError(
+                f"--evaluations is {self.evaluations}: {steps} steps make 2 to {2 * asking}; give one of these, or "
+                f"another --steps"
+            )
         if (self.unconditional_calls or self.evaluations) and fitted_by == "adam":
             raise TrainerError(
                 "--method adam asks for the unconditional prediction in every step: leave out --unconditional-calls "
@@ -172,10 +173,10 @@ class DistillOptions(SolverOptions, GuidanceOptions, FitOptions, PairOptions, Ch
     ckpt: str
     """the model: a built-in one such as digits or gmm:16, module:callable, path/file.py:callable, or a ComfyUI
     checkpoint by name or path, such as flux1-dev"""
+    steps: Annotated[int, POSITIVE]
+    """number of steps; each is one network call, except for solvers with two a step and an analytic first step"""
     out: Path
     """the coefficient file to write, FILE.safetensors"""
-    steps: Annotated[int, POSITIVE] = 0
-    """number of steps; each is one network call, except for solvers with two a step and an analytic first step"""
     report: Path | None = None
     """the folder for report.json and pictures"""
     resume: bool = False
