@@ -34,6 +34,8 @@ MEASUREMENTS = {
             "schedule-rules",
             "between-steps",
             "guidance",
+            "fit-sets",
+            "sizes",
             "phi-cost",
             "fit-memory",
             "two-processes",

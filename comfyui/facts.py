@@ -14,6 +14,8 @@ _PREDICTIONS = {
     "COSMOS_RFLOW": "cosmos-flow",
 }
 """By the name of ComfyUI's class, so that a version without one of them needs no special case."""
+_OF_8_PIXELS = ("SD15", "SDXL", "SDXL_Playground_2_5", "SD3", "Flux")
+"""Formats of latents, for ComfyUI up to 0.8, which does not say how large a position is."""
 
 
 def prediction_type(model_sampling: Any) -> str | None:
@@ -48,7 +50,19 @@ def answers_for_interval(model: Any) -> str | None:
     return None
 
 
+def cfg_scale(guider: Any) -> float | None:
+    """Of a GUIDER; None where it mixes more than two predictions or networks: no single number says what it does."""
+    held = vars(guider) if hasattr(guider, "__dict__") else {}
+    numbers = {name for name, value in held.items() if isinstance(value, int | float) and not isinstance(value, bool)}
+    scales = [name for name in numbers if "cfg" in name or "scale" in name]
+    networks = [name for name in held if name.endswith("model_patcher")]
+    return float(held["cfg"]) if scales == ["cfg"] and len(networks) < 2 else None
+
+
 def pixels_per_latent(model: Any) -> int | None:
-    """Pixels across for each position of the latent of a BaseModel; None where ComfyUI, as up to 0.8, does not say."""
-    ratio = getattr(getattr(model, "latent_format", None), "spacial_downscale_ratio", None)
-    return int(ratio) if isinstance(ratio, int | float) else None
+    """Pixels across for each position of the latent, of a BaseModel or its configuration; None if unknown."""
+    form = getattr(model, "latent_format", None)
+    ratio = getattr(form, "spacial_downscale_ratio", None)
+    if isinstance(ratio, int | float):
+        return int(ratio)
+    return 8 if getattr(form, "__name__", type(form).__name__) in _OF_8_PIXELS else None

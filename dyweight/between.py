@@ -23,7 +23,8 @@ class Between(Solver):
         x[n+1] = x[n] + t[n] * sum over i of c[n, i] * (x[n-i] - denoise(x[n-i], q[n-i])) / t[n-i];   q[n] = s[n] t[n]
 
     What was learned is the difference of c from the untrained solver's on the same schedule, and log s. First row goes
-    with first row and last with last; both are mixed linearly, and counted the less the farther apart the two are.
+    with first row and last with last; both are mixed linearly, and counted the less the farther apart the two are. Of
+    one solver alone, given twice, it is counted the less the farther its number of steps is.
     """
 
     family = "between"
@@ -40,7 +41,8 @@ class Between(Solver):
         self.order = max(ORDER, *(plan.history for plan in plans))
         self.analytic_first_step = above.analytic_first_step
         apart = above.steps - below.steps
-        kept, share = 1 - apart / TOO_FAR, (self.steps - below.steps) / apart
+        share = (self.steps - below.steps) / apart if apart else 0.0
+        kept = max(0.0, 1 - max(apart, abs(self.steps - below.steps)) / TOO_FAR)
         low, high = (
             _spread(_learned(plan, solver.sigmas, self.order), self.steps)
             for plan, solver in zip(plans, (below, above), strict=True)
@@ -69,13 +71,19 @@ class Between(Solver):
         raise ValueError("a mixed solver is in no file")
 
 
-def neighbours(members: SolverSet, steps: int) -> tuple[Solver, Solver] | None:
-    """The solvers for the next smaller and the next larger number of steps; None where they are too far apart."""
+def nearest(members: SolverSet, steps: int) -> tuple[Solver, Solver]:
+    """The solvers for the next smaller and the next larger number of steps; beyond the last one, that one twice."""
     below = max((known for known in members.steps if known < steps), default=0)
     above = min((known for known in members.steps if known > steps), default=0)
-    if steps in members.steps or not below or not above or above - below >= TOO_FAR:
+    return members.member(below or above), members.member(above or below)
+
+
+def neighbours(members: SolverSet, steps: int) -> tuple[Solver, Solver] | None:
+    """The solvers for fewer and for more steps between which there is one; None where they are too far apart."""
+    below, above = nearest(members, steps)
+    if steps in members.steps or below is above or above.steps - below.steps >= TOO_FAR:
         return None
-    return members.member(below), members.member(above)
+    return below, above
 
 
 def between(members: SolverSet, steps: int) -> Solver | None:

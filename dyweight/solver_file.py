@@ -4,7 +4,7 @@ import json
 import math
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +13,10 @@ from typing import Any, TypedDict, cast
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+from torch import Tensor
 
 from .files import write_whole
+from .sketch import SAME, distance
 from .solver_set import SolverSet, in_words
 from .solvers import FAMILIES, Solver
 
@@ -42,7 +44,9 @@ class Provenance(TypedDict, total=False):
     model_family: str | None
     """ComfyUI's name of the architecture, such as Flux, SD15, SDXL, WAN21_T2V."""
     fingerprint: str
-    """Tells one model from another of the same name."""
+    """Tells one model from another of the same name, to the last bit."""
+    sketch: list[float]
+    """Tells it from others within a tolerance, in the place of a fingerprint: `dyweight.sketch` compares."""
     prediction_type: str | None
     """eps, v, edm, x0 or flow."""
     shift: float | None
@@ -52,6 +56,8 @@ class Provenance(TypedDict, total=False):
     """Guidance that the network takes as an input, as in FLUX.1-dev."""
     shape: list[int]
     """Shape of one latent, without the batch."""
+    shapes: list[list[int]]
+    """Of each size, where it was fitted to several at once; the first is `shape`."""
     teacher: str
     method: str
     loss: str
@@ -62,6 +68,9 @@ class Provenance(TypedDict, total=False):
     """Relative endpoint error of the untrained solver on pairs used for no choice; null where it is infinite."""
     endpoint_error_after: float | None
     """The same of the fitted solver."""
+    handcrafted: str | None
+    """The handcrafted solver with as many network calls that it was judged by, as NAME or NAME:ORDER."""
+    endpoint_error_handcrafted: float | None
     endpoint_error_pairs: int
     validation_error_before: float | None
     """Error of the untrained solver on the pairs by which the fitted one was chosen."""
@@ -110,6 +119,26 @@ class SolverFile:
         return SolverFile(solver, cast(Provenance, merged), self.path)
 
     @classmethod
+    def joined(cls, members: Sequence["SolverFile"]) -> "SolverFile":
+        """One file of several, the inverse of `member`: what all say of their model is said once, the rest of each.
+
+        Raises ValueError where two have as many steps, or they are not for one model.
+        """
+        solvers = SolverSet([member.solver for member in members])
+        said: list[dict[str, Any]] = [{**member.provenance} for member in members]
+        for name in ("model", "fingerprint"):
+            different = {str(one[name]) for one in said if one.get(name) is not None}
+            if len(different) > 1:
+                raise ValueError(f"they are for different models: {name} is {' and '.join(sorted(different))}")
+        sketches = [one["sketch"] for one in said if isinstance(one.get("sketch"), list)]
+        if any(distance(sketches[0], other) > SAME for other in sketches):
+            raise ValueError("they are for different models: their sketches differ")
+        common = {k: v for k, v in said[0].items() if all(k in other and other[k] == v for other in said)}
+        own = [{name: value for name, value in one.items() if name not in common} for one in said]
+        by_steps = {str(member.solver.steps): one for member, one in zip(members, own, strict=True)}
+        return cls(solvers, cast(Provenance, {**common, "members": by_steps}))
+
+    @classmethod
     def read(cls, path: str | os.PathLike[str]) -> "SolverFile":
         """Read a solver or a set, without gradients. Nothing of the file is executed.
 
@@ -134,18 +163,29 @@ class SolverFile:
 
         The file appears whole or not at all. Raises SolverFileError where the solver could not be read back.
         """
-        metadata = {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "family": self.content.family,
-            "settings": _dumps(self.content.settings(), path),
-            "provenance": _dumps(self.provenance, path),
-        }
-        tensors = {name: tensor.to("cpu").contiguous() for name, tensor in self.content.tensors().items()}
-        content = canonical(save(tensors, metadata))
+        held = self.content
+        content = _bytes(held.family, held.settings(), self.provenance, held.tensors(), path)
         _parse(content, Path(path))
         write_whole(Path(path), content)
         return replace(self, path=Path(path))
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as JSON values, the tensors as nested lists of numbers."""
+        tensors = {name: tensor.tolist() for name, tensor in self.content.tensors().items()}
+        settings, provenance = self.content.settings(), dict(self.provenance)
+        return {"family": self.content.family, "settings": settings, "tensors": tensors, "provenance": provenance}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], name: str) -> "SolverFile":
+        """What `to_json` gave, checked as a file is. name: for errors. Raises SolverFileError."""
+        try:
+            tensors = {key: torch.tensor(value, dtype=torch.float64) for key, value in values["tensors"].items()}
+            content = _bytes(str(values["family"]), values["settings"], values["provenance"], tensors, name)
+        except SolverFileError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise _error(name, f"it is not what a coefficient file holds ({type(error).__name__}: {error})") from error
+        return replace(_parse(content, Path(name)), path=None)
 
     @property
     def name(self) -> str:
@@ -170,6 +210,18 @@ def canonical(content: bytes) -> bytes:
     text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text + content[8 + length :]
+
+
+def _bytes(family: str, settings: object, provenance: object, tensors: dict[str, Tensor], path: object) -> bytes:
+    """The file's content."""
+    metadata = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "family": family,
+        "settings": _dumps(settings, path),
+        "provenance": _dumps(provenance, path),
+    }
+    return canonical(save({name: tensor.to("cpu").contiguous() for name, tensor in tensors.items()}, metadata))
 
 
 def _parse(content: bytes, path: Path) -> SolverFile:

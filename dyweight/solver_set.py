@@ -103,7 +103,7 @@ class SolverSet:
         return cls(solvers)
 
 
-def in_words(steps: Iterable[int]) -> str:
+def in_words(steps: Iterable[object]) -> str:
     """Numbers of steps in words: `3, 5 or 7`."""
     *before, last = map(str, steps)
     return f"{', '.join(before)} or {last}" if before else last

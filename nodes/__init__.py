@@ -6,9 +6,11 @@ from comfy_api.v0_0_2 import ComfyExtension
 
 from . import comfy_sampling, notes, solver_library
 from .apply import DyWeightApply
+from .fit import DyWeightFit
 from .ksampler import DyWeightKSampler
 from .load_solver import DyWeightLoadSolver
 from .plot import DyWeightPlot
+from .prompts import DyWeightPrompts
 from .sampler import DyWeightSampler
 from .save_solver import DyWeightSaveSolver
 from .scheduler import DyWeightScheduler
@@ -21,6 +23,8 @@ NODES = [
     DyWeightScheduler,
     DyWeightPlot,
     DyWeightSaveSolver,
+    DyWeightPrompts,
+    DyWeightFit,
 ]
 
 

@@ -94,7 +94,7 @@ def sample_dyweight(
     extra_args = extra_args or {}
     solver = solver or extra_args.get("model_options", {}).get(SOLVER)
     around = hidden(model, comfy.samplers.KSamplerX0Inpaint)
-    known = facts(around.guider, x)
+    known = facts(around.guider, x, extra_args.get("model_options", {}))
     start = _start(around, x, sigmas)
 
     def read(solver: Solver) -> dict[str, Tensor | None]:
@@ -115,6 +115,24 @@ def sample_dyweight(
     if noise_left(around.guider, sigmas) > 0:
         handover.leave(end, plan.sigmas[..., -1], None if solver is None else solver.name)
     return end
+
+
+def schedulers() -> list[str]:
+    """The base schedules that a fit may begin with: ComfyUI's, and those that are nodes of their own."""
+    return [*(name for name in comfy.samplers.SCHEDULER_NAMES if name != NAME), "flux2", "ltxv", "ideogram4"]
+
+
+def guider_of(model: Any, negative: list[Any] | None, cfg: float) -> Any:
+    """ComfyUI's GUIDER as KSampler has it, without a prompt. Raises ValueError where guidance has no negative."""
+    if negative is None and cfg != 1:
+        raise notes.refusal(messages.FIT_NO_NEGATIVE, cfg=cfg)
+    guider = comfy.samplers.CFGGuider(model)
+    try:
+        guider.set_conds([], negative or [])
+    except (TypeError, AttributeError, IndexError):
+        raise notes.refusal(messages.CANT_FIT, reason="negative is not CONDITIONING") from None
+    guider.set_cfg(cfg)
+    return guider
 
 
 def schedule(model_sampling: Any, steps: int) -> Tensor:

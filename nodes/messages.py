@@ -20,6 +20,9 @@ SET_CFG = "Set cfg to {there}: {file} was made with it, not with {here}."
 SET_GUIDANCE = "Set guidance to {there}: {file} was made with it, not with {here}."
 SET_SHIFT = "Set shift to {there}: {file} was made with it, not with {here}."
 SET_SIZE = "Set the size to {there}: {file} was made for it, not for {here}."
+OTHER_MODEL = (
+    "Choose another file, or fit one: {file} was made for another model of this family, whose answers differ by {here}."
+)
 OTHER_PREDICTION = "Choose another file: {file} is for the prediction type {there}, this model has {here}."
 OTHER_NOISE = "Choose another model: {file} was made with the noise scale {there}, this one has {here}."
 PARTIAL_DENOISE = (
@@ -68,3 +71,12 @@ NOISE_HIDDEN = (
 UNREADABLE_FILE = "Remove or replace a file in models/dyweight: {reason}"
 UNREADABLE_FOLDER = "Check the folder {folder}: it can't be read ({reason}), so none of your files are listed."
 NO_FOLDER = "Make the folder {folder} for solver files: it can't be made here ({reason})."
+FIT_NEEDS = "Connect what is missing to Fit Solver: model and positive, or a guider."
+FIT_STEPS = "Set steps of Fit Solver to a number from 1 to {most}, or to several as 4,6,8: it is {steps}."
+FIT_NO_NEGATIVE = "Connect negative to Fit Solver, or set cfg to 1: with cfg {cfg} the model needs one."
+CANT_FIT = "Check what is connected to Fit Solver: {reason}"
+CANT_SAVE = "Make room in the folder for solver files, and let it be written to: {reason}"
+FEW_PROMPTS = (
+    "Connect several prompts to Fit Solver, with Prompts (DyWeight): with one alone the file may be good for it alone."
+)
+NOTHING_BETTER = "Use {best} at {steps} steps, or a higher effort: the fit found nothing better. Nothing was saved."

@@ -1,12 +1,14 @@
 """What is known about the model at hand, and where it differs from what a solver was made for."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-from ..comfyui.facts import answers_for_interval, family_of, noise_scale, pixels_per_latent, prediction_type
+from ..comfyui.behaviour import answers
+from ..comfyui.facts import answers_for_interval, cfg_scale, family_of, noise_scale, pixels_per_latent, prediction_type
 from ..dyweight import SolverFile
+from ..dyweight.sketch import OTHER, distance, sketch
 from . import messages
 from .summary import size
 
@@ -16,6 +18,11 @@ _SETTINGS = {
     "shift": messages.SET_SHIFT,
     "noise_scale": messages.OTHER_NOISE,
 }
+
+
+_sketched: dict[Any, list[float] | None] = {}
+"""Of the latest models, by the model and its patches."""
+_REMEMBERED = 8
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,8 @@ class ModelFacts:
     """Standard deviation of the noise at sigma 1, where it is not 1 for all models of the kind."""
     interval: str | None = None
     """Why the network answers for an interval rather than for a noise level, where it does."""
+    sketch: Callable[[], list[float] | None] = lambda: None
+    """How the network behaves, as `dyweight.sketch` compares; it takes a few calls of a small picture, once a model."""
 
     def differences(self, file: SolverFile, own_schedule: bool = True) -> Iterator[tuple[str, str, str]]:
         """(message, value here, value there) of each fact beside the family in which the solver's file differs.
@@ -53,40 +62,49 @@ class ModelFacts:
             matters = not (own_schedule and name == "shift")
             if matters and here is not None and _is_number(there) and not _alike(here, there):
                 yield message, f"{here:g}", f"{there:g}"
+        sketched: object = made_for.get("sketch")
+        if isinstance(sketched, list) and (far := distance(sketched, self.sketch() or sketched)) > OTHER:
+            yield messages.OTHER_MODEL, f"{far:.0%}", ""
         shape = made_for.get("shape")
-        if self.shape and shape and list(self.shape) != list(shape):
+        every: object = made_for.get("shapes")
+        known = every if isinstance(every, list) else []
+        if self.shape and shape and list(self.shape) not in [*known, list(shape)]:
             pixels = self.pixels if self.shape[0] == shape[0] else None
             yield messages.SET_SIZE, size(self.shape, pixels), size(shape, pixels)
 
 
-def facts(guider: Any, x: Any) -> ModelFacts:
-    """What a guider (what samplers get as the model's inner_model) and the latent [B, ...] say."""
+def facts(guider: Any, x: Any, model_options: dict[str, Any] | None = None) -> ModelFacts:
+    """What a guider (what samplers get as the model's inner_model), the latent [B, ...] and the options say."""
     model = getattr(guider, "inner_model", None)
     sampling = getattr(model, "model_sampling", None)
     return ModelFacts(
         family=family_of(model),
         prediction_type=prediction_type(sampling),
         shift=_number(getattr(sampling, "shift", None)),
-        cfg=_cfg(guider),
+        cfg=cfg_scale(guider),
         guidance=_embedded_guidance(guider),
         shape=tuple(x.shape[1:]),
         pixels=pixels_per_latent(model),
         noise_scale=None if sampling is None else noise_scale(sampling),
         interval=answers_for_interval(model),
+        sketch=lambda: _sketch(guider, model_options or {}, x),
     )
+
+
+def _sketch(guider: Any, model_options: dict[str, Any], x: Any) -> list[float] | None:
+    model, patcher = guider.inner_model, getattr(guider, "model_patcher", None)
+    key = (id(model), getattr(patcher, "patches_uuid", None))
+    if key not in _sketched:
+        while len(_sketched) >= _REMEMBERED:
+            _sketched.pop(next(iter(_sketched)))
+        found = answers(guider, model_options, x)
+        _sketched[key] = None if found is None else sketch(found)
+    return _sketched[key]
 
 
 def same_family(one: str, other: str) -> bool:
     """Whether two names mean the same architecture: case and punctuation do not count."""
     return _plain(one) == _plain(other)
-
-
-def _cfg(guider: Any) -> float | None:
-    """None for a guider that mixes more than two predictions or networks: no single number says what it does."""
-    held = vars(guider) if hasattr(guider, "__dict__") else {}
-    scales = [name for name, value in held.items() if ("cfg" in name or "scale" in name) and _is_number(value)]
-    networks = [name for name in held if name.endswith("model_patcher")]
-    return _number(held["cfg"]) if scales == ["cfg"] and len(networks) < 2 else None
 
 
 def _embedded_guidance(guider: Any) -> float | None:

@@ -1,5 +1,6 @@
 """Writing coefficient files into models/dyweight, where none is ever overwritten."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -10,11 +11,19 @@ from .solver_library import FOLDER
 
 
 def write_new(file: SolverFile, name: str) -> SolverFile:
-    """The file in models/dyweight, with a number behind its name where another one has it; the same is written once.
+    """The file in the first models/dyweight that can be written to, with a number behind its name where another one has
+    it; the same is written once.
 
-    Raises SolverFileError for a name that is none of a file in that folder.
+    Raises SolverFileError for a name that is none of a file in that folder, OSError where none can be written to.
     """
-    folder = Path(folder_paths.get_folder_paths(FOLDER)[0])
+    *others, last = (Path(folder) for folder in folder_paths.get_folder_paths(FOLDER))
+    for folder in others:
+        with contextlib.suppress(OSError):
+            return _write(file, name, folder)
+    return _write(file, name, last)
+
+
+def _write(file: SolverFile, name: str, folder: Path) -> SolverFile:
     stem = name.strip().removesuffix(".safetensors")
     first = folder / f"{stem}.safetensors"
     if not stem or os.path.commonpath((folder.resolve(), first.resolve())) != str(folder.resolve()):

@@ -10,7 +10,7 @@ from typing import Any
 
 from comfy_execution.utils import get_executing_context
 
-EVENT = "dyweight.note"
+EVENT, LINES = "dyweight.note", "dyweight.fit"
 _log = logging.getLogger("DyWeight")
 _asking: ContextVar[str | None] = ContextVar("asking", default=None)
 """The page whose workflow the server is checking, before it runs."""
@@ -39,6 +39,14 @@ def warn(message: str, **values: object) -> None:
     _said.add((run, text))
     _log.warning("DyWeight: %s", text)
     _send("warn", message, values)
+
+
+def text(lines: str, node: str) -> None:
+    """Show lines on a node of the page, which web/fit.js does; the log has them too."""
+    _log.info("DyWeight: %s", lines)
+    server = _server()
+    if (page := getattr(server, "client_id", None)) is not None:
+        server.send_sync(LINES, {"node": node, "text": lines}, page)
 
 
 def refusal(message: str, **values: object) -> ValueError:

@@ -54,6 +54,11 @@ def user_names() -> list[str]:
         return []
 
 
+def user_files() -> list[SolverFile]:
+    """Those of `user_names` that can be read."""
+    return [file for _, file in _readable(user_names())]
+
+
 def preset_names() -> list[str]:
     """The presets, with a prefix that no file name has."""
     return [PRESET_PREFIX + path.stem for path in sorted(PRESETS.glob(f"*{_SUFFIX}"))]

@@ -50,13 +50,17 @@ def _for_what(file: SolverFile) -> str:
 def _how_close(file: SolverFile) -> str:
     member = file.member()
     made_for = member.provenance
-    before, after = _number(made_for.get("endpoint_error_before")), _number(made_for.get("endpoint_error_after"))
+    others = {
+        f"the handcrafted {made_for.get('handcrafted')}": made_for.get("endpoint_error_handcrafted"),
+        "the solver without the learned numbers": made_for.get("endpoint_error_before"),
+    }
+    after, errors = _number(made_for.get("endpoint_error_after")), {name: _number(e) for name, e in others.items()}
     teacher = re.sub(r"^(\w+):(\d+)$", r"\1 with \2 steps", str(made_for.get("teacher") or ""))
-    if teacher and before and after:
-        return (
-            f"At {member.solver.steps} steps its pictures are {after:.2g} away from those of {teacher}; without the "
-            f"learned numbers they are {before:.2g} away, {before / after:.2g} times as far."
+    if teacher and after and any(errors.values()):
+        parts = " and ".join(
+            f"{100 * after / error:.2g} % of that of {name}" for name, error in errors.items() if error
         )
+        return f"At {member.solver.steps} steps its error is {parts}. It is {after:.2g}, against {teacher}."
     return f"Made to come close to {teacher}; the file does not say how close it comes." if teacher else ""
 
 

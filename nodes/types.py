@@ -16,12 +16,16 @@ FOUND_BY = ["few step", "few-step", "fewer steps", "fast sampler", "distill", "t
 """What people type who do not know the pack's name."""
 
 
+TRAINING = "model/training"
+"""The folder of ComfyUI's nodes that train."""
+
+
 def schema(**fields: Any) -> io.Schema:
-    """A node's schema, in the folder of ComfyUI's own samplers, without the fields that this ComfyUI lacks."""
+    """A node's schema, in the folder of ComfyUI's samplers unless named, without the fields that this ComfyUI lacks."""
     samplers = sys.modules["nodes"].KSampler.CATEGORY
     known = {field.name for field in dataclasses.fields(io.Schema)}
     category = f"{samplers}/DyWeight"
-    return io.Schema(category=category, **{name: value for name, value in fields.items() if name in known})
+    return io.Schema(**{"category": category, **{name: value for name, value in fields.items() if name in known}})
 
 
 def as_file(solver: Passed) -> SolverFile:

@@ -52,7 +52,7 @@ def texts(entry: Any, path: str = "") -> dict[str, str]:
 
 
 def test_the_source_has_these_nodes():
-    names = ("KSampler", "LoadSolver", "Sampler", "Scheduler", "Apply", "Plot", "SaveSolver")
+    names = ("KSampler", "LoadSolver", "Sampler", "Scheduler", "Apply", "Plot", "SaveSolver", "Fit", "Prompts")
     assert set(NODES) == {f"DyWeight{name}" for name in names}
 
 
@@ -102,7 +102,12 @@ def page(node: str, language: str) -> Path:
 
 def test_web_holds_the_help_pages_what_the_page_says_and_nothing_else():
     pages = {page(node, language) for node in NODES for language in LANGUAGES}
-    pages |= {ROOT / "web" / "notes.js", ROOT / "web" / "nodes.js", *(ROOT / "web" / "messages").glob("*.json")}
+    pages |= {
+        ROOT / "web" / "notes.js",
+        ROOT / "web" / "nodes.js",
+        ROOT / "web" / "fit.js",
+        *(ROOT / "web" / "messages").glob("*.json"),
+    }
     assert {path for path in (ROOT / "web").rglob("*") if path.is_file()} == pages
 
 

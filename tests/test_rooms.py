@@ -6,8 +6,6 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 LONGEST = 300
 ELSEWHERE = {".venv", "venv", "node_modules", "build", "dist", "__pycache__"}
@@ -45,11 +43,12 @@ def broken(room: str, allowed: Callable[[str, bool], bool]) -> list[str]:
 
 
 def test_the_solver_core_needs_torch_safetensors_and_einops_only():
-    """And itself relatively: inside ComfyUI the pack has another name. Its picture is drawn with Pillow."""
+    """And itself relatively: inside ComfyUI the pack has another name. Its picture needs Pillow, its scheduler
+    diffusers."""
     libraries = {"torch", "safetensors", "einops", *sys.stdlib_module_names}
     assert sources("dyweight")
     found = broken("dyweight", lambda top, relative: top == "dyweight" if relative else top in libraries)
-    assert found == ["dyweight/picture.py imports PIL"]
+    assert sorted(set(found)) == ["dyweight/diffusers.py imports diffusers", "dyweight/picture.py imports PIL"]
 
 
 def test_the_solver_core_is_imported_without_pillow():
@@ -57,9 +56,27 @@ def test_the_solver_core_is_imported_without_pillow():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-@pytest.mark.parametrize(("room", "other"), [("trainer", "nodes"), ("nodes", "trainer")])
-def test_trainer_and_nodes_do_not_know_each_other(room, other):
-    assert not broken(room, lambda top, relative: top != other)
+def test_diffusers_is_imported_in_one_file_of_the_core_and_one_of_the_trainer_and_these_only_when_asked_for():
+    assert set(broken("trainer", lambda top, relative: top != "diffusers")) == {
+        "trainer/checkpoints/diffusers.py imports diffusers"
+    }
+    code = (
+        "import sys; sys.modules['diffusers'] = None\n"
+        "import dyweight, dyweight.placement, trainer.distill, trainer.evaluate, trainer.inspect, trainer.convert\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_the_trainer_does_not_know_the_nodes():
+    assert not broken("trainer", lambda top, relative: top != "nodes")
+
+
+def test_one_node_calls_the_trainer_and_only_when_it_runs():
+    found = {line.split(" ")[0] for line in broken("nodes", lambda top, relative: top != "trainer")}
+    assert found == {"nodes/fit_run.py"}
+    importing = "from .fit_run import"
+    lines = [line for path in sources("nodes") for line in path.read_text("utf-8").splitlines() if importing in line]
+    assert len(lines) == 1 and lines[0].startswith("        "), "inside the node's execute"
 
 
 def test_the_benchmarks_need_neither_the_nodes_nor_the_tests():
@@ -74,6 +91,7 @@ def test_the_nodes_need_only_what_comfyui_brings():
         "comfy_execution",
         "comfy_extras",
         "folder_paths",
+        "latent_preview",
         "torch",
         "numpy",
         "einops",
@@ -82,7 +100,7 @@ def test_the_nodes_need_only_what_comfyui_brings():
         *sys.stdlib_module_names,
     }
     assert sources("nodes")
-    own = {"nodes", "dyweight", "comfyui"}
+    own = {"nodes", "dyweight", "comfyui", "trainer"}
     assert not broken("nodes", lambda top, relative: top in own if relative else top in brought)
 
 
@@ -112,7 +130,8 @@ def test_one_file_touches_the_samplers_of_comfyui():
 
 
 MOST_ROOMS = 16
-COMMANDS = {"__init__", "distill", "evaluate", "convert", "inspect"}
+COMMANDS = {"__init__", "distill", "evaluate", "convert", "inspect", "fitting"}
+"""And `fitting`, the library that `trainer.fit_solver` and the first of them call."""
 
 
 def test_the_trainer_has_few_rooms_and_its_root_only_commands():

@@ -1,5 +1,5 @@
 """Headless distillation: makes the coefficient files that `dyweight.load_solver` reads. Knows no nodes."""
 
-from .fitting import FitProgress, Fitted, fit_solver
+from .library import FitProgress, Fitted, fit_solver
 
 __all__ = ["FitProgress", "Fitted", "fit_solver"]

@@ -4,7 +4,7 @@ one coefficient file."""
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 
@@ -55,7 +55,7 @@ def convert(sources: Sequence[str], out: Path) -> Solver | SolverSet:
     SolverFileError for a coefficient file that can't be read."""
     members = [member for source in sources for member in _members(source)]
     try:
-        file = members[0] if len(members) == 1 else joined(members)
+        file = members[0] if len(members) == 1 else SolverFile.joined(members)
         file.write(out)
     except ValueError as error:
         raise TrainerError(f"{', '.join(sources)}: can't be made into a coefficient file ({error})") from error
@@ -64,25 +64,6 @@ def convert(sources: Sequence[str], out: Path) -> Solver | SolverSet:
         print(f"{origin}: {solver.steps} steps, {solver.network_calls} network calls")
     print(f"wrote {out}")
     return file.content
-
-
-def joined(members: Sequence[SolverFile]) -> SolverFile:
-    """One file of several: what they all say of their model is said once, the rest of each member.
-
-    Raises ValueError where two have as many steps, or they are not for one model.
-    """
-    solvers = SolverSet([member.solver for member in members])
-    said: list[dict[str, Any]] = [{**member.provenance} for member in members]
-    for name in ("model", "fingerprint"):
-        different = {str(one[name]) for one in said if one.get(name) is not None}
-        if len(different) > 1:
-            raise ValueError(f"they are for different models: {name} is {' and '.join(sorted(different))}")
-    common = {
-        name: value for name, value in said[0].items() if all(name in other and other[name] == value for other in said)
-    }
-    own = [{name: value for name, value in one.items() if name not in common} for one in said]
-    by_steps = {str(member.solver.steps): one for member, one in zip(members, own, strict=True)}
-    return SolverFile(solvers, cast(Provenance, {**common, "members": by_steps}))
 
 
 def _members(source: str) -> list[SolverFile]:

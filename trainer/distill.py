@@ -15,13 +15,17 @@ from typing import cast
 import torch
 
 import dyweight
-from dyweight import Provenance, SolverFile
+from dyweight import Provenance, Solver, SolverFile
 
 from .checkpoints.load import load_checkpoint
+from .fit import Progress
 from .fit.distillation import Distillation
 from .fitting import Fitting
+from .fitting_set import FittingSet
 from .options.distill import DistillOptions
 from .options.parse import parse
+from .options.workflow import WorkflowOptions
+from .pairs.identity import identity
 from .pairs.targets import default_cache
 from .run.cluster import Cluster
 from .run.command import CallBar, run, writable_folder
@@ -30,12 +34,26 @@ from .run.memory import peak_bytes, reset_peak
 from .run.network import Network
 from .run.resume import ResumeFile
 from .run.timing import call_count, expected_time
+from .workflow.graph import read, with_fit
+from .workflow.server import run as run_workflow
+from .workflow.server import server
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    options = parse(DistillOptions, "python -m trainer.distill", arguments)
+    """The command line; returns the exit status. With --workflow it is that of `WorkflowOptions`."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if any(one.partition("=")[0] == "--workflow" for one in given):
+        options_of_workflow = parse(WorkflowOptions, "python -m trainer.distill", given)
+        return run(lambda: fit_workflow(options_of_workflow))
+    options = parse(DistillOptions, "python -m trainer.distill", given)
     return run(lambda: distill(options))
+
+
+def fit_workflow(options: WorkflowOptions) -> None:
+    """Put a fit in the place of a workflow's sampler, and run it on a ComfyUI server. Raises TrainerError."""
+    graph, node = with_fit(read(options.workflow), options)
+    with server(options.server, options.comfyui) as address:
+        print("\n".join(run_workflow(address, graph, node, lambda lines: print(lines, flush=True))))
 
 
 def distill(options: DistillOptions) -> Distillation:
@@ -49,10 +67,8 @@ def distill(options: DistillOptions) -> Distillation:
 
 @dataclass(frozen=True)
 class Begun:
-    """What a run, and the one that goes on with it, keep beside the state of the fit."""
+    """What a run, and the one that goes on with it, keep beside the state of the fits."""
 
-    untrained_error: float
-    """Of the solver as it was before the fit, on the validation pairs; nan where there are none."""
     date: str
     seconds: float = 0.0
     forward: int = 0
@@ -61,46 +77,49 @@ class Begun:
 
 def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
     started = time.monotonic()
-    fitting = _prepared(options, cluster)
-    options = fitting.options
-    network, most = fitting.network, fitting.expected_calls()
+    fits, earlier = _prepared(options, cluster)
+    options = fits.options
+    network, most = fits.network, fits.expected_calls()
     if cluster.first:
+        calls = [str(fitting.solver.network_calls) for fitting in fits.fittings]
         print(
-            f"{options.ckpt}: {options.steps} steps, {_calls_of_a_sample(options, fitting)}; "
+            f"{options.ckpt}: {', '.join(map(str, options.members))} steps, "
+            f"{_calls_of_a_sample(options, fits) or ', '.join(calls) + ' network calls a sample'}; "
             f"{_manner(options)}; {call_count(most)}"
             + (f" by {cluster.size} processes" if cluster.size > 1 else "")
             + expected_time(network, most // cluster.size, options.batch_size)
         )
     with CallBar(network, most // cluster.size, cluster) as bar:
-        fitting.begin()
-        fit, pairs = fitting.fit, fitting.pairs
+        fits.begin()
+        pairs = fits.pairs
         file = ResumeFile(options.out, {**asdict(options), "fingerprint of the model": pairs.targets.fingerprint})
         if not options.resume and file.path.is_file() and cluster.first:
             bar.line(f"{file.path} is from an interrupted run; this one replaces it; --resume would go on with it")
-        begun = _resume(file, fitting, bar) if options.resume else None
+        begun = (_resume(file, fits, bar) if options.resume else None) or Begun(today())
         device = pairs.targets.draw("test", 0).noise.device
         reset_peak(device)
-        for line in fitting.run():
-            begun = begun or Begun(fitting.validation[0], _today())
-            left = fitting.expected_calls()
-            bar.expect(left // cluster.size)
-            bar.line(
-                f"iteration {line.iteration:4d}  training error {line.training_error:.5f}"
-                + ("" if math.isnan(line.validation_error) else f"  validation error {line.validation_error:.5f}")
-                + f"  network calls {line.network_calls:,} of at most {line.network_calls + left:,}"
-            )
-            seconds = begun.seconds + time.monotonic() - started
-            forward, backward = _calls(network, cluster)
-            state = fit.state()
-            if cluster.first:
-                file.save(state, asdict(replace(begun, seconds=seconds, forward=forward, backward=backward)))
-        for warning in fitting.judge():
-            bar.line(warning)
-    begun = begun or Begun(fitting.validation[0], _today())
+        for fitting in fits.unfinished():
+            if len(fits.fittings) > 1:
+                bar.line(f"{fitting.steps} steps")
+            for line in fitting.run():
+                left = fits.expected_calls()
+                bar.expect(left // cluster.size)
+                bar.line(_told(line, left))
+                seconds = begun.seconds + time.monotonic() - started
+                forward, backward = _calls(network, cluster)
+                tensors, values = fits.state()
+                if cluster.first:
+                    now = replace(begun, seconds=seconds, forward=forward, backward=backward)
+                    file.save(tensors, {"run": asdict(now), "fits": values})
+            for warning in fitting.judge():
+                bar.line(warning)
+            errors = f"{fitting.before:.5f} before, {fitting.after:.5f} after"
+            bar.line(f"endpoint error {errors}, on {pairs.test_pairs} unseen pairs{_guided_steps(fitting.solver)}")
     forward, backward = _calls(network, cluster)
+    made = [SolverFile(one.solver, provenance(one, begun.date), options.out) for one in fits.fittings]
     done = Distillation(
-        SolverFile(fitting.solver, provenance(fitting, begun.date), options.out),
-        fit.history,
+        together([*earlier, *made]),
+        {fitting.steps: fitting.history for fitting in fits.fittings},
         {"forward": forward, "backward": backward, "total": forward + 2 * backward},
         begun.seconds + time.monotonic() - started,
         peak_bytes(device),
@@ -108,13 +127,7 @@ def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
     if cluster.first:
         done.file.write(options.out)
         file.remove()
-        print(
-            f"endpoint error {fitting.before:.5f} before, {fitting.after:.5f} after, on {pairs.test_pairs} unseen "
-            f"pairs; wrote {options.out}"
-        )
-        if fitting.solver.guided:
-            steps = ", ".join(str(row + 1) for row in fitting.solver.guided)
-            print(f"{fitting.solver.evaluations} evaluations: the unconditional prediction too in step {steps}")
+        print(f"wrote {options.out}")
         if options.report is not None:
             from .report.report import distillation_report
 
@@ -123,12 +136,33 @@ def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
     return done
 
 
-def _calls_of_a_sample(options: DistillOptions, fitting: Fitting) -> str:
-    calls = fitting.solver.network_calls
+def _calls_of_a_sample(options: DistillOptions, fits: FittingSet) -> str:
+    """Where guidance is learned."""
     if not options.learn_guidance:
-        return f"{calls} network calls a sample"
-    guided = options.unconditional_calls or len(fitting.solver.guided)
-    return f"{guided} of them with the unconditional prediction too, {calls + guided} evaluations a sample"
+        return ""
+    solver = fits.fittings[0].solver
+    guided = options.unconditional_calls or len(solver.guided)
+    return (
+        f"{guided} of them with the unconditional prediction too, {solver.network_calls + guided} evaluations a sample"
+    )
+
+
+def _guided_steps(solver: Solver) -> str:
+    asked = ", ".join(str(row + 1) for row in solver.guided)
+    return f"; {solver.evaluations} evaluations: the unconditional prediction too in step {asked}" if asked else ""
+
+
+def _told(line: Progress, left: int) -> str:
+    return (
+        f"iteration {line.iteration:4d}  training error {line.training_error:.5f}"
+        + ("" if math.isnan(line.validation_error) else f"  validation error {line.validation_error:.5f}")
+        + f"  network calls {line.network_calls:,} of at most {line.network_calls + left:,}"
+    )
+
+
+def together(members: list[SolverFile]) -> SolverFile:
+    """A file of one solver, or of a set."""
+    return members[0] if len(members) == 1 else replace(SolverFile.joined(members), path=members[-1].path)
 
 
 def _manner(options: DistillOptions) -> str:
@@ -139,9 +173,10 @@ def _manner(options: DistillOptions) -> str:
     return f"gauss-newton{effort}, {options.judging_pairs} pairs to test"
 
 
-def _prepared(options: DistillOptions, cluster: Cluster) -> Fitting:
-    """The fit to come, after a look at the folders."""
+def _prepared(options: DistillOptions, cluster: Cluster) -> tuple[FittingSet, list[SolverFile]]:
+    """The fits to come, after a look at the folders, and what the file of `--add` keeps."""
     network = Network(load_checkpoint(options.ckpt, options, options.cache or default_cache()), options.per_call)
+    there = SolverFile.read(options.out) if options.add else None
     if cluster.first:
         writable_folder(f"--out {options.out}", options.out.parent)
         if options.report is not None:
@@ -151,7 +186,8 @@ def _prepared(options: DistillOptions, cluster: Cluster) -> Fitting:
                     "--report draws pictures with matplotlib, which is not installed: pip install matplotlib"
                 )
     cache = writable_folder("--cache", options.cache or default_cache()) if options.keep_targets else None
-    return Fitting.of(options, network, cluster, cache, print if cluster.first else str)
+    kept = [there.member(steps) for steps in there.solvers.steps if steps not in options.add] if there else []
+    return FittingSet.of(options, network, cluster, cache, kept, print if cluster.first else str), kept
 
 
 def _calls(network: Network, cluster: Cluster) -> tuple[int, int]:
@@ -163,6 +199,7 @@ def provenance(fitting: Fitting, date: str) -> Provenance:
     """For what and how a file was made; the same run has the same."""
     options, pairs, checkpoint = fitting.options, fitting.pairs, fitting.network.checkpoint
     effort: Provenance = {"effort": options.effort} if options.fitted_by == "gauss-newton" and not options.calls else {}
+    best, best_error = fitting.handcrafted or (None, math.nan)
     chosen: Provenance = {}
     if pairs.validation_pairs:
         before, after = fitting.validation
@@ -174,7 +211,7 @@ def provenance(fitting: Fitting, date: str) -> Provenance:
     own: Provenance = {
         "model": Path(options.ckpt).name,
         "model_family": checkpoint.model_family,
-        "fingerprint": pairs.targets.fingerprint,
+        **identity(fitting.network),
         "prediction_type": checkpoint.prediction_type,
         "shift": checkpoint.shift,
         "guidance": checkpoint.guidance,
@@ -182,10 +219,12 @@ def provenance(fitting: Fitting, date: str) -> Provenance:
         "teacher": str(pairs.targets.teacher),
         "method": options.fitted_by,
         **effort,
-        "pairs": pairs.training_pairs,
+        "pairs": fitting.training_pairs,
         "loss": options.loss,
         "endpoint_error_before": _finite(fitting.before),
         "endpoint_error_after": _finite(fitting.after),
+        "handcrafted": best,
+        "endpoint_error_handcrafted": _finite(best_error),
         "endpoint_error_pairs": pairs.test_pairs,
         **chosen,
         "seed": options.seed,
@@ -204,26 +243,26 @@ def _finite(error: float) -> float | None:
     return error if math.isfinite(error) else None
 
 
-def _today() -> str:
+def today() -> str:
     """The date for the file; SOURCE_DATE_EPOCH, in seconds, where a build must come out the same on another day."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     now = datetime.datetime.fromtimestamp(float(epoch) if epoch else time.time(), datetime.timezone.utc)
     return now.date().isoformat()
 
 
-def _resume(file: ResumeFile, fitting: Fitting, bar: CallBar) -> Begun | None:
-    cluster, network = fitting.cluster, fitting.network
-    kept = cluster.from_first(file.load)
+def _resume(file: ResumeFile, fits: FittingSet, bar: CallBar) -> Begun | None:
+    kept = fits.cluster.from_first(file.load)
     if kept is None:
         bar.line("nothing to resume; starting from the beginning")
         return None
-    state, begun = kept[0], Begun(**kept[1])
-    fitting.fit.restore(state)
-    fitting.validation = (begun.untrained_error, math.nan)
-    if cluster.first:
-        network.forward, network.backward = begun.forward, begun.backward
-    left = call_count(fitting.expected_calls())
-    bar.line(f"resuming after {len(fitting.fit.history)} lines; {left} left")
+    tensors, values = kept
+    begun = Begun(**values["run"])
+    fits.restore(tensors, values["fits"])
+    if fits.cluster.first:
+        fits.network.forward, fits.network.backward = begun.forward, begun.backward
+    left, lines = call_count(fits.expected_calls()), len(fits.current.fit.history)
+    of = f" of {fits.current.steps} steps" if len(fits.fittings) > 1 else ""
+    bar.line(f"resuming after {lines} lines{of}; {left} left")
     return begun
 
 

@@ -16,7 +16,8 @@ from .compare.image_metrics import Metrics
 from .compare.pictures_of_samplers import SPLIT, PictureTargets, compared, load_metrics, metrics_table, picture_metrics
 from .options.evaluate import EvaluateOptions
 from .options.parse import parse
-from .pairs.targets import Targets, default_cache, fingerprint
+from .pairs.identity import identity, same_model
+from .pairs.targets import Targets, default_cache
 from .pairs.teacher import Teacher
 from .report.report import draw, error_table, shown_prompts, write_json
 from .run.command import CallBar, run, writable_folder
@@ -131,9 +132,9 @@ def _check_fits(file: SolverFile, network: Network, options: EvaluateOptions) ->
         )
     if not torch.allclose(schedule, solver.sigmas, rtol=1e-3, atol=1e-6):
         print(f"warning: the schedule of {options.solver} is not that of {options.ckpt}; the solver's own is used")
-    made_for, found = file.provenance.get("fingerprint"), fingerprint(network)
-    if made_for not in (None, found):
-        print(f"warning: {options.solver} was made for {file.provenance.get('model')} ({made_for}), not for {found}")
+    told = file.provenance.get("sketch") or file.provenance.get("fingerprint")
+    if told and not same_model(file.provenance, identity(network)):
+        print(f"warning: {options.solver} was made for {file.provenance.get('model')}, not for {options.ckpt}")
 
 
 if __name__ == "__main__":

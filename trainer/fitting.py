@@ -1,65 +1,23 @@
-"""One fit, from its options to a solver that was judged; `trainer.distill` and `fit_solver` run it."""
+"""One fit, from its options to a solver that was judged; `trainer/fitting_set.py` runs one or several."""
 
 import copy
 import math
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dyweight import DyWeight, Solver
 
-from .checkpoints.load import checked, load_checkpoint
-from .checkpoints.protocol import Checkpoint
-from .compare.endpoint_error import endpoint, endpoint_error, error_or_infinity
+from .compare.endpoint_error import endpoint_error, error_or_infinity
 from .fit import Fit, Progress
-from .fit.budget import DOUBLINGS, Effort, calls_of, teacher_steps
-from .fit.choose import is_small, make_fit
-from .fit.evaluations import with_steps
+from .fit.choose import make_fit
 from .fit.guided import with_rows
 from .fit.judge import as_table, best_handcrafted, judging_calls
 from .fit.new_solver import new_solver
 from .losses.features import Latent
 from .options.distill import DistillOptions
 from .pairs.pairs import Pairs, deviation
-from .pairs.targets import FINGERPRINT_CALLS, Targets
-from .pairs.teacher import Teacher
-from .run.cluster import ALONE, Cluster
+from .run.cluster import Cluster
 from .run.network import Network
-from .run.resume import comparable
-
-CLOSE_ENOUGH = 0.04
-"""Of the untrained solver's squared error: how far a teacher may be from one with twice the steps."""
-SMALL_TIMES, GUIDED_TIMES = 3, 2
-"""More calls for latents that hold little, and where guidance is learned, with about twice the numbers."""
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """What `fit_solver` returns."""
-
-    solver: Solver
-    errors: dict[str, float]
-    """Relative endpoint errors on pairs that the fit never saw: `untrained`, `fitted`, and `kept` of `solver`, which is
-    the untrained or the best handcrafted one where that has the smaller error."""
-    network_calls: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class FitProgress:
-    """One report of a running fit."""
-
-    network_calls: int
-    expected_calls: int
-    """Of the whole fit, at most."""
-    error: float
-    """On the pairs that it trains on."""
-    best: float
-    """The smallest so far."""
-    solver: Solver
-    """The best so far."""
 
 
 class Fitting:
@@ -68,100 +26,61 @@ class Fitting:
     pairs: Pairs
     fit: Fit
 
-    def __init__(self, options: DistillOptions, network: Network, cluster: Cluster, cache: Path | None) -> None:
-        """No network call is made before `begin`. cache: folder for endpoints. Raises TrainerError where options don't
-        fit the checkpoint."""
-        self.options, self.network, self.cluster, self._cache = options, network, cluster, cache
-        self.solver = new_solver(options, network)
+    def __init__(self, options: DistillOptions, steps: int, network: Network, cluster: Cluster) -> None:
+        """Raises TrainerError where options don't fit the checkpoint."""
+        self.options, self.steps, self.network, self.cluster = options, steps, network, cluster
+        self.solver = new_solver(options, steps, network)
+        self.untrained = copy.deepcopy(self.solver)
         self.before, self.fitted, self.after = math.nan, math.nan, math.nan
         self.validation = (math.nan, math.nan)
-        self._untrained = copy.deepcopy(self.solver)
-        self._judging = 0
-        self._looked = FINGERPRINT_CALLS * network.per_call if network.checkpoint.fingerprint is None else 0
-        if self._adam:
-            self.begin()
-
-    @classmethod
-    def of(
-        cls,
-        options: DistillOptions,
-        network: Network,
-        cluster: Cluster,
-        cache: Path | None,
-        told: Callable[[str], object],
-    ) -> "Fitting":
-        """The fitting of options that may leave the steps to it, which takes fits for each choice; told: of each."""
-
-        def error_of(draft: DistillOptions) -> float:
-            fitting = cls(draft, network, cluster, cache)
-            fitting.begin()
-            for _ in fitting.run():
-                pass
-            fitting.judge()
-            return fitting.fitted
-
-        return cls(with_steps(options, error_of, told), network, cluster, cache)
+        self.kept = "fitted"
+        """What `solver` is after `judge`: fitted, untrained, or the name of a handcrafted one."""
+        self.handcrafted: tuple[str, float] | None = None
+        """Name and endpoint error of the best one, where it is known."""
+        self.training_pairs = self.judging = 0
+        self.history: list[Progress] = []
 
     @property
     def _adam(self) -> bool:
         return self.options.fitted_by == "adam"
 
-    def begin(self) -> None:
-        """Choose the teacher and make the fit; once, before `run` or before its state is restored."""
-        if "fit" in vars(self):
-            return
-        options, network = self.options, self.network
-        own = {"resume": options.resume, "fingerprint": network.checkpoint.fingerprint}
-        self.cluster.agree({name: str(value) for name, value in (comparable(asdict(options)) | own).items()})
-        targets = self._targets(self._teacher(), options.batch_size)
+    def share(self, pairs: Pairs) -> None:
+        """Take the pairs, which other fits may share. `judging` is then the calls of what is not the fit, at most."""
+        self.pairs = pairs
         if self._adam:
-            self.pairs = Pairs(targets, options.pairs or 10_000, options.judging_pairs, options.report_pairs)
-            judging = 2 * self.pairs.test_pairs * self._each + self.pairs.expected_test_calls()
-            self._judging = judging + 2 * self.pairs.validation_pairs * self._each
-            self.fit = make_fit(options, self.solver, network, self.pairs, 0)
+            pairs_judged = pairs.test_pairs + pairs.validation_pairs
+            self.judging = 2 * pairs_judged * self._each + pairs.expected_test_calls()
         else:
-            self.pairs = Pairs(targets, 0, 0, options.judging_pairs, self._targets(targets.teacher, 1))
-            self._judging = judging_calls(self.solver, network, self.pairs)
-            # Whatever is cached, the fit may make the same number of calls, so that it ends with the same file.
-            endpoints = self.pairs.test_pairs * targets.teacher_calls
-            left = self.calls - self._judging - endpoints - self._looked
-            self.fit = make_fit(options, self.solver, network, self.pairs, left)
-            len(self.pairs.test)
+            self.judging = judging_calls(self.solver, self.network, pairs)
 
-    @property
-    def calls(self) -> int:
-        """The budget of gauss-newton."""
-        times = self.network.per_call * (SMALL_TIMES if is_small(self.network) else 1)
-        times *= GUIDED_TIMES if self.solver.guided else 1
-        return self.options.calls or calls_of(self.options.effort, self.solver.network_calls) * times
+    def begin(self, calls: int, starts: Sequence[Solver] = (), blocks: int = 1) -> None:
+        """Make the fit; once, before `run` or before its state is restored. The rest as `make_fit` has it."""
+        self.fit = make_fit(self.options, self.solver, self.network, self.pairs, calls, starts, blocks)
+
+    def run(self) -> Iterator[Progress]:
+        """Fit; the state is consistent at each line. The validation error that an earlier run began with is kept."""
+        if math.isnan(self.validation[0]) and self.pairs.validation_blocks:
+            self.validation = (self._validation_error(), math.nan)
+            self.judging -= self.pairs.validation_pairs * self._each
+        yield from self.fit.run()
+        self._take(self.fit.solver)
 
     @property
     def _each(self) -> int:
         """Network calls of a sample."""
         return self.network.evaluations(self.solver)
 
-    def expected_calls(self) -> int:
-        """Network calls that are left at most, judging included."""
-        return self.fit.expected_calls() + self._judging if "fit" in vars(self) else self.calls
-
-    def run(self) -> Iterator[Progress]:
-        """Fit; the state is consistent at each line. The validation error that an earlier run began with is kept."""
-        if math.isnan(self.validation[0]) and self.pairs.validation_blocks:
-            self.validation = (self._validation_error(), math.nan)
-            self._judging -= self.pairs.validation_pairs * self._each
-        yield from self.fit.run()
-        self._take(self.fit.solver)
-
     def _take(self, solver: Solver) -> None:
         """The solver of the fit; before it there was one with the same guided rows, and constant guidance."""
         if isinstance(solver, DyWeight) and solver.guided != self.solver.guided:
-            assert isinstance(self._untrained, DyWeight)
-            self._untrained = with_rows(self._untrained, solver.guided)
+            assert isinstance(self.untrained, DyWeight)
+            self.untrained = with_rows(self.untrained, solver.guided)
         self.solver = solver
 
     def judge(self) -> list[str]:
         """Measure the result on pairs that the fit never saw and keep what is better than it; warnings for the user."""
-        self.before, self.fitted = self._error(self._untrained), self._error(self.solver)
+        self.history, self.training_pairs = self.fit.history, self.pairs.training_pairs
+        self.before, self.fitted = self.error(self.untrained), self.error(self.solver)
         self.after = self.fitted
         self.validation = (self.validation[0], self._validation_error())
         told = self._keep_the_better() if self.options.loss == "l2" else []
@@ -174,19 +93,17 @@ class Fitting:
 
     def _keep_the_better(self) -> list[str]:
         more = "give more --pairs" if self._adam else "give a higher --effort or more --calls"
-        name, best = (
-            ("", math.inf)
-            if self._adam
-            else best_handcrafted(self.network, self.pairs, self._each // self.network.per_call)
-        )
+        name, best = ("", math.inf) if self._adam else self.best_handcrafted()
         # Adam's iterate is chosen on pairs of its own, so the unseen ones decide nothing.
         lost = self.validation[1] >= self.validation[0] if self._adam else self.after >= min(self.before, best)
         if lost and self.before <= best:
-            self.solver.load_state_dict(self._untrained.state_dict())
+            self.solver.load_state_dict(self.untrained.state_dict())
             self.after, self.validation = self.before, (self.validation[0], self.validation[0])
+            self.kept = "untrained"
             return [f"warning: {more}: the fit found nothing better than the untrained solver, which is kept"]
         if lost:
-            self.solver, self.after = as_table(self.network, self._each // self.network.per_call, name), best
+            table = as_table(self.network, self._each // self.network.per_call, name)
+            self.solver, self.after, self.kept = table, best, name
             return [f"warning: {more}: {name} ends at {best:.5f} and the fit at {self.fitted:.5f}; {name} is kept"]
         if self.after >= self.before:
             return [
@@ -195,7 +112,16 @@ class Fitting:
             ]
         return []
 
-    def _error(self, solver: Solver) -> float:
+    def best_handcrafted(self) -> tuple[str, float]:
+        """Name and endpoint error of the best one on the pairs that the fit never sees; measured once."""
+        if self.handcrafted is None:
+            before = self.network.total
+            self.handcrafted = best_handcrafted(self.network, self.pairs, self._each // self.network.per_call)
+            self.judging -= self.network.total - before
+        return self.handcrafted
+
+    def error(self, solver: Solver) -> float:
+        """Endpoint error on the pairs that the fit never sees."""
         unit = Latent(deviation(self.pairs.test, self.cluster))
         return error_or_infinity(self.network, self.pairs.test, solver, unit, self.cluster)
 
@@ -206,63 +132,12 @@ class Fitting:
             self.network, self.pairs.validation, self.solver, Latent(self.pairs.deviation), self.cluster
         )
 
-    def _targets(self, teacher: Teacher, batch: int) -> Targets:
-        return Targets(self.network, teacher, self.options.seed, batch, self._cache, self.cluster)
+    def judged(self) -> dict[str, Any]:
+        """What `judge` found, as JSON values; the solver and the history are kept beside it."""
+        names = ("before", "fitted", "after", "validation", "training_pairs", "kept", "handcrafted")
+        return {name: getattr(self, name) for name in names}
 
-    def _teacher(self) -> Teacher:
-        """As given, or the method's own: for gauss-newton with as many steps as one pair shows to be enough."""
-        if self.options.teacher is not None or self._adam:
-            return Teacher.parse(self.options.teacher or "ipndm:35")
-        first = teacher_steps(self.options.steps)
-        steps, looked = self.cluster.from_first(lambda: self._enough(first))
-        self._looked += looked
-        return Teacher("ipndm", steps)
-
-    def _enough(self, steps: int) -> list[int]:
-        """Steps of a teacher that is close enough to one with twice as many, and the network calls of finding out."""
-        looked = steps * self.network.per_call
-        near = self._targets(Teacher("ipndm", steps), 1).block("test", 0)
-        for _ in range(DOUBLINGS[self.options.effort]):
-            far = self._targets(Teacher("ipndm", 2 * steps), 1).block("test", 0)
-            own = endpoint(self.network, far, self._untrained) - far.target
-            looked += 2 * steps * self.network.per_call + self._each
-            if float((near.target - far.target).square().sum()) <= CLOSE_ENOUGH * float(own.square().sum()):
-                break
-            near, steps = far, 2 * steps
-        return [steps, looked]
-
-
-def fit_solver(
-    checkpoint: Checkpoint | str,
-    steps: int,
-    *,
-    effort: Effort = "normal",
-    seed: int = 0,
-    progress: Callable[[FitProgress], object] | None = None,
-    **options: Any,
-) -> Fitted:
-    """Fit a few-step solver to a frozen model.
-
-    checkpoint: an object as `trainer.checkpoints.protocol` describes it, or what `--ckpt` takes. steps: at most, where
-    `learn_guidance` and `evaluations` choose them. effort: how many network calls it may make. progress: called at each
-    trial; an exception that it raises ends the fit. options: those of `trainer.distill`, as `order=2` or `calls=800`.
-    Raises TrainerError with what to do.
-    """
-    started = time.monotonic()
-    name = checkpoint if isinstance(checkpoint, str) else type(checkpoint).__name__
-    given = DistillOptions(ckpt=name, steps=steps, out=Path("solver.safetensors"), effort=effort, seed=seed, **options)
-    made = load_checkpoint(name, given) if isinstance(checkpoint, str) else checked(checkpoint, name)
-    network = Network(made, given.per_call)
-    fitting = Fitting.of(given, network, ALONE, given.cache, print)
-    fitting.begin()
-    best = math.inf
-    for line in fitting.run():
-        best = min(best, line.training_error)
-        if progress is not None:
-            calls = network.total
-            most = calls + fitting.expected_calls()
-            progress(FitProgress(calls, most, line.training_error, best, fitting.fit.current()))
-    for warning in fitting.judge():
-        print(warning)
-    errors = {"untrained": fitting.before, "fitted": fitting.fitted, "kept": fitting.after}
-    return Fitted(fitting.solver, errors, network.total, time.monotonic() - started)
+    def restore_judged(self, solver: Solver, history: list[Progress], judged: dict[str, Any]) -> None:
+        """As after `judge`."""
+        self.solver, self.history = solver, history
+        vars(self).update({**judged, "validation": tuple(judged["validation"])})

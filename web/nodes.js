@@ -8,6 +8,8 @@ const SIZES = {
     DyWeightSampler: [270, 0],
     DyWeightScheduler: [270, 0],
     DyWeightPlot: [440, 560],
+    DyWeightFit: [400, 0],
+    DyWeightPrompts: [400, 200],
 }
 let solvers = {}
 

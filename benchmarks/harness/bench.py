@@ -63,7 +63,7 @@ class Bench:
     def network(self) -> Network:
         if self.model == FLUX:
             use_stand_ins()
-        options = DistillOptions(**self._named, steps=1, out=Path("unused.safetensors"))
+        options = DistillOptions(**self._named, steps=(1,), out=Path("unused.safetensors"))
         return Network(load_checkpoint(options.ckpt, options, default_cache()))
 
     @property
@@ -92,8 +92,8 @@ class Bench:
         """
         return errors_at_equal_calls(self.network, self.blocks, rivals(self.network, calls, names))
 
-    def fit(self, steps: int, seed: int, **options: Any) -> Distillation:
-        """One distillation with these options, otherwise the trainer's defaults; the teacher's endpoints are kept."""
+    def fit(self, steps: int | Sequence[int], seed: int, **options: Any) -> Distillation:
+        """One distillation, of a solver or a set, with these options, else the defaults; endpoints are kept."""
         silence = io.StringIO()
         with (
             tempfile.TemporaryDirectory() as folder,
@@ -101,7 +101,7 @@ class Bench:
             contextlib.redirect_stderr(silence),
         ):
             given = {
-                "steps": steps,
+                "steps": (steps,) if isinstance(steps, int) else tuple(steps),
                 "seed": seed,
                 "cache": default_cache(),
                 "out": Path(folder) / "solver.safetensors",

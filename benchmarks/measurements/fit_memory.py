@@ -62,7 +62,7 @@ def options_for(model: Path, latent: int, given: argparse.Namespace, folder: Pat
         conditioning=conditions_of(model),
         comfyui=given.comfyui,
         width=PIXELS * latent,
-        steps=STEPS,
+        steps=(STEPS,),
         out=folder / "solver.safetensors",
         cache=folder / "cache",
         teacher="euler:1",

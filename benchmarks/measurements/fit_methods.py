@@ -19,9 +19,9 @@ from ..harness.study import Numbers, Options, Study, Tables, best, table
 
 OURS = "benchmarks.models:"
 MODELS = (
-    *("digits", "gmm", "shapes", FLUX),
+    *("digits", "gmm", "shapes", "photographs", FLUX),
     *(f"{OURS}{name}" for name in ("digits_exploding", "digits_shifted", "digits_guided", "digits_rounded")),
-    f"{OURS}mixture_flow",
+    *(f"{OURS}{name}" for name in ("photographs_guided", "mixture_flow")),
 )
 FITS: Mapping[str, Mapping[str, Any]] = {
     "draft": {"effort": "draft"},
@@ -36,7 +36,7 @@ EVERY_FIT = ("digits", "gmm")
 STEPS = [3, 5, 8, 12]
 QUICK = {"pairs": 8, "iterations": 2}
 PICTURED = "digits"
-SLOW = {"shapes": 200, FLUX: 200}
+SLOW = dict.fromkeys(("shapes", "photographs", f"{OURS}photographs_guided", FLUX), 200)
 """Samples where a network call is dear."""
 Row = Mapping[str, Any]
 """One fit: model, steps, fit, seed, error, calls, seconds."""

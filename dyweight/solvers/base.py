@@ -136,8 +136,11 @@ class Solver(nn.Module, ABC):
         """What a fit moves; `plan` is differentiable in each."""
         return list(self.parameters())
 
-    def lower_time(self, factor: float) -> None:
-        """Ask the network at `factor` times the previous noise level; does nothing in a solver without such numbers."""
+    def lower_time(self, factor: float | Tensor) -> None:
+        """Ask the network at `factor` times the previous noise level; does nothing in a solver without such numbers.
+
+        factor: one for all rows, or [rows].
+        """
 
     def settings(self) -> dict[str, Any]:
         """What the file keeps besides the tensors; JSON values only."""

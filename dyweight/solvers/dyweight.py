@@ -213,9 +213,10 @@ class DyWeight(Solver):
         return [*moved, self.guidance_weights] if self.guided else moved
 
     @torch.no_grad()
-    def lower_time(self, factor: float) -> None:
+    def lower_time(self, factor: float | Tensor) -> None:
         if self.time_scaling:
-            self.time_scale[int(self.analytic_first_step) :] *= factor
+            self.time_scale.mul_(factor)
+            self.time_scale[: int(self.analytic_first_step)] = 1.0
 
     @classmethod
     def _shapes(cls, settings: dict[str, Any], steps: int) -> dict[str, tuple[int, ...]]:

@@ -1,6 +1,5 @@
 """Bespoke non-stationary solvers (Shaul et al. 2024, arXiv 2403.01329): every number of the table is learned."""
 
-import math
 from typing import Any
 
 import torch
@@ -73,8 +72,8 @@ class FreeTable(Solver):
         return Plan(base, base[:-1] * self.log_time_scale.to("cpu").exp(), gains, keep=self.steps)
 
     @torch.no_grad()
-    def lower_time(self, factor: float) -> None:
-        self.log_time_scale.add_(math.log(factor))
+    def lower_time(self, factor: float | Tensor) -> None:
+        self.log_time_scale.add_(torch.as_tensor(factor, dtype=torch.float64).log())
 
     @classmethod
     def _shapes(cls, settings: dict[str, Any], steps: int) -> dict[str, tuple[int, ...]]:

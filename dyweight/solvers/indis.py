@@ -1,6 +1,5 @@
 """INDIS (CVPR 2026): each sample's own schedule for a handcrafted solver."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -69,10 +68,11 @@ class Indis(PerSample, OverHandcrafted):
         return replace(plan, query_sigmas=plan.query_sigmas * ratio, gains=plan.gains * (gamma / ratio).unsqueeze(-2))
 
     @torch.no_grad()
-    def lower_time(self, factor: float) -> None:
+    def lower_time(self, factor: float | Tensor) -> None:
         """Of one that is untrained."""
         if self.shift_factors:
-            self.phi.leave.bias[self.steps : self.steps + self.rows] = 2 * math.atanh((factor - 1) / LARGEST_SHIFT)
+            raised = (torch.as_tensor(factor, dtype=torch.float64) - 1) / LARGEST_SHIFT
+            self.phi.leave.bias[self.steps : self.steps + self.rows] = 2 * torch.atanh(raised)
 
     def tensors(self) -> dict[str, Tensor]:
         return {name: value.detach() for name, value in self.phi.named_parameters()}

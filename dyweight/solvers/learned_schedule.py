@@ -1,6 +1,5 @@
 """LD3 (Tong et al. 2024, arXiv 2405.15506): a learned schedule over a handcrafted solver."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -70,9 +69,9 @@ class LearnedSchedule(OverHandcrafted):
         return [self.logits, self.log_time_scale] if self.time_scaling else [self.logits]
 
     @torch.no_grad()
-    def lower_time(self, factor: float) -> None:
+    def lower_time(self, factor: float | Tensor) -> None:
         if self.time_scaling:
-            self.log_time_scale.add_(math.log(factor))
+            self.log_time_scale.add_(torch.as_tensor(factor, dtype=torch.float64).log())
 
     @classmethod
     def _shapes(cls, settings: dict[str, Any], steps: int) -> dict[str, tuple[int, ...]]:

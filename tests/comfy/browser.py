@@ -23,6 +23,13 @@ CALM = {
 }
 TOASTS = '.p-toast-message-error, .p-toast-message-warn, [data-testid="toast"]'
 CLOSE = '.p-toast-close-button, [data-testid="toast-close"]'
+LEAVING = '.p-toast-message-leave-active, [data-testid="toast"][data-state="closed"]'
+"""Messages that are taken away and still fade."""
+LISTEN = """() => {
+    window.endedRuns = new Set()
+    for (const end of ["execution_success", "execution_error", "execution_interrupted"])
+        comfyAPI.api.api.addEventListener(end, ({ detail }) => endedRuns.add(detail.prompt_id))
+}"""
 RUN = re.compile("^(Run|运行|执行)$")
 SECONDS = 1000.0
 
@@ -47,6 +54,7 @@ class ComfyPage:
         self.page.goto(self.server.url)
         self.page.wait_for_function("window.app?.vueAppReady && window.app.graph")
         self.page.get_by_role("button", name="Run", exact=True).first.wait_for()
+        self.page.evaluate(LISTEN)
         self.clear()
 
     def clear(self) -> None:
@@ -62,6 +70,16 @@ class ComfyPage:
         """Open a workflow of the API's format."""
         self.page.evaluate("graph => app.loadApiJson(graph, 'test')", graph)
         self.page.wait_for_function("count => app.graph.nodes.length == count", arg=len(graph))
+
+    def load_workflow(self, workflow: dict[str, Any]) -> None:
+        """Open a workflow as the page saves it."""
+        self.page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
+
+    def search(self, words: str) -> list[str]:
+        """Titles of the nodes that the page's search finds, best first."""
+        script = """words => document.querySelector("#vue-app").__vue_app__.config.globalProperties.$pinia._s
+            .get("nodeDef").nodeSearchService.searchNode(words).map(node => node.display_name)"""
+        return list(self.page.evaluate(script, words))
 
     def open_template(self, pack: str, name: str) -> None:
         """Choose an example in the template browser."""
@@ -82,6 +100,21 @@ class ComfyPage:
                     widgets: Object.fromEntries((node.widgets ?? []).map(w => [w.name, w.value]))}
         }"""
         return dict(self.page.evaluate(script, [node, x, y]))
+
+    def link(self, source: str, output: int, target: str, entry: str) -> None:
+        """Link an output to the input of this name; nodes by type."""
+        script = """([source, output, target, entry]) => {
+            const [from, to] = [source, target].map(type => app.graph.nodes.find(node => node.type == type))
+            from.connect(output, to, to.inputs.findIndex(input => input.name == entry))
+        }"""
+        self.page.evaluate(script, [source, output, target, entry])
+
+    def put_into_subgraph(self, types: tuple[str, ...]) -> None:
+        """Make one node of all nodes of these types."""
+        script = """types => {
+            app.graph.convertToSubgraph(new Set(app.graph.nodes.filter(node => types.includes(node.type))))
+        }"""
+        self.page.evaluate(script, list(types))
 
     def place(self, places: dict[str, tuple[int, int, int, int]]) -> None:
         """Move nodes, by type, to (x, y) and give them (width, height)."""
@@ -173,14 +206,18 @@ class ComfyPage:
             self.page.get_by_role("button", name=RUN).first.click()
         return str(answer.value.json().get("prompt_id") or "")
 
-    def finish(self, run: str, seconds: float = 60) -> dict[str, Any]:
-        """Wait for the end of a run; the answer is its entry in the history."""
-        for _ in range(int(seconds * 10)):
-            if history := self.server.json(f"/history/{run}"):
-                self.page.wait_for_timeout(0.5 * SECONDS)  # for the last messages to reach the page
-                return dict(history[run])
+    def finish(self, run: str, seconds: float = 300) -> dict[str, Any]:
+        """Wait until the page knows that a run is over, and shows it; the answer is the run's entry in the history."""
+        self.page.wait_for_function("run => endedRuns.has(run)", arg=run, timeout=seconds * SECONDS)
+        self.settle()
+        while not (history := self.server.json(f"/history/{run}")):  # written a moment after the last message
             self.page.wait_for_timeout(0.1 * SECONDS)
-        raise TimeoutError(f"the run is not finished after {seconds} s")
+        return dict(history[run])
+
+    def settle(self) -> None:
+        """Wait until what the page was told is drawn, and what it takes away is gone."""
+        self.page.evaluate("() => new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+        self.page.wait_for_function("selector => !document.querySelector(selector)", arg=LEAVING)
 
     def complaints(self) -> list[str]:
         """What pops up beside `notes`: dialogs and messages of an error."""

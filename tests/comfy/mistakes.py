@@ -117,7 +117,8 @@ def _custom(
     if basic:
         schedule = graph.add("BasicScheduler", model=model, scheduler=basic[0], steps=basic[1], denoise=1.0)
     else:
-        schedule = graph.add("DyWeightScheduler", model=model, solver=load[sigmas], denoise=1.0)
+        # Without a value for steps the page would take that of a node of the same number in the graph before.
+        schedule = graph.add("DyWeightScheduler", model=model, solver=load[sigmas], denoise=1.0, steps=0)
     chosen = graph.add("KSamplerSelect", sampler_name=select) if select else None
     links = {
         "noise": graph.add("RandomNoise", noise_seed=7),
@@ -164,9 +165,9 @@ CASES = {
         lambda s: _ksampler("preset: sd15-8-steps", steps=8), ("Choose another file: sd15 is for SD15",)
     ),
     "a preset at another size": Case(
-        lambda s: _ksampler("preset: sd15-8-steps", "sd15", steps=8, cfg=7.5), ("Set the ",), "sd15"
+        lambda s: _ksampler("preset: sd15-8-steps", "sd15", steps=8, cfg=7.5), ("Set the size to 512 x 512 px",), "sd15"
     ),
-    "another size": Case(lambda s: _larger(), ("Set the ",)),
+    "another size": Case(lambda s: _larger(), ("Set the size to 64 x 64 px: right was made for it, not for 128",)),
     "another cfg": Case(lambda s: _ksampler(cfg=3.0), ("Set cfg to 1: right was made with it, not with 3",)),
     "another guidance": Case(lambda s: _guidance(1.0), ("Set guidance to 3.5",), "flux"),
     "the guidance of the file": Case(lambda s: _guidance(3.5), (), "flux"),

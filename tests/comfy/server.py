@@ -89,8 +89,17 @@ class Server:
             raise RefusedError(error.read().decode()) from error
 
     def forget(self) -> None:
-        """Drop all models and all results that the server keeps between two runs."""
+        """Drop all models and all results that the server keeps between two runs.
+
+        It does so after a run, so one that says nothing comes before the next.
+        """
         self.post("/free", {"unload_models": True, "free_memory": True})
+        graph = Graph()
+        inputs, _ = graph.add("TestInputs", family="sd3")
+        graph.add("SaveLatent", samples=(inputs, 2), filename_prefix="forgotten")
+        name = self.post("/prompt", {"prompt": graph})["prompt_id"]
+        while not self.json(f"/history/{name}"):
+            time.sleep(0.02)
 
     def run(self, graph: Graph, on_progress: Callable[[int], None] = lambda step: None) -> Run:
         """Run a graph to its end. Raises RefusedError."""

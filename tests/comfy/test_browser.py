@@ -1,6 +1,7 @@
 """ComfyUI's page with the pack, in a real browser."""
 
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -23,6 +24,18 @@ SHOWN = {
     "DyWeightPlot": (["solver"], ["IMAGE"], ["steps"]),
     "DyWeightSaveSolver": (["sigmas", "model"], ["DYWEIGHT_SOLVER"], ["sampler_name", "name", "made_for"]),
 }
+
+NODES = ("CheckpointLoaderSimple", "CLIPTextEncode", "EmptyLatentImage", "DyWeightKSampler", "VAEDecode", "SaveImage")
+LINKS = (
+    ("CheckpointLoaderSimple", 0, "DyWeightKSampler", "model"),
+    ("CheckpointLoaderSimple", 1, "CLIPTextEncode", "clip"),
+    ("CLIPTextEncode", 0, "DyWeightKSampler", "positive"),
+    ("CLIPTextEncode", 0, "DyWeightKSampler", "negative"),
+    ("EmptyLatentImage", 0, "DyWeightKSampler", "latent_image"),
+    ("DyWeightKSampler", 0, "VAEDecode", "samples"),
+    ("CheckpointLoaderSimple", 2, "VAEDecode", "vae"),
+    ("VAEDecode", 0, "SaveImage", "images"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +113,43 @@ def test_choosing_a_file_sets_its_fields_and_another_value_is_marked(empty: Comf
     empty.set_widget("DyWeightKSampler", "cfg", 3)
     labels = [empty.label("DyWeightKSampler", one) for one in ("steps", "cfg")]
     assert labels == ["steps ≠ 4, 6, 8, 10", "cfg ≠ 7.5"]
+
+
+def test_the_search_finds_the_node_that_samples_first(empty: ComfyPage) -> None:
+    if empty.server.version < (0, 9):
+        pytest.skip("this ComfyUI has no words for the search")
+    for words in ("few step", "fewer steps", "distill", "learned sampler", "fast sampler"):
+        assert empty.search(words)[0] == "KSampler (DyWeight)", words
+
+
+def test_a_shared_workflow_offers_the_file_that_is_missing(empty: ComfyPage) -> None:
+    workflow = json.loads((FOLDER / "5 FLUX.1-dev, KSampler.json").read_text("utf-8"))
+    (loader,) = [node for node in workflow["nodes"] if node["type"] == "DyWeightLoadSolver"]
+    name = "shared-5.safetensors"
+    loader["widgets_values"] = [name]
+    url = f"https://huggingface.co/me/my-model/resolve/main/{name}"
+    loader["properties"]["models"] = [{"name": name, "url": url, "directory": "dyweight"}]
+    empty.load_workflow(workflow)
+    empty.page.get_by_text(name).first.wait_for()
+    details = empty.page.get_by_text("View details")
+    if details.count():
+        details.first.click()
+    empty.page.get_by_role("button", name=re.compile("^Download")).first.wait_for()
+
+
+@pytest.mark.slow
+def test_from_an_empty_canvas_to_a_picture_only_the_model_and_its_file_are_chosen(empty: ComfyPage) -> None:
+    made_for = {"model_family": "SD15", "prediction_type": "eps", "cfg": 1.0, "shape": [4, 64, 64]}
+    name = write_solver(empty.server, "from-empty", "sd15", seed=24, steps=2, **made_for)
+    empty.open()
+    for column, node in enumerate(NODES):
+        empty.add(node, 350 * column, 0)
+    for link in LINKS:
+        empty.link(*link)
+    empty.set_widget("CheckpointLoaderSimple", "ckpt_name", "v1-5-pruned-emaonly-fp16.safetensors")
+    empty.set_widget("DyWeightKSampler", "solver_name", name)
+    assert empty.finish(empty.run())["status"]["status_str"] == "success"
+    assert empty.complaints() == empty.notes() == [] and empty.pictures() == 1
 
 
 def test_titles_and_names_are_not_cut_off(empty: ComfyPage) -> None:

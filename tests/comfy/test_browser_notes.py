@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.comfy.browser import MISSING_BROWSER, ComfyPage, browsing
-from tests.comfy.mistakes import CASES, Case, write_files
+from tests.comfy.browser import MISSING_BROWSER, TOASTS, ComfyPage, browsing
+from tests.comfy.graphs import with_ksampler
+from tests.comfy.mistakes import CASES, FAMILY, RIGHT, Case, write_files
 from tests.comfy.server import Server
 
 QUICK = ("right", "euler, simple", "6 steps")
@@ -28,18 +29,21 @@ def page(opened: ComfyPage) -> ComfyPage:
     return opened
 
 
-def run(page: ComfyPage, case: Case) -> None:
-    """Press Run, and wait until the run is over or refused."""
+def run(page: ComfyPage, case: Case, inside: tuple[str, ...] = ()) -> None:
+    """Press Run, and wait until the run is over or refused. inside: types of nodes to put into a subgraph."""
     if case.family not in page.server.families:
         pytest.skip("this ComfyUI detects FLUX at its full width only")
     write_files(page.server)
     page.load(case.graph(page.server))
+    if inside:
+        page.put_into_subgraph(inside)
     page.server.forget()  # a node whose result is kept does not run again
     name = page.run()
     if name:
         page.finish(name)
     else:
-        page.page.wait_for_timeout(500)
+        page.page.locator(TOASTS).first.wait_for()
+        page.settle()
 
 
 def agree(said: list[str], beginnings: tuple[str, ...]) -> bool:
@@ -61,6 +65,20 @@ def test_it_is_said_again_in_the_next_run_and_gone_in_a_right_one(page: ComfyPag
     for case in (wrong, wrong, right, wrong):
         run(page, case)
         assert agree(page.notes(), case.said), page.notes()
+
+
+@pytest.mark.slow
+def test_it_stays_until_its_run_is_over(page: ComfyPage) -> None:
+    """Which begins long before it ends: each of the five steps takes three seconds more."""
+    run(page, CASES["another cfg"]._replace(graph=lambda server: with_ksampler(RIGHT, FAMILY, slow=3.0)))
+    assert agree(page.notes(), CASES["another cfg"].said), page.notes()
+
+
+@pytest.mark.slow
+def test_it_is_said_from_inside_a_subgraph(page: ComfyPage) -> None:
+    run(page, CASES["another cfg"], inside=("DyWeightLoadSolver", "DyWeightApply", "KSampler"))
+    assert not {"DyWeightApply", "KSampler"} & set(page.nodes())
+    assert agree(page.notes(), CASES["another cfg"].said), page.notes()
 
 
 def test_a_setting_switches_it_off(page: ComfyPage) -> None:

@@ -10,7 +10,8 @@ from tests.comfy.graphs import write_solver
 from tests.comfy.server import PACK, Graph, Server
 
 NAMES = ("KSampler", "LoadSolver", "Sampler", "Scheduler", "Apply", "Plot", "SaveSolver")
-IDS = {f"DyWeight{name}" for name in NAMES}
+TRAINING = {"DyWeightFit", "DyWeightPrompts"}
+IDS = {f"DyWeight{name}" for name in NAMES} | TRAINING
 EXAMPLES, HELP = ROOT / "example_workflows", ROOT / "web" / "docs"
 
 
@@ -34,7 +35,8 @@ def test_the_pack_loads_without_a_complaint(server: Server) -> None:
 
 def test_people_find_the_nodes_beside_comfyuis_samplers_and_by_what_they_do(server: Server) -> None:
     nodes = server.json("/object_info")
-    assert {nodes[name]["category"] for name in IDS} == {f"{nodes['KSampler']['category']}/DyWeight"}
+    assert {nodes[name]["category"] for name in IDS - TRAINING} == {f"{nodes['KSampler']['category']}/DyWeight"}
+    assert {nodes[name]["category"] for name in TRAINING} == {"model/training"}
     if "search_aliases" in nodes["KSampler"]:
         words = {"few step", "fewer steps", "distill", "turbo"}
         assert all(words <= set(nodes[name]["search_aliases"]) for name in ("DyWeightKSampler", "DyWeightLoadSolver"))

@@ -28,7 +28,7 @@ for family in sys.argv[4:]:
             tensors[f"{prefix}pooled"] = torch.cat([extra["pooled_output"] for _, extra in rows])
     save_file(tensors, f"{sys.argv[3]}/{family}-conditions.safetensors")
 """
-FEW = ["--steps", 2, "--pairs", 4, "--validation-pairs", 2, "--batch", 4, "--iterations", 1, "--teacher", "euler:6"]
+FEW = ["--steps", 2, "--pairs", 4, "--validation-pairs", 2, "--batch", 4, "--iterations", 4, "--teacher", "euler:6"]
 FAMILIES = {
     "sd3": (["--cfg", 3], {"model_family": "SD3", "prediction_type": "flow", "shift": 3.0, "shape": [16, 4, 4]}),
     "sd15": (["--cfg", 2], {"model_family": "SD15", "prediction_type": "eps", "shift": None, "shape": [4, 4, 4]}),

@@ -1,5 +1,6 @@
 """The coefficient file: round trip, golden bytes, what saving refuses, and that a file appears whole or not at all."""
 
+import json
 import os
 import subprocess
 import sys
@@ -82,6 +83,37 @@ def test_round_trip_is_exact(options, order, tmp_path):
     found = SolverFile.read(str(tmp_path / "a"))
     assert_equal(found.solver, solver)
     assert found.provenance == provenance
+
+
+def test_json_holds_all_of_a_file_exactly(golden):
+    for path in (golden, golden.with_name("golden-set.safetensors")):
+        file = SolverFile.read(path)
+        found = SolverFile.from_json(json.loads(json.dumps(file.to_json())), "it")
+        assert found.provenance == file.provenance and found.path is None
+        for steps in file.solvers.steps:
+            assert_equal(found.solvers.member(steps), file.solvers.member(steps))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"family": "nobody"},
+        {"family": None},
+        {"settings": {}},
+        {"provenance": "me"},
+        {"tensors": {"weights": [[1.0]], "time_scale": [1.0, 1.0, 1.0]}},
+        {"tensors": {"weights": "none", "time_scale": [1.0, 1.0, 1.0]}},
+        {"tensors": {"weights": [[1.0, 0.0]] * 3, "time_scale": [1.0, 1.0, float("inf")]}},
+        {"tensors": [1.0]},
+        {"tensors": None},
+    ],
+    ids=str,
+)
+def test_json_is_checked_as_a_file_is(golden, change):
+    with pytest.raises(SolverFileError, match=r"^the config: "):
+        SolverFile.from_json({**SolverFile.read(golden).to_json(), **change}, "the config")
+    with pytest.raises(SolverFileError, match=r"^the config: "):
+        SolverFile.from_json({"family": "dyweight"}, "the config")
 
 
 def test_float32_tensors_are_read(parts, tmp_path):

@@ -183,3 +183,15 @@ def test_a_disk_that_is_full(keep: str, commands: Any, peaks: Any, full_disk: An
         outcome = commands.distill(peaks(), *QUICK, keep)
     assert "safetensors" in outcome.message
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_an_interrupt_from_the_keyboard_is_no_traceback(commands: Any, peaks: Any) -> None:
+    def interrupt(calls: int, x: torch.Tensor, sigma: torch.Tensor) -> None:
+        if calls == 30:
+            raise KeyboardInterrupt
+
+    model = peaks()
+    model.before_call = interrupt
+    outcome = commands.distill(model, *QUICK)
+    assert outcome.status == 130 and "Traceback" not in outcome.errors
+    assert not outcome.out.exists()

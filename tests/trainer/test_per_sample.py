@@ -73,7 +73,7 @@ def test_an_ablation_takes_away_what_it_says(
     kind = ["--family", "indis"] if family == "indis" else ["--instance-aware", "--start", str(start)]
     arguments = ["--ckpt", "digits", "--steps", "3", "--out", "x.safetensors", *kind, *([flag] if flag else [])]
     network = Network(digits.checkpoint())
-    solver = new_solver(parse(DistillOptions, "test", arguments), network)
+    solver = new_solver(parse(DistillOptions, "test", arguments), 3, network)
     assert not isinstance(solver, dyweight.DyWeight)
     torch.manual_seed(0)
     torch.nn.init.normal_(solver.phi.leave.weight)

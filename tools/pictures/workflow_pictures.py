@@ -15,7 +15,7 @@ from playwright.sync_api import Page, sync_playwright
 
 WORKFLOWS = Path(__file__).parents[2] / "example_workflows"
 SIZE = 640
-SHOWN = ("DyWeightKSampler", "DyWeightApply", "DyWeightSampler")
+SHOWN = ("DyWeightFit", "DyWeightKSampler", "DyWeightApply", "DyWeightSampler")
 """The node in the middle, the first of these that there is."""
 AROUND = 1.12
 """Width of the picture, relative to that of the node."""
@@ -27,7 +27,7 @@ SHOW = """([kinds, size, around]) => {
   const [width, left] = [found.size[0] * around, innerWidth / 2 - size / 2]
   view.scale = size / width
   view.offset[0] = (left - page.x) / view.scale - found.pos[0] + (width - found.size[0]) / 2
-  view.offset[1] = (innerHeight / 2 - size / 2 - page.y) / view.scale - found.pos[1] + 60
+  view.offset[1] = (innerHeight / 2 - size / 2 - page.y) / view.scale - found.pos[1] + 90
   app.canvas.setDirty(true, true)
 }"""
 

@@ -32,6 +32,7 @@ class _Anything(types.ModuleType):
 def _install(name: str) -> None:
     module = _Anything(name)
     module.__path__ = []  # type: ignore[attr-defined]
+    module.__version__ = "0"  # type: ignore[attr-defined]  # transformers compares it
     module.__spec__ = importlib.machinery.ModuleSpec(name, None)
     sys.modules[name] = module
 

@@ -1,1 +1,1 @@
-"""What can be distilled: the built-in models, those of ComfyUI, and the user's own."""
+"""What can be distilled: the built-in models, those of ComfyUI and of diffusers, and the user's own."""

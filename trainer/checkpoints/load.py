@@ -17,6 +17,7 @@ from dyweight.suggest import did_you_mean
 
 from ..options.checkpoint import CheckpointOptions
 from ..options.parse import flag
+from ..options.prompted import PromptedOptions
 from ..run.errors import CheckpointError, NotFoundError
 from .builtin import digits, gmm, photographs, shapes
 from .comfy.named import named
@@ -45,7 +46,22 @@ class Kind:
     """(name, options, folder for encoded prompts) -> the checkpoint."""
 
 
-KINDS = (Kind("ComfyUI", ComfyOptions, lambda name: True, named),)
+def _of_comfyui(name: str) -> bool:
+    plain = bool(name) and ":" not in name and not did_you_mean(name, tuple(BUILT_IN))
+    return name not in BUILT_IN and (Path(name).exists() or plain)
+
+
+def _folder_of_diffusers(name: str, options: PromptedOptions, cache: Path | None) -> object:
+    from .diffusers import DiffusersCheckpoint  # an extra, which other checkpoints do without
+
+    return DiffusersCheckpoint(Path(name.removeprefix(DIFFUSERS)), options)
+
+
+DIFFUSERS = "diffusers:"
+KINDS = (
+    Kind("diffusers", PromptedOptions, lambda name: name.startswith(DIFFUSERS), _folder_of_diffusers),
+    Kind("ComfyUI", ComfyOptions, _of_comfyui, named),
+)
 
 
 def load_checkpoint(name: str, options: CheckpointOptions | None = None, cache: Path | None = None) -> FullCheckpoint:
@@ -59,9 +75,7 @@ def load_checkpoint(name: str, options: CheckpointOptions | None = None, cache: 
     before, _, after = name.rpartition(":")
     if name.endswith(".py"):
         raise CheckpointError(f"--ckpt {name}: name its callable too, as in {name}:checkpoint")
-    unlike_built_in = name and not before and not did_you_mean(name, tuple(BUILT_IN))
-    of_a_kind = name not in BUILT_IN and (Path(name).exists() or unlike_built_in)
-    kind = next((kind for kind in KINDS if kind.takes(name)), None) if of_a_kind else None
+    kind = next((kind for kind in KINDS if kind.takes(name)), None)
     _refuse_options_of_others(name, kind, options)
     if kind is not None:
         try:
@@ -108,11 +122,12 @@ def checked(made: object, name: str) -> FullCheckpoint:
 
 
 def _refuse_options_of_others(name: str, kind: Kind | None, options: CheckpointOptions) -> None:
-    for other in KINDS:
-        given = [f.name for f in fields(other.options) if getattr(options, f.name) != f.default]
-        if given and other is not kind:
+    own = () if kind is None else [field.name for field in fields(kind.options)]
+    for field in fields(CheckpointOptions):
+        if field.name not in own and getattr(options, field.name) != field.default:
+            kinds = " or ".join(kind.name for kind in KINDS if field in fields(kind.options))
             raise CheckpointError(
-                f"{flag(given[0])} is for checkpoints of {other.name}, and --ckpt {name} is not one: leave it out"
+                f"{flag(field.name)} is for checkpoints of {kinds}, and --ckpt {name} is not one: leave it out"
             )
 
 

@@ -156,6 +156,11 @@ class FullCheckpoint:
         """x [B, *shape] -> [B, height, width] or [B, height, width, 3] in 0..1, for pictures and losses on them."""
         return self._told("images", x)  # type: ignore[no-any-return]
 
+    def sketch(self) -> list[float] | None:
+        """What the network is told from others by, within a tolerance; see `dyweight.sketch`."""
+        tell = getattr(self.made, "sketch", None)
+        return None if tell is None else tell()
+
     def captions(self, cond: Any) -> list[str] | None:
         """A text for each sample, such as its prompt, for pictures and report.json."""
         return self._told("captions", cond)  # type: ignore[no-any-return]

@@ -29,6 +29,10 @@ class Fit(Protocol):
     solver: Solver
     history: list[Progress]
 
+    @property
+    def spent(self) -> int:
+        """Network calls of `budget` so far, whatever the cache holds; 0 for adam, which has none."""
+
     def expected_calls(self) -> int:
         """Network calls that `run` still needs in all processes at most, in forward-equivalents, the teacher's for the
         training pairs included."""

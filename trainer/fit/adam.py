@@ -65,6 +65,7 @@ class Adam:
     ) -> None:
         self.solver, self.network, self.pairs, self.loss, self.settings = solver, network, pairs, loss, settings
         self.history: list[Progress] = []
+        self.spent = 0
         self._parameters = solver.numbers()
         self._optimiser = torch.optim.Adam(self._parameters, lr=settings.learning_rate)
         self._iteration = 0

@@ -27,12 +27,16 @@ class Budget:
     """blocks of pairs to begin with whatever the calls"""
     fewest_blocks: int = 1
 
-    def first_blocks(self, spent: int, each: int) -> int:
-        """Blocks of pairs to begin with. each: calls for a block."""
+    def first_blocks(self, spent: int, each: int, there: int = 0, fresh: int = 0) -> int:
+        """Blocks of pairs to begin with. each: calls for a block, fresh: more calls beyond those that are there."""
         if self.fixed_blocks is not None:
             return self.fixed_blocks
-        wanted = max(self.fewest_blocks, int((self.calls - spent) * self.first_part) // each)
-        return max(1, min(wanted, int((self.calls - spent) * 0.8) // each))
+
+        def held(part: float) -> int:
+            calls = int((self.calls - spent) * part)
+            return calls // each if calls <= there * each else (calls + there * fresh) // (each + fresh)
+
+        return max(1, min(max(self.fewest_blocks, held(self.first_part)), held(0.8)))
 
 
 def calls_of(effort: Effort, network_calls: int) -> int:

@@ -1,6 +1,7 @@
 """`--method` and the options that go with it -> a fit."""
 
 import math
+from collections.abc import Sequence
 
 from dyweight import DyWeight, Solver
 
@@ -26,8 +27,20 @@ def is_small(network: Network) -> bool:
     return math.prod(network.checkpoint.shape) < SMALL_LATENT
 
 
-def make_fit(options: DistillOptions, solver: Solver, network: Network, pairs: Pairs, calls: int) -> Fit:
-    """The fit that the options describe, ready to run or to restore. calls: what gauss-newton may still make."""
+def make_fit(
+    options: DistillOptions,
+    solver: Solver,
+    network: Network,
+    pairs: Pairs,
+    calls: int,
+    starts: Sequence[Solver] = (),
+    blocks: int = 1,
+) -> Fit:
+    """The fit that the options describe, ready to run or to restore.
+
+    Of gauss-newton, calls: what it may still make. starts: solvers to begin with, beside the usual start. blocks: of
+    pairs to begin with or more, as the calls allow.
+    """
     features = loss_features(options.loss, network.checkpoint, lambda: pairs.deviation)
     loss = EndpointLoss(options.loss, options.huber_delta, features)
     if options.fitted_by == "adam":
@@ -37,16 +50,24 @@ def make_fit(options: DistillOptions, solver: Solver, network: Network, pairs: P
             solver, network, pairs, loss, AdamSettings(iterations, rate, options.recompute, options.initial == "auto")
         )
     assert not solver.reads_samples  # the options see to it
-    numbers, fewest = sum(number.numel() for number in solver.numbers()), 1
-    if is_small(network) or solver.guided:
-        fewest = pairs.targets.block_count(math.ceil(RESIDUALS * numbers / math.prod(network.checkpoint.shape)))
-    begin_with = None if options.pairs is None else pairs.targets.block_count(options.pairs)
 
-    def gauss_newton(solver: Solver, calls: int, lowered: bool) -> GaussNewton:
-        budget = Budget(calls, FIRST_PART[options.effort], begin_with, fewest)
+    def gauss_newton(own: Solver, calls: int, lowered: bool, starts: Sequence[Solver] = ()) -> GaussNewton:
+        budget = budget_for(options, [solver], network, pairs, calls, blocks)
         settings = GaussNewtonSettings(budget, options.iterations, lowered, options.difference_step)
-        return GaussNewton(solver, network, pairs, loss, settings)
+        return GaussNewton(own, network, pairs, loss, settings, starts)
 
     if isinstance(solver, DyWeight) and solver.guided:
         return GuidedFit(solver, options.unconditional_calls or len(solver.guided), calls, gauss_newton)
-    return gauss_newton(solver, calls, options.initial == "auto")
+    return gauss_newton(solver, calls, options.initial == "auto", starts)
+
+
+def budget_for(
+    options: DistillOptions, solvers: Sequence[Solver], network: Network, pairs: Pairs, calls: int, blocks: int = 1
+) -> Budget:
+    """The budget of gauss-newton, for one solver or for several that begin with the same pairs."""
+    if is_small(network) or any(solver.guided for solver in solvers):
+        numbers = max(sum(number.numel() for number in solver.numbers()) for solver in solvers)
+        enough = math.ceil(RESIDUALS * numbers / math.prod(network.checkpoint.shape))
+        blocks = max(blocks, pairs.targets.block_count(enough))
+    begin_with = None if options.pairs is None else pairs.targets.block_count(options.pairs)
+    return Budget(calls, FIRST_PART[options.effort], begin_with, blocks)

@@ -24,7 +24,7 @@ def with_steps(
     total = options.evaluations
     if total is None:
         return options
-    fewest, most = -(-total // 2), options.steps - int(options.analytic_first_step)
+    fewest, most = -(-total // 2), options.members[-1] - int(options.analytic_first_step)
     asking = range(fewest, min(most + 1, fewest + CANDIDATES, total))
     own = replace(options, evaluations=None)
     draft = replace(own, effort="draft", seed=derived_seed(options.seed, "evaluations"), validation_pairs=JUDGING_PAIRS)
@@ -34,7 +34,7 @@ def with_steps(
     errors = []
     for rows in asking:
         steps, guided = rows + int(options.analytic_first_step), total - rows
-        error = error_of(replace(draft, steps=steps, unconditional_calls=guided))
-        errors.append((error, rows, replace(own, steps=steps, unconditional_calls=guided)))
+        error = error_of(replace(draft, steps=(steps,), unconditional_calls=guided))
+        errors.append((error, rows, replace(own, steps=(steps,), unconditional_calls=guided)))
         told(f"{total} evaluations by {steps} steps, {guided} guided: endpoint error {error:.5f}")
     return min(errors, key=lambda one: one[:2])[2]

@@ -1,7 +1,7 @@
 """Gauss-Newton on the endpoint, forward only: the network is learned near each row, and the table through it."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +17,8 @@ from ..run.network import Network
 from . import Progress, history_from, history_tensor
 from .budget import Budget
 from .known import Known
-from .least_squares import LeastSquares, Limits, ends, problem, sums
+from .least_squares import LeastSquares, ends, problem, sums
+from .limits import SigmaRange
 from .maps import DIRECTIONS, TRIED, Probing, imagined, probe, steps_of
 from .rollout import Rollout, rollout
 from .sketch import Sketch
@@ -35,8 +36,6 @@ PATIENCE = 2
 GAIN = 0.01
 WORTH = 0.8
 """Of the loss where the maps were asked: below it, they are asked anew before there are more pairs."""
-LOWEST = 1e-3
-"""A state's noise level is below the one before it by at least this part of it."""
 
 
 @dataclass(frozen=True)
@@ -58,21 +57,29 @@ class GaussNewton:
     """
 
     def __init__(
-        self, solver: Solver, network: Network, pairs: Pairs, loss: EndpointLoss, settings: GaussNewtonSettings
+        self,
+        solver: Solver,
+        network: Network,
+        pairs: Pairs,
+        loss: EndpointLoss,
+        settings: GaussNewtonSettings,
+        others: Sequence[Solver] = (),
     ) -> None:
+        """others: solvers to begin with where one block of pairs shows one to be better than the usual start."""
         self.solver, self.network, self.pairs, self.loss, self.settings = solver, network, pairs, loss, settings
         self.history: list[Progress] = []
         self._numbers = Numbers(solver)
-        self._vector = self._numbers.read(start_of(solver) if settings.lowered else solver)
+        starts = [start_of(solver) if settings.lowered else solver, *others]
+        self._vector, *self._others = map(self._numbers.read, starts)
         self._shape = tuple(network.checkpoint.shape)
         self._elements = math.prod(self._shape)
         plain = loss.name == "l2" and isinstance(loss.features, Latent)
         self._sketch = Sketch(self._elements) if plain else Sketch(self._elements, self._elements)
-        self._smallest, self._largest = sigma_range(network)
+        self._range = SigmaRange.of(network, solver.sigmas)
         self._known: dict[int, Known] = {}
         self._steps = (settings.probe_step or 0.0, settings.probe_step or 0.0)
         self._loss, self._loss_when_probed, self._radius = math.inf, math.inf, RADIUS
-        self._spent = self._trials = self._stalled = self._missed = 0
+        self.spent = self._trials = self._stalled = self._missed = 0
         self._over = False
 
     @property
@@ -85,12 +92,7 @@ class GaussNewton:
         return self._numbers.solver_of(self._vector).requires_grad_(False)
 
     def expected_calls(self) -> int:
-        return 0 if self._over else max(0, self.settings.budget.calls - self._spent)
-
-    @property
-    def spent(self) -> int:
-        """Of the budget, so far."""
-        return self._spent
+        return 0 if self._over else max(0, self.settings.budget.calls - self.spent)
 
     def imagined_from(self, other: "GaussNewton") -> float:
         """The loss to which the maps of another fit lead, of a solver that asks for more; this one begins there."""
@@ -114,31 +116,51 @@ class GaussNewton:
         return self.history[-1]
 
     def _begin(self) -> None:
+        self._take(1)
+        self._choose_start()
         table = self._numbers.table(self._vector)
-        self.pairs.take(1)
-        self._spent += self.pairs.targets.batch * self.pairs.targets.teacher_calls
         if not self._steps[0]:
             tried = 2 * len(TRIED) * self.network.per_call
-            self._spent += (tried + self._rollout_calls) * self.pairs.test_targets.batch
+            self.spent += (tried + self._rollout_calls) * self.pairs.test_targets.batch
             by_state, by_sigma = self.pairs.cluster.from_first(lambda: list(self._found_steps(table)))
             self._steps = (by_state, by_sigma)
         budget = self.settings.budget
-        each = self.pairs.targets.teacher_calls + self._rollout_calls + self._probe_calls(table)
-        blocks = budget.first_blocks(self._spent, each * self.pairs.targets.batch)
-        if self._spent + blocks * each * self.pairs.targets.batch > budget.calls:
+        batch, teacher = self.pairs.targets.batch, self.pairs.targets.teacher_calls
+        each = self._rollout_calls + self._probe_calls(table)
+        blocks = budget.first_blocks(self.spent, each * batch, self.pairs.taken, teacher * batch)
+        if self.spent + blocks * each * batch + self.pairs.calls_to_take(blocks) > budget.calls:
             raise TrainerError(
-                f"{budget.calls} network calls do not hold {self.pairs.targets.batch} pairs at {each} calls each: give "
-                "more --calls or a smaller --batch"
+                f"{budget.calls} network calls do not hold {batch} pairs at {teacher + each} calls each: give more "
+                "--calls or a smaller --batch"
             )
         self._gather(blocks)
 
+    def _take(self, blocks: int) -> None:
+        self.spent += self.pairs.calls_to_take(blocks)
+        self.pairs.take(blocks)
+
+    def _choose_start(self) -> None:
+        """The one that does best on the first block of pairs."""
+        vectors = [v for v in (self._vector, *self._others) if self._range.holds(self._numbers.plan(v))]
+        if len(vectors) > 1:
+            self.spent += len(vectors) * self._calls(1)
+            losses = self.pairs.cluster.from_first(lambda: [self._loss_on_first(vector) for vector in vectors])
+            self._vector = vectors[min(range(len(vectors)), key=losses.__getitem__)]
+
+    def _loss_on_first(self, vector: Tensor) -> float:
+        block = self.pairs.training[0]
+        try:
+            return float(self._value(rollout(self.network, block, self._numbers.plan(vector)), block.target))
+        except NonFiniteError:
+            return math.inf
+
     def _found_steps(self, table: Table) -> tuple[float, float]:
         block = self.pairs.test[0]
-        return steps_of(self.network, block, rollout(self.network, block, table.plan), table.plan, self._smallest)
+        return steps_of(self.network, block, rollout(self.network, block, table.plan), table.plan, self._range.smallest)
 
     @property
     def _probing(self) -> Probing:
-        return Probing(*self._steps, DIRECTIONS, self._smallest, self._largest)
+        return Probing(*self._steps, DIRECTIONS, self._range.smallest, self._range.largest)
 
     @property
     def _rollout_calls(self) -> int:
@@ -155,25 +177,23 @@ class GaussNewton:
     def _gather(self, blocks: int) -> None:
         """Take the first so many blocks of pairs and ask for the maps around the current table."""
         batch, table = self.pairs.targets.batch, self._numbers.table(self._vector)
-        fresh = blocks - self.pairs.training_blocks
-        self._spent += fresh * batch * self.pairs.targets.teacher_calls + self._calls(blocks)
-        self._spent += blocks * batch * self._probe_calls(table)
-        self.pairs.take(blocks)
-        total, self._known = 0.0, {}
+        self._take(blocks)
+        self.spent += self._calls(blocks) + blocks * batch * self._probe_calls(table)
+        losses, self._known = dict[int, Tensor](), {}
         for index, block in self.pairs.training_blocks_here():
             made = rollout(self.network, block, table.plan)
-            total += self._value(made, block.target)
+            losses[index] = self._value(made, block.target)
             maps = probe(self.network, block, table, made, self._probing).sketched(self._sketch)
             target = block.target.flatten(1).to("cpu", torch.float32)
             self._known[index] = Known(made.sketched(self._sketch), maps, self._sketch(target))
-        self._loss = self.pairs.cluster.total(total) / blocks
+        self._loss = float(self.pairs.cluster.sum_in_order(losses)) / blocks
         self._loss_when_probed = self._loss
         self._stalled = self._missed = 0
         self._radius = max(self._radius, RADIUS)
 
-    def _value(self, made: Rollout, target: Tensor) -> float:
+    def _value(self, made: Rollout, target: Tensor) -> Tensor:
         end = made.x[-1].reshape(-1, *self._shape)
-        return float(self.loss.value(self.loss.residual(end, target.to(end))))
+        return self.loss.value(self.loss.residual(end, target.to(end))).to("cpu", torch.float64)
 
     def _trial(self) -> None:
         """One step on the maps, one rollout of all pairs, and what it teaches."""
@@ -182,24 +202,24 @@ class GaussNewton:
             self._try(vector, promised, moved)
         else:
             self._stalled = 2 * PATIENCE
-        if max(self._stalled, self._missed) >= PATIENCE:
-            self._renew()
         enough = self.settings.iterations is not None and self._trials >= self.settings.iterations
-        full = self._spent + self._calls(self.pairs.training_blocks) > self.settings.budget.calls
+        if not enough and max(self._stalled, self._missed) >= PATIENCE:
+            self._renew()
+        full = self.spent + self._calls(self.pairs.training_blocks) > self.settings.budget.calls
         self._over = self._over or enough or full
 
     def _try(self, vector: Tensor, promised: float, moved: float) -> None:
         plan = self._numbers.plan(vector)
-        self._spent += self._calls(self.pairs.training_blocks)
+        self.spent += self._calls(self.pairs.training_blocks)
         self._trials += 1
-        total, seen = 0.0, dict[int, Rollout]()
+        losses, seen = dict[int, Tensor](), dict[int, Rollout]()
         try:
             for index, block in self.pairs.training_blocks_here():
                 made = rollout(self.network, block, plan)
-                total, seen[index] = total + self._value(made, block.target), made.sketched(self._sketch)
+                losses[index], seen[index] = self._value(made, block.target), made.sketched(self._sketch)
         except NonFiniteError:
-            total = math.inf
-        loss = self.pairs.cluster.total(total) / self.pairs.training_blocks
+            losses[index] = torch.tensor(math.inf, dtype=torch.float64)
+        loss = float(self.pairs.cluster.sum_in_order(losses)) / self.pairs.training_blocks
         if not math.isfinite(loss):
             self._radius, self._missed = moved / 3, self._missed + 1
             return
@@ -222,11 +242,11 @@ class GaussNewton:
     def _renew(self) -> None:
         """The same pairs anew where their maps brought much, else twice the pairs, else the end, as calls allow."""
         batch, blocks, table = self.pairs.targets.batch, self.pairs.training_blocks, self._numbers.table(self._vector)
-        left = self.settings.budget.calls - self._spent
+        left = self.settings.budget.calls - self.spent
         again = blocks * batch * (3 * self._rollout_calls + self._probe_calls(table))
         if left >= again and self._loss < WORTH * self._loss_when_probed:
             self._gather(blocks)
-        elif left >= 2 * again + blocks * batch * self.pairs.targets.teacher_calls and self._stalled >= PATIENCE:
+        elif left >= 2 * again + self.pairs.calls_to_take(2 * blocks) and self._stalled >= PATIENCE:
             self._gather(2 * blocks)
         elif left >= again and self._loss < (1 - GAIN) * self._loss_when_probed:
             self._gather(blocks)
@@ -239,7 +259,7 @@ class GaussNewton:
         here, radius, steps = self._problem(table), self._radius, 0
         begun = here.loss
         while steps < ON_THE_MAPS and radius > self._radius * SHORTEST:
-            step = here.step(radius, self._limits(table))
+            step = here.step(radius, self._range.limits(table))
             there = vector + step
             gain = here.loss - self._imagined_loss(there)
             if gain <= 0 and radius / 3 <= self._radius * SHORTEST:
@@ -260,12 +280,13 @@ class GaussNewton:
             plan = self._numbers.plan(vector)
         except ValueError:
             return math.inf
-        if not self._in_range(plan):
+        if not self._range.holds(plan):
             return math.inf
-        own = torch.zeros(3, dtype=torch.float64)
-        for known in self._known.values():
-            own += ends(self.loss, self._shape, imagined(plan, known.made, known.maps), known.made, known.target)
-        loss, far, count = self.pairs.cluster.sum(own).tolist()
+        own = {
+            index: ends(self.loss, self._shape, imagined(plan, known.made, known.maps), known.made, known.target)
+            for index, known in self._known.items()
+        }
+        loss, far, count = self.pairs.cluster.sum_in_order(own).tolist()
         off = plan.query_sigmas.log() - self._numbers.plan(self._vector).query_sigmas.log()
         asked = self.solver.network_calls
         moved = math.sqrt((far / (count * self._elements) + float(off.square().sum())) / asked)
@@ -273,27 +294,12 @@ class GaussNewton:
 
     def _problem(self, table: Table) -> LeastSquares:
         """The least-squares problem of a table on the maps, over the pairs of all processes."""
-        count = table.gains.shape[-1]
-        own = torch.zeros(2 * count**2 + count + 3, dtype=torch.float64)
-        for known in self._known.values():
+        own = dict[int, Tensor]()
+        for index, known in self._known.items():
             made = imagined(table.plan, known.made, known.maps)
-            own += sums(self.loss, self._shape, table, known.made, made, known.maps, known.target)
+            own[index] = sums(self.loss, self._shape, table, known.made, made, known.maps, known.target)
         centre = self._numbers.plan(self._vector).query_sigmas.log()
-        return problem(self.pairs.cluster.sum(own), table, centre, self._elements)
-
-    def _limits(self, table: Table) -> Limits:
-        queries, levels = table.plan.query_sigmas.log()[table.first :], table.plan.sigmas
-        by, down = table.log_queries[table.first :], table.sigmas[1:] - table.sigmas[:-1]
-        constraints = torch.cat([by, -by, down])
-        room = levels[:-1] - levels[1:] - LOWEST * levels[:-1].abs()
-        bounds = torch.cat([math.log(self._largest) - queries, queries - math.log(self._smallest), room])
-        moves = constraints.abs().amax(1) > 0
-        return Limits(constraints[moves], bounds[moves].clamp_min(0))
-
-    def _in_range(self, plan: Plan) -> bool:
-        queries, levels = plan.query_sigmas[int(plan.analytic_first_step) :], plan.sigmas
-        asked = (queries <= self._largest * (1 + 1e-9)) & (queries >= self._smallest * (1 - 1e-9))
-        return bool(asked.all() and (levels[1:] < levels[:-1]).all())
+        return problem(self.pairs.cluster.sum_in_order(own), table, centre, self._elements)
 
     def state(self) -> dict[str, Tensor]:
         state = {
@@ -302,7 +308,10 @@ class GaussNewton:
                 [self._loss, self._loss_when_probed, self._radius, *self._steps], dtype=torch.float64
             ),
             "counts": torch.tensor(
-                [self._spent, self._trials, self._stalled, self._missed, self.pairs.training_blocks, int(self._over)]
+                [
+                    *(self.spent, self._trials, self._stalled, self._missed),
+                    *(self.pairs.training_blocks, self.pairs.taken, int(self._over)),
+                ]
             ),
             "history": history_tensor(self.history),
         }
@@ -315,24 +324,13 @@ class GaussNewton:
         self._vector = state["vector"]
         self._loss, self._loss_when_probed, self._radius, *steps = state["numbers"].tolist()
         self._steps = (steps[0], steps[1])
-        self._spent, self._trials, self._stalled, self._missed, blocks, over = state["counts"].tolist()
+        self.spent, self._trials, self._stalled, self._missed, blocks, taken, over = state["counts"].tolist()
         self._over = bool(over)
         self.history = history_from(state["history"])
+        self.pairs.take(taken)
         self.pairs.take(blocks)
         self._known = {}
         for index, _ in self.pairs.training_blocks_here():
             begin = f"block.{index}."
             own = {name.removeprefix(begin): value for name, value in state.items() if name.startswith(begin)}
             self._known[index] = Known.unpacked(own)
-
-
-def sigma_range(network: Network) -> tuple[float, float]:
-    """The smallest noise level above 0 and the largest that the checkpoint's schedules reach."""
-    checkpoint = network.checkpoint
-    levels = [checkpoint.schedule(steps).double() for steps in (1, 3)]
-    try:
-        levels.append(checkpoint.schedule(1000).double())
-    except (ValueError, IndexError, RuntimeError):
-        levels.append(checkpoint.schedule(100).double())
-    known = torch.cat(levels)
-    return float(known[known > 0].min()), float(levels[0][0])

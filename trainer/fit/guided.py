@@ -40,10 +40,15 @@ class GuidedFit:
         self._spent, self._part = 0, 0
         self._fit = make(without_guidance(solver), int(CONSTANT_PART * calls), True)
 
+    @property
+    def spent(self) -> int:
+        """As `Fit.spent`."""
+        return self._spent + self._fit.spent
+
     def expected_calls(self) -> int:
         """As `Fit.expected_calls`."""
         last = self._part == 2 or (self._part == 1 and not self._fewer)
-        return self._fit.expected_calls() if last else max(0, self._calls - self._spent - self._fit.spent)
+        return self._fit.expected_calls() if last else max(0, self._calls - self.spent)
 
     def current(self) -> Solver:
         """The best of the part that runs."""
@@ -54,7 +59,7 @@ class GuidedFit:
         """As `Fit.run`; the solver is another object where rows are dropped."""
         if self._part == 0:
             yield from self._told(self._fit)
-            self._begin(1, self._tied(self._fit.current()), self._spent + self._fit.spent)
+            self._begin(1, self._tied(self._fit.current()), self.spent)
         if self._part == 1:
             yield from self._told(self._fit)
             if self._fewer:
@@ -88,7 +93,7 @@ class GuidedFit:
 
     def _choose(self) -> Iterator[Progress]:
         """Go on with the finalist that ends lowest after a while."""
-        spent, best, pairs = self._spent + self._fit.spent, self._best_on_maps(), self._fit.pairs
+        spent, best, pairs = self.spent, self._best_on_maps(), self._fit.pairs
         each = int(TRYING_PART * self._calls)
         fits, blocks = [self._make(one, self._calls - spent - (len(best) - 1) * each, False) for one in best], []
         for fit in fits:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..losses.endpoint import EndpointLoss
 from ..losses.features import Latent
+from .limits import Limits
 from .maps import Maps, tangents
 from .rollout import Rollout
 from .table import Table
@@ -15,16 +16,6 @@ from .table import Table
 FEATURE_STEP = 1e-2
 """Of the endpoint's own length: how far it is moved to differentiate the features of a loss."""
 SWEEPS, HALVINGS = 200, 60
-
-
-@dataclass(frozen=True)
-class Limits:
-    """constraints @ step <= bounds: what the network is asked at stays in its range, and noise levels decrease."""
-
-    constraints: Tensor
-    """[n, count]"""
-    bounds: Tensor
-    """[n], 0 or above"""
 
 
 @dataclass(frozen=True)

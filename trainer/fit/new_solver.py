@@ -13,31 +13,33 @@ from ..run.errors import TrainerError
 from ..run.network import Network
 
 
-def new_solver(options: DistillOptions, network: Network) -> Solver:
-    """The untrained solver that the options describe. Raises TrainerError with what to do."""
+def new_solver(options: DistillOptions, steps: int, network: Network) -> Solver:
+    """The untrained solver for so many steps that the options describe. Raises TrainerError with what to do."""
     try:
         return (
-            _instance_dyweight(options, network) if options.instance_aware else _MAKE[options.family](options, network)
+            _instance_dyweight(options, steps, network)
+            if options.instance_aware
+            else _MAKE[options.family](options, steps, network)
         )
     except ValueError as error:
-        raise TrainerError(f"--ckpt {options.ckpt}, --steps {options.steps}: {error}") from error
+        raise TrainerError(f"--ckpt {options.ckpt}, --steps {steps}: {error}") from error
 
 
-def _dyweight(options: DistillOptions, network: Network) -> DyWeight:
+def _dyweight(options: DistillOptions, steps: int, network: Network) -> DyWeight:
     return DyWeight(
-        network.checkpoint.schedule(options.steps),
-        options.order or min(3, options.steps),
+        network.checkpoint.schedule(steps),
+        options.order or min(3, steps),
         options.slope,
         options.analytic_first_step,
         initial="adams-bashforth" if options.initial == "auto" else options.initial,
         time_shifting=options.time_shifting,
         time_scaling=options.time_scaling,
-        learned_guidance=_learned_guidance(options, network) if options.learn_guidance else None,
+        learned_guidance=_learned_guidance(options, steps, network) if options.learn_guidance else None,
         schedule=network.checkpoint.schedule_recipe,
     )
 
 
-def _learned_guidance(options: DistillOptions, network: Network) -> dict[str, Any]:
+def _learned_guidance(options: DistillOptions, steps: int, network: Network) -> dict[str, Any]:
     """Every row guided; which ones stay is chosen in the fit."""
     cfg = network.checkpoint.cfg
     if cfg is None or cfg == 1:
@@ -45,12 +47,12 @@ def _learned_guidance(options: DistillOptions, network: Network) -> dict[str, An
             f"--learn-guidance: --ckpt {options.ckpt} is sampled without classifier-free guidance; give a --cfg other "
             "than 1, or a model with guidance"
         )
-    return {"cfg": cfg, "guided": list(range(int(options.analytic_first_step), options.steps))}
+    return {"cfg": cfg, "guided": list(range(int(options.analytic_first_step), steps))}
 
 
-def _indis(options: DistillOptions, network: Network) -> Indis:
+def _indis(options: DistillOptions, steps: int, network: Network) -> Indis:
     return Indis(
-        network.checkpoint.schedule(options.steps),
+        network.checkpoint.schedule(steps),
         tuple(network.checkpoint.shape),
         _condition_width(options, network),
         options.base,
@@ -62,9 +64,9 @@ def _indis(options: DistillOptions, network: Network) -> Indis:
     )
 
 
-def _learned_schedule(options: DistillOptions, network: Network) -> LearnedSchedule:
+def _learned_schedule(options: DistillOptions, steps: int, network: Network) -> LearnedSchedule:
     return LearnedSchedule(
-        network.checkpoint.schedule(options.steps),
+        network.checkpoint.schedule(steps),
         options.base,
         options.order,
         time_scaling=options.time_scaling,
@@ -72,27 +74,27 @@ def _learned_schedule(options: DistillOptions, network: Network) -> LearnedSched
     )
 
 
-def _free_table(options: DistillOptions, network: Network) -> FreeTable:
+def _free_table(options: DistillOptions, steps: int, network: Network) -> FreeTable:
     return FreeTable(
-        network.checkpoint.schedule(options.steps),
+        network.checkpoint.schedule(steps),
         options.base,
         options.order,
         schedule=network.checkpoint.schedule_recipe,
     )
 
 
-def _instance_dyweight(options: DistillOptions, network: Network) -> InstanceDyWeight:
+def _instance_dyweight(options: DistillOptions, steps: int, network: Network) -> InstanceDyWeight:
     assert options.start is not None  # the options see to it
     start = dyweight.SolverFile.read(options.start).solver
     if start.family != DyWeight.family:
         raise TrainerError(
             f"--start {options.start} is of the family {start.family}: give a file of the family dyweight"
         )
-    expected = network.checkpoint.schedule(options.steps).to("cpu", torch.float64)
+    expected = network.checkpoint.schedule(steps).to("cpu", torch.float64)
     if len(start.sigmas) != len(expected) or not torch.allclose(start.sigmas, expected, rtol=1e-3, atol=1e-6):
         raise TrainerError(
             f"--start {options.start} has {start.steps} steps from sigma {float(start.sigmas[0]):g}; this run has "
-            f"{options.steps} from {float(expected[0]):g}, on another schedule: distil one with the same options first"
+            f"{steps} from {float(expected[0]):g}, on another schedule: distil one with the same options first"
         )
     return InstanceDyWeight(
         start,
@@ -110,7 +112,7 @@ def _condition_width(options: DistillOptions, network: Network) -> int:
     return 0 if condition is None else condition.shape[-1]
 
 
-_MAKE: dict[str, Callable[[DistillOptions, Network], Solver]] = {
+_MAKE: dict[str, Callable[[DistillOptions, int, Network], Solver]] = {
     DyWeight.family: _dyweight,
     Indis.family: _indis,
     LearnedSchedule.family: _learned_schedule,

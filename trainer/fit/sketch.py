@@ -23,7 +23,7 @@ class Sketch:
     def __call__(self, x: Tensor) -> Tensor:
         """[..., elements] float32 on the CPU -> [..., size]."""
         if self.whole:
-            return x
+            return x.contiguous()  # as a state is that was kept and read again; products depend on it in the last bit
         flat = x.reshape(-1, x.shape[-1])
         sums = flat.new_zeros(len(flat), self.size).index_add_(1, self._place, flat * self._sign)
         return sums.reshape(*x.shape[:-1], self.size)

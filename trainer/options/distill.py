@@ -168,21 +168,30 @@ class PairOptions:
 
 @dataclass(frozen=True)
 class DistillOptions(SolverOptions, GuidanceOptions, FitOptions, PairOptions, CheckpointOptions):
-    """Distil a few-step solver for a frozen model into a coefficient file."""
+    """Distil a few-step solver for a frozen model into a coefficient file. With --workflow FILE_api.json the model is
+    that of a ComfyUI workflow; `--workflow FILE_api.json --help` lists the options for it."""
 
     ckpt: str
-    """the model: a built-in one such as digits or gmm:16, module:callable, path/file.py:callable, or a ComfyUI
-    checkpoint by name or path, such as flux1-dev"""
-    steps: Annotated[int, POSITIVE]
-    """number of steps; each is one network call, except for solvers with two a step and an analytic first step"""
+    """the model: a built-in one such as digits or gmm:16, module:callable, path/file.py:callable, a ComfyUI
+    checkpoint by name or path, such as flux1-dev, or diffusers:FOLDER"""
     out: Path
     """the coefficient file to write, FILE.safetensors"""
+    steps: Annotated[tuple[int, ...], POSITIVE] = ()
+    """number of steps, or several with commas between them, 3,5,8, for one file with a solver for each. A step is one
+    network call, except for solvers with two a step and an analytic first step"""
+    add: Annotated[tuple[int, ...], POSITIVE] = ()
+    """in the place of --steps: numbers of steps to add to the file --out, which is of the same model"""
     report: Path | None = None
     """the folder for report.json and pictures"""
     resume: bool = False
     """continue an interrupted run with the same options"""
     seed: int = 0
     """seed of everything that is drawn"""
+
+    @property
+    def members(self) -> tuple[int, ...]:
+        """The numbers of steps to fit, smallest first."""
+        return tuple(sorted({*self.steps, *self.add}))
 
     @property
     def fitted_by(self) -> str:
@@ -207,8 +216,25 @@ class DistillOptions(SolverOptions, GuidanceOptions, FitOptions, PairOptions, Ch
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_solver(self.steps)
-        self.check_guidance(self.steps, self.steps - int(self.analytic_first_step), self.fitted_by)
+        if bool(self.steps) == bool(self.add):
+            raise TrainerError(
+                "give --steps N[,N...] for a new file, or --add N[,N...] for one that is there, not both"
+            )
+        for steps in self.members:
+            self.check_solver(steps)
+            self.check_guidance(steps, steps - int(self.analytic_first_step), self.fitted_by)
+        if len(self.members) > 1 and self.learn_guidance:
+            raise TrainerError(
+                f"--steps {','.join(map(str, self.members))} is not for --learn-guidance: fit each number of steps "
+                "alone, and join the files with python -m trainer.convert"
+            )
+        if len(self.members) > 1 and self.fitted_by == "adam":
+            raise TrainerError(
+                f"--steps {','.join(map(str, self.members))} is for --method gauss-newton: fit each number of steps "
+                "alone, and join the files of solvers with one table for all samples with python -m trainer.convert"
+            )
+        if self.add and not self.out.is_file():
+            raise TrainerError(f"--add is for a file that is there, and --out {self.out} is none: give --steps instead")
         if self.has_phi and self.fitted_by == "gauss-newton":
             raise TrainerError("--method gauss-newton fits a few dozen numbers; a network needs --method adam")
         if self.out.suffix != ".safetensors":

@@ -17,8 +17,8 @@ class EvaluateOptions(CheckpointOptions):
     """Compare a coefficient file with handcrafted solvers at the same number of network calls."""
 
     ckpt: str
-    """the model: a built-in one such as digits or gmm:16, module:callable, path/file.py:callable, or a ComfyUI
-    checkpoint by name or path, such as flux1-dev"""
+    """the model: a built-in one such as digits or gmm:16, module:callable, path/file.py:callable, a ComfyUI
+    checkpoint by name or path, such as flux1-dev, or diffusers:FOLDER"""
     solver: Path
     """the coefficient file"""
     out: Path

@@ -7,7 +7,7 @@ import math
 import textwrap
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -57,8 +57,8 @@ def check(options: Checked) -> None:
         if value is None or value == field.default:
             continue
         for mark in marks:
-            if mark == POSITIVE and not 0 < value < math.inf:
-                raise TrainerError(f"{flag(field.name)} is {value}: give a number above 0")
+            if mark == POSITIVE and not all(0 < one < math.inf for one in _several(value)):
+                raise TrainerError(f"{flag(field.name)} is {_text(value)}: give a number above 0")
             if isinstance(mark, OneOf):
                 _check_one_of(flag(field.name), (value,) if isinstance(value, str) else value, mark.texts)
             if isinstance(mark, ReadBy) and not set(mark.choices) & set(choices):
@@ -104,6 +104,15 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def _several(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _text(value: object) -> str:
+    """As it stands on a command line."""
+    return ",".join(map(str, _several(value)))
+
+
 def _given(name: str, value: object) -> str:
     """As it stood on the command line."""
     if isinstance(value, bool):
@@ -129,13 +138,22 @@ def _argument(hint: Any, marks: tuple[Any, ...]) -> dict[str, Any]:
     if typing.get_origin(hint) is Literal:
         return {"choices": typing.get_args(hint)}
     if typing.get_origin(hint) is tuple:
-        return {"type": lambda text: tuple(part.strip() for part in text.split(",")), "metavar": "A,B,C"}
+        kind = typing.get_args(hint)[0]
+        return {"type": _several_of(kind), "metavar": "N[,N...]" if kind is int else "A,B,C"}
     if hint is bool:
         return {"action": argparse.BooleanOptionalAction}
     texts = next((mark.texts for mark in marks if isinstance(mark, OneOf)), None)
     if texts is not None:
         return {"metavar": "{" + ",".join(texts) + "}"}  # `check` refuses others, with the nearest
     return {"type": hint, "metavar": {int: "N", float: "X", Path: "PATH"}.get(hint, "NAME")}
+
+
+def _several_of(kind: type) -> Callable[[str], tuple[Any, ...]]:
+    def read(text: str) -> tuple[Any, ...]:
+        return tuple(kind(part.strip()) for part in text.split(","))
+
+    read.__name__ = f"{kind.__name__}s with commas between them"  # for argparse's message
+    return read
 
 
 def _field_docstrings(options: type) -> dict[str, str]:

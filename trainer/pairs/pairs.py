@@ -51,6 +51,8 @@ class Pairs:
         self.training_blocks = targets.block_count(training)
         self.validation_blocks = targets.block_count(validating)
         self.test_blocks = self.test_targets.block_count(testing)
+        self.taken = 0
+        """Blocks that any fit has taken to train on: their endpoints are there for the next one."""
 
     @property
     def cluster(self) -> Cluster:
@@ -87,8 +89,12 @@ class Pairs:
 
     def take(self, blocks: int) -> None:
         """Train on so many blocks from now on; the teacher runs for those that are new."""
-        self.training_blocks = blocks
+        self.training_blocks, self.taken = blocks, max(self.taken, blocks)
         self.training.grow(blocks)
+
+    def calls_to_take(self, blocks: int) -> int:
+        """Network calls of the teacher for so many blocks, besides those that were taken; whatever the cache holds."""
+        return max(0, blocks - self.taken) * self.targets.batch * self.targets.teacher_calls
 
     def training_blocks_here(self) -> Iterator[tuple[int, Block]]:
         """This process's training blocks, each with its number among all, one after the other."""
@@ -105,12 +111,15 @@ class Pairs:
 
 
 def deviation(blocks: Sequence[Block], cluster: Cluster = ALONE) -> float:
-    """Standard deviation of the targets over all elements of all processes; 1 where they do not vary."""
+    """Standard deviation of the targets over all elements of all processes; 1 where they do not vary.
+
+    Rounded to float32: what the order of summation changes must not change a fit.
+    """
     origin = cluster.from_first(lambda: float(blocks[0].target.flatten()[0]))
     nothing = torch.zeros(0, dtype=torch.float64)
     targets = torch.cat([nothing, *(block.target.cpu().double().flatten() for block in blocks)]) - origin
     count = cluster.total(len(targets))
     mean = cluster.total(float(targets.sum())) / count
     squares = cluster.total(float((targets - mean).square().sum()))
-    spread = math.sqrt(squares / (count - 1)) if count > 1 else 0.0
+    spread = float(torch.tensor(squares / (count - 1)).sqrt()) if count > 1 else 0.0
     return spread if 0 < spread < math.inf else 1.0

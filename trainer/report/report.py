@@ -33,39 +33,52 @@ CURVE_CALLS = 3
 
 
 def distillation_report(options: DistillOptions, done: Distillation, network: Network, pairs: Pairs) -> None:
-    """Measure the new solver on pairs that the fit has not seen, and write the report into `options.report`."""
+    """Measure what is new on pairs that the fit has not seen, and write the report into `options.report`.
+
+    Of several solvers each has a report of its own in a folder named by its number of steps.
+    """
     assert options.report is not None
-    folder, solver = options.report, done.solver
+    folder = options.report
     # Only the first process reports, and it has only its own blocks.
     at_hand = pairs.cluster.size == 1 and pairs.test_targets is pairs.targets
     count = pairs.targets.block_count(options.report_pairs)
     blocks = [*pairs.test] if at_hand else [pairs.targets.block("test", i) for i in range(count)]
-    sampling_peak = _sampling_peak(network, blocks[0], solver)
-    calls = network.evaluations(solver)
-    samplers: dict[str, Sampler] = {
-        solver.family: solver,
-        **handcrafted(network.checkpoint, calls // network.per_call),
-    }
-    errors = errors_at_equal_calls(network, blocks, samplers)
-    by_calls = errors_over_calls(network, blocks, calls + CURVE_CALLS * network.per_call)
-    content = {
-        "endpoint_error": errors,
+    files = {steps: done.file.member(steps) for steps in done.histories}
+    sampling_peak = max(_sampling_peak(network, blocks[0], file.solver) or 0 for file in files.values()) or None
+    most_calls = max(network.evaluations(file.solver) for file in files.values()) + CURVE_CALLS * network.per_call
+    by_calls = errors_over_calls(network, blocks, most_calls)
+    reports: dict[int, dict[str, Any]] = {}
+    for steps, file in files.items():
+        own, solver = folder if len(files) == 1 else folder / str(steps), file.solver
+        own.mkdir(exist_ok=True)
+        calls = network.evaluations(solver) // network.per_call
+        samplers: dict[str, Sampler] = {solver.family: solver, **handcrafted(network.checkpoint, calls)}
+        errors = errors_at_equal_calls(network, blocks, samplers)
+        history = done.histories[steps]
+        reports[steps] = {
+            "endpoint_error": errors,
+            "pairs": file.provenance["pairs"],
+            "history": [asdict(line) for line in history],
+            "solver": _solver_facts(solver),
+        }
+        curves.convergence(history, own / "convergence.png", f"{options.ckpt}, {steps} steps")
+        draw(own, network, file, blocks, errors, by_calls, options.ckpt, samplers)
+    of_all = {
         "network_calls": done.network_calls,
         "seconds": done.seconds,
         "peak_memory_bytes": done.peak_memory_bytes,
         "sampling_peak_memory_bytes": sampling_peak,
         "report_network_calls": network.total - done.network_calls["total"],
-        "pairs": pairs.training_pairs,
         "validation_pairs": pairs.validation_pairs,
-        "history": [asdict(line) for line in done.history],
         "error_over_steps": by_calls,
         "options": {name: _plain(value) for name, value in asdict(options).items()},
         "prompts": shown_prompts(network, blocks[0]),
-        "solver": _solver_facts(solver),
     }
-    write_json(folder, content)
-    curves.convergence(done.history, folder / "convergence.png", f"{options.ckpt}, {options.steps} steps")
-    draw(folder, network, done.file, blocks, errors, by_calls, options.ckpt, samplers)
+    if len(files) == 1:
+        return write_json(folder, {**reports[options.members[0]], **of_all})
+    write_json(folder, {"members": reports, **of_all})
+    errors_of = {steps: reports[steps]["endpoint_error"][file.solver.family] for steps, file in files.items()}
+    curves.error_over_steps(by_calls, folder / "error_over_steps.png", errors_of, "set", options.ckpt)
 
 
 def draw(

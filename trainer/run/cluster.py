@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, TypeVar
@@ -81,6 +81,15 @@ class Cluster:
     def sum(self, values: Tensor) -> Tensor:
         """The sum [*shape] of values [*shape] over the processes, in float64."""
         total: Tensor = sum(self.gather(values.detach().to("cpu", torch.float64)))  # type: ignore[assignment]
+        return total
+
+    def sum_in_order(self, values: Mapping[int, Tensor]) -> Tensor:
+        """The sum [*shape] of float64 values [*shape] by index over the processes: the same bits however many share it.
+
+        Raises StoppedError; there must be at least one value.
+        """
+        everyones = {index: value for others in self.gather(dict(values)) for index, value in others.items()}
+        total: Tensor = sum(everyones[index] for index in sorted(everyones))  # type: ignore[assignment]
         return total
 
     def total(self, number: float) -> float:

@@ -42,7 +42,8 @@ class ResumeFile:
         try:
             with safe_open(self.path, framework="pt") as file:
                 metadata = file.metadata() or {}
-                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                # copies: what is read stands at any address, and sums depend on that in the last bit
+                state = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise TrainerError(f"--resume: {self.path} can't be read ({error}); delete it to start over") from error
         before, now = json.loads(metadata.get("options", "{}")), json.loads(self._options)

@@ -114,16 +114,11 @@ def test_what_the_solver_was_not_made_for_is_named_with_both_values_once(pack, c
     assert lines(caplog) == [f"DyWeight: {said.format(file=f'{name}-differs')}"]
 
 
-def test_another_size_is_named_in_pixels(pack, caplog, comfy_version):
+def test_another_size_is_named_in_pixels(pack, caplog):
     tiny = model("sd3")
     solver = in_file(pack, random_solver(pack, sigmas_of(tiny, 4)), "wide", {"shape": [16, 64, 96]})
     advanced(call("DyWeightApply", model=tiny, solver=solver), "sd3", 4)
-    if comfy_version < (0, 9):
-        assert lines(caplog) == [
-            "DyWeight: Set the size to latent 16 x 64 x 96: wide was made for it, not for latent 16 x 8 x 8."
-        ]
-    else:
-        assert lines(caplog) == ["DyWeight: Set the size to 768 x 512 px: wide was made for it, not for 64 x 64 px."]
+    assert lines(caplog) == ["DyWeight: Set the size to 768 x 512 px: wide was made for it, not for 64 x 64 px."]
 
 
 OTHER = "^Choose another file: for-video is for HunyuanVideo, this model is SD3.$"

@@ -75,7 +75,7 @@ def test_used_as_made_nothing_but_the_size_is_warned_of(pack, caplog):
     tiny, solver = model("sd15"), call("DyWeightLoadSolver", solver_name="preset: sd15-8-steps")
     advanced(call("DyWeightApply", model=tiny, solver=solver), "sd15", 8, cfg=7.5)
     (said,) = [record.getMessage() for record in caplog.records if record.name == "DyWeight"]
-    assert "512 x 512 px" in said or "4 x 64 x 64" in said  # as ComfyUI up to 0.8 does not know the pixels
+    assert said == "DyWeight: Set the size to 512 x 512 px: sd15 was made for it, not for 64 x 64 px."
 
 
 def test_another_guidance_is_named_with_both_values(pack, caplog):

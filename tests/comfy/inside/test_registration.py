@@ -6,7 +6,7 @@ import pytest
 import torch
 from sampling_tools import advanced, call, model, random_solver, sigmas_of
 
-NAMES = ("KSampler", "LoadSolver", "Sampler", "Scheduler", "Apply", "Plot", "SaveSolver")
+NAMES = ("KSampler", "LoadSolver", "Sampler", "Scheduler", "Apply", "Plot", "SaveSolver", "Fit", "Prompts")
 IDS = {f"DyWeight{name}" for name in NAMES}
 
 

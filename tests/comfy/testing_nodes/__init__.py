@@ -1,27 +1,35 @@
 """Nodes and tiny models that the tests put beside the pack in a ComfyUI server.
 
-Text encoders, VAEs and checkpoints are stand-ins, so that a workflow with the official file names runs to its end.
+Text encoders, VAEs and checkpoints are stand-ins, so that a workflow with the official file names runs to its end. The
+stand-in for FLUX.1-dev has learned to draw coloured shapes, the others have random weights.
 """
 
 import importlib.util
 import time
 import zlib
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import comfy.sd
 import folder_paths
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-_TOOLS = Path(__file__).resolve().parents[1] / "inside" / "tiny_models.py"
-_spec = importlib.util.spec_from_file_location("tiny_models", _TOOLS)
-assert _spec and _spec.loader
-tiny_models = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(tiny_models)
 
+def _beside(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).resolve().parents[1] / "inside" / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+tiny_models, trained_flux = _beside("tiny_models"), _beside("trained_flux")
+
+TRAINED = Path(__file__).resolve().parents[3] / "tools" / "models" / "tiny-flux.safetensors"
 OFFICIAL = {
     "diffusion_models/flux1-dev.safetensors": "flux",
     "checkpoints/flux1-dev-fp8.safetensors": "flux",
@@ -40,7 +48,8 @@ def make_models() -> None:
     for family in tiny_models.LATENT:
         save_file(tiny_models.state_dict(family), models / "diffusion_models" / f"tiny-{family}.safetensors")
     for name, family in OFFICIAL.items():
-        (models / name).symlink_to(models / "diffusion_models" / f"tiny-{family}.safetensors")
+        file = TRAINED if family == "flux" else models / "diffusion_models" / f"tiny-{family}.safetensors"
+        (models / name).symlink_to(file)
     for name, channels in VAES.items():
         save_file({"stand_in": torch.zeros(channels)}, models / "vae" / name)
     for name in TEXT_ENCODERS:
@@ -48,7 +57,7 @@ def make_models() -> None:
 
 
 class StandInTextEncoder:
-    """Seeded noise for each text."""
+    """For FLUX the condition that has most words of the text; else seeded noise for each text."""
 
     def __init__(self, family: str) -> None:
         self.family = family
@@ -57,11 +66,22 @@ class StandInTextEncoder:
         return text
 
     def encode_from_tokens_scheduled(self, tokens: str, **options: Any) -> list[list[Any]]:
+        if self.family == "flux":
+            return learned_condition(set(tokens.split()))
         return tiny_models.conditioning(self.family, seed=zlib.crc32(tokens.encode()))
 
 
+def learned_condition(words: set[str]) -> list[list[Any]]:
+    """CONDITIONING of the trained model's prompt that shares most words."""
+    with safe_open(TRAINED.with_name("tiny-flux-conditions.safetensors"), "pt") as file:
+        prompts = [set(prompt.replace(",", "").split()) for prompt in file.metadata()["prompts"].split("; ")]
+        best = max(range(len(prompts)), key=lambda i: len(words & prompts[i]))
+        context, pooled = (file.get_tensor(name)[best : best + 1] for name in ("cross_attn", "pooled"))
+    return [[context, {"pooled_output": pooled}]]
+
+
 class StandInVae:
-    """The first channels of the latent as a picture, eight times as large, and the way back."""
+    """A picture from the first channels of the latent, and the way back."""
 
     def __init__(self, sd: dict[str, Tensor], **options: Any) -> None:
         self.channels, self.patcher = len(sd["stand_in"]), SimpleNamespace()
@@ -70,7 +90,10 @@ class StandInVae:
         pass
 
     def decode(self, latent: Tensor, **options: Any) -> Tensor:
-        return picture(latent)
+        if self.channels < 12:
+            return picture(latent)
+        pixels = torch.nn.functional.pixel_shuffle(latent[:, :12] / 3, 2) + 0.5  # as the trained model has them
+        return pixels.clamp(0, 1).movedim(1, -1).repeat_interleave(16, 1).repeat_interleave(16, 2)
 
     def encode(self, pixels: Tensor) -> Tensor:
         small = pixels[:, 4::8, 4::8, :3].movedim(-1, 1) * 4 - 2
@@ -145,6 +168,30 @@ class TestSlowModel:
         return (clone,)
 
 
+class TestTrainedFlux:
+    """The trained tiny FLUX with all its prompts, as a list, and the first alone, and a VAE."""
+
+    RETURN_TYPES = ("MODEL", "CONDITIONING", "VAE", "LATENT", "CONDITIONING")
+    OUTPUT_IS_LIST = (False, True, False, False, False)
+    FUNCTION, CATEGORY = "make", "testing"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802
+        return {"required": {}}
+
+    def make(self) -> tuple[Any, ...]:
+        latent, prompts = {"samples": torch.zeros(1, 16, 8, 8)}, trained_flux.prompts()
+        return trained_flux.model(), prompts, TrainedFluxVae(), latent, prompts[0]
+
+
+class TrainedFluxVae:
+    """The pictures that the trained tiny FLUX has learned, larger."""
+
+    def decode(self, latent: Tensor, **options: Any) -> Tensor:
+        pictures = torch.nn.functional.pixel_shuffle(latent[:, :12] / 1.5, 2) / 2 + 0.5
+        return pictures.clamp(0, 1).repeat_interleave(8, 2).repeat_interleave(8, 3).movedim(1, -1)
+
+
 make_models()
 comfy.sd.load_clip, comfy.sd.VAE, comfy.sd.load_checkpoint_guess_config = load_clip, StandInVae, load_checkpoint
-NODE_CLASS_MAPPINGS = {node.__name__: node for node in (TestInputs, TestPicture, TestSlowModel)}
+NODE_CLASS_MAPPINGS = {node.__name__: node for node in (TestInputs, TestPicture, TestSlowModel, TestTrainedFlux)}

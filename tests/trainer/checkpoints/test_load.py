@@ -96,7 +96,9 @@ def test_a_missing_callable_of_a_file_names_the_file_and_the_nearest(peaks_file:
 
 def test_options_of_comfyui_are_refused_for_other_models(peaks_file: Callable[..., str]) -> None:
     for name in ("gmm", "gmm:3", "digits", peaks_file()):
-        with pytest.raises(CheckpointError, match=r"--cfg is for checkpoints of ComfyUI, and --ckpt .*leave it out"):
+        with pytest.raises(
+            CheckpointError, match=r"--cfg is for checkpoints of diffusers or ComfyUI, and --ckpt .*leave"
+        ):
             load_checkpoint(name, CheckpointOptions(cfg=2.0))
 
 
@@ -106,8 +108,8 @@ def test_the_first_kind_that_takes_a_name_loads_it_and_refuses_the_options_of_ot
     of_folders = Kind("folders", make_dataclass("None", ()), lambda name: Path(name).is_dir(), lambda *given: changed())
     monkeypatch.setattr(load, "KINDS", (of_folders, *load.KINDS))
     assert tuple(load_checkpoint(str(tmp_path)).shape) == (2,)
-    with pytest.raises(CheckpointError, match=r"--cfg is for checkpoints of ComfyUI, and --ckpt .*leave it out"):
-        load_checkpoint(str(tmp_path), CheckpointOptions(cfg=2.0))
+    with pytest.raises(CheckpointError, match=r"--lora is for checkpoints of ComfyUI, and --ckpt .*leave it out"):
+        load_checkpoint(str(tmp_path), CheckpointOptions(lora=("a",)))
 
 
 def test_a_model_that_changes_its_x_is_refused(peaks: Any) -> None:

@@ -17,6 +17,7 @@ from trainer.fit.rollout import rollout
 from trainer.fit.starts import start_of
 from trainer.fit.table import Numbers
 from trainer.fitting import Fitting
+from trainer.fitting_set import FittingSet
 from trainer.options.distill import DistillOptions
 from trainer.pairs.targets import Block
 from trainer.run.cluster import ALONE
@@ -136,15 +137,20 @@ def test_evaluations_are_counted_as_the_network_makes_them(solver: DyWeight) -> 
     assert counted <= 3 * table.probe_calls(3, 1, 1)
 
 
+def fits_of(model: Any, steps: int, **given: Any) -> FittingSet:
+    options = DistillOptions(ckpt="pair", steps=(steps,), out=OUT, keep_targets=False, **given)
+    fits = FittingSet(options, Network(model, options.per_call), ALONE, None)
+    fits.begin()
+    return fits
+
+
 def fitted(model: Any, steps: int = 3, **options: Any) -> Fitting:
-    given: dict[str, Any] = {"learn_guidance": True, "effort": "draft", "keep_targets": False, **options}
-    chosen = DistillOptions(ckpt="pair", steps=steps, out=OUT, **given)
-    fitting = Fitting(chosen, Network(model, chosen.per_call), ALONE, None)
-    fitting.begin()
-    for _ in fitting.run():
-        pass
-    fitting.judge()
-    return fitting
+    fits = fits_of(model, steps, **{"learn_guidance": True, "effort": "draft", **options})
+    for fitting in fits.unfinished():
+        for _ in fitting.run():
+            pass
+        fitting.judge()
+    return fits.fittings[0]
 
 
 @pytest.mark.slow
@@ -197,13 +203,8 @@ def test_the_parts_begin_where_the_one_before_ended() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", [1, 8])
 def test_an_interrupted_fit_goes_on_to_the_same_solver(stop: int) -> None:
-    given: dict[str, Any] = {"unconditional_calls": 1, "calls": 4000, "learn_guidance": True, "keep_targets": False}
-    options = DistillOptions(ckpt="pair", steps=3, out=OUT, **given)
-
     def begun() -> Fitting:
-        fitting = Fitting(options, Network(Pair(), 2), ALONE, None)
-        fitting.begin()
-        return fitting
+        return fits_of(Pair(), 3, unconditional_calls=1, calls=4000, learn_guidance=True).current
 
     whole = begun()
     states = [copy.deepcopy(whole.fit.state()) for _ in whole.run()]

@@ -8,7 +8,8 @@ from torch import Tensor
 
 import dyweight
 from dyweight import DyWeight, FreeTable, LearnedSchedule, Solver, schedules
-from trainer.fit.least_squares import LeastSquares, Limits
+from trainer.fit.least_squares import LeastSquares
+from trainer.fit.limits import Limits
 from trainer.fit.maps import Probing, imagined, probe, steps_of, tangents
 from trainer.fit.rollout import rollout
 from trainer.fit.sketch import Sketch

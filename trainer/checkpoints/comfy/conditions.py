@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...run.errors import CheckpointError
 
-POOLED = "pooled_output"
+POOLED, GUIDANCE = "pooled_output", "guidance"
 _NEGATIVE = "negative_"
 
 
@@ -44,16 +44,21 @@ class Conditions(Protocol):
 def conditioning(chosen: Sequence[Condition]) -> list[Any] | None:
     """ComfyUI's CONDITIONING of several texts as one batch; None where they must go one by one.
 
-    That is where their lengths differ, and where there is more than a pooled output: ComfyUI counts the tokens of
-    a mask over the whole batch.
+    That is where their lengths differ, and where there is more than a pooled output and the same guidance for all:
+    ComfyUI counts the tokens of a mask over the whole batch.
     """
     first = chosen[0]
     if len(chosen) == 1:
         return [[first.cross_attn, dict(first.extra)]]
-    if any(one.extra.keys() - {POOLED} for one in chosen) or len({one.cross_attn.shape for one in chosen}) > 1:
+    guidance = {GUIDANCE: first.extra[GUIDANCE]} if GUIDANCE in first.extra else {}
+    others = [{name: one.extra[name] for name in one.extra if name != POOLED} for one in chosen]
+    if any(more.keys() != guidance.keys() or more != guidance for more in others):
+        return None
+    if len({one.cross_attn.shape for one in chosen}) > 1:
         return None
     pooled = [one.extra[POOLED] for one in chosen if one.extra.get(POOLED) is not None]
-    return [[torch.cat([one.cross_attn for one in chosen]), {POOLED: torch.cat(pooled) if pooled else None}]]
+    together = {POOLED: torch.cat(pooled) if pooled else None, **guidance}
+    return [[torch.cat([one.cross_attn for one in chosen]), together]]
 
 
 def opposite(negative: Condition, positive: list[Any]) -> list[Any]:

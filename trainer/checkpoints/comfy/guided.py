@@ -9,27 +9,37 @@ import torch
 from torch import Tensor
 
 from .gradients import differentiable
-from .loading import Loaded
+from .latents import Latent
 
-Texts = tuple[list[Any], list[Any]]
-"""CONDITIONING of the prompts of a batch, and of the negative one."""
+Texts = dict[str, list[Any]]
+"""CONDITIONING by the guider's name for it: "positive" of the prompts of a batch, "negative"."""
 Inside = Callable[[Any, dict[str, Any]], Any]
 """(denoise(x, sigma, **extra), extra arguments) -> result: what runs inside ComfyUI's sampling."""
 
 
 class Guided:
-    """A loaded model with ComfyUI's guider around it."""
+    """A loaded model with one of ComfyUI's guiders around it."""
 
-    def __init__(self, loaded: Loaded, cfg: float) -> None:
-        self._loaded = loaded
-        self._guider = importlib.import_module("comfy.samplers").CFGGuider(loaded.patcher)
-        self._guider.set_cfg(cfg)
+    def __init__(self, guider: Any, latent: Latent) -> None:
+        self._guider, self._latent = guider, latent
+
+    @classmethod
+    def by_cfg(cls, patcher: Any, latent: Latent, cfg: float) -> "Guided":
+        """With classifier-free guidance. patcher: ComfyUI's MODEL."""
+        guider = importlib.import_module("comfy.samplers").CFGGuider(patcher)
+        guider.set_cfg(cfg)
+        return cls(guider, latent)
+
+    @property
+    def patcher(self) -> Any:
+        """ComfyUI's MODEL."""
+        return self._guider.model_patcher
 
     def inside(self, texts: Texts, x: Tensor, run: Inside, sigmas: Tensor | None = None) -> Any:
         """Run something with the guider as ComfyUI sets it up: model loaded, conditions prepared, hooks in place."""
-        self._guider.set_conds(*texts)
+        self._guider.inner_set_conds(texts)
         call = _Call(run)
-        zeros = self._loaded.latent.empty(len(x))
+        zeros = self._latent.empty(len(x))
         seen = torch.tensor([1.0, 0.0]) if sigmas is None else sigmas
         with differentiable() if torch.is_grad_enabled() else nullcontext():
             self._guider.sample(zeros, zeros, call, seen, disable_pbar=True, seed=0)

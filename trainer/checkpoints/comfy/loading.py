@@ -37,8 +37,8 @@ class Loaded:
         self.path, self.patcher, self._options = path, patcher, options
         self.family = type(patcher.model.model_config).__name__
         self.defaults = family_of(patcher.model.model_config)
-        width, height = self.defaults.size
-        self.size = (options.width or width, options.height or options.width or height)
+        width, height = (options.widths[0],) * 2 if options.widths else self.defaults.size
+        self.size = (width, options.height or height)
         """Width, height in pixels."""
         self.frames = options.frames or self.defaults.frames
         self.latent = latent_of(patcher.model, self.size, self.frames)
@@ -49,6 +49,13 @@ class Loaded:
         self.vae_file = self._find_vae()
         """None where there is none: pictures are those of the latents then."""
         self._vae: Any = None
+
+    def of_width(self, width: int) -> "Loaded":
+        """The same for pictures of another width."""
+        other = copy.copy(self)
+        other.size = (width, self._options.height or width)
+        other.latent = latent_of(self.patcher.model, other.size, self.frames)
+        return other
 
     @property
     def text_loras(self) -> "list[_Lora]":

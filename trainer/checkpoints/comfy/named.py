@@ -7,9 +7,10 @@ from .checkpoint import ComfyCheckpoint
 from .installation import AmbiguousError, find_comfyui, find_model, start
 from .options import ComfyOptions
 from .schedules import check_scheduler
+from .sizes import Sizes
 
 
-def named(name: str, options: ComfyOptions, cache: Path | None) -> ComfyCheckpoint:
+def named(name: str, options: ComfyOptions, cache: Path | None) -> ComfyCheckpoint | Sizes:
     """Start ComfyUI and load a model by name or path. Raises NotFoundError or CheckpointError with what to do."""
     try:
         start(find_comfyui(options.comfyui))
@@ -21,4 +22,5 @@ def named(name: str, options: ComfyOptions, cache: Path | None) -> ComfyCheckpoi
     if options.scheduler is not None:
         check_scheduler(options.scheduler)
     low = None if options.ckpt_low is None else find_model(options.ckpt_low, "--ckpt-low")
-    return ComfyCheckpoint(path, options, cache, low)
+    made = ComfyCheckpoint(path, options, cache, low)
+    return made if len(options.widths) < 2 else Sizes([made.of_width(width) for width in options.widths])

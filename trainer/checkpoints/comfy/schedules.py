@@ -46,7 +46,7 @@ def check_scheduler(name: str) -> None:
 
 
 def schedule(name: str, steps: int, sampling: Any, latent: Latent, size: tuple[int, int]) -> Tensor:
-    """[steps + 1] float64 sigmas of a scheduler for a model's sampling, its latent and its size in pixels."""
+    """Float64 sigmas of a scheduler for a model's sampling, its latent and its size; some leave out what repeats."""
     if name in NODES:
         sigmas: Tensor = NODES[name](steps, latent, size).args[0]
     else:

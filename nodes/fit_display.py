@@ -1,0 +1,71 @@
+"""What the node of a fit shows while it runs: a bar of network calls, some lines, the teacher beside the solver."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import comfy.model_management
+import comfy.utils
+from PIL import Image
+from torch import Tensor
+
+from . import notes
+from .fit_pictures import as_pillow, small_picture
+
+Stopped: type[BaseException] = comfy.model_management.InterruptProcessingException
+
+
+class Display:
+    """On the node of this id."""
+
+    def __init__(self, node: str, checkpoint: Any, duration: Callable[[float], str]) -> None:
+        """checkpoint: the trainer's, of the canvas. duration: seconds in words."""
+        self._node, self._checkpoint, self._duration = node, checkpoint, duration
+        self._bar: Any = None
+        self._calls, self._most, self._began, self._best = 0, 0, time.monotonic(), (0, 0.0)
+
+    def begin(self, most: int, seconds: float) -> None:
+        """Say how long it will take."""
+        self._most, self._began, self._calls = most, time.monotonic(), 0
+        self._bar = comfy.utils.ProgressBar(most, node_id=self._node)
+        self.text(f"At most {most:,} network calls, {self._duration(seconds)}.")
+
+    def called(self, samples: int) -> None:
+        """At each network call. Raises ComfyUI's interrupt where the run was cancelled."""
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        self._calls += samples
+        if self._bar is not None:
+            self._bar.update_absolute(min(self._calls, self._most), self._most)
+
+    def told(self, progress: Any) -> bool:
+        """At each trial; whether there is a better solver than before, to show. progress: the trainer's FitProgress."""
+        left = progress.expected_calls - progress.network_calls
+        self._most = self._calls + left
+        each = (time.monotonic() - self._began) / max(1, self._calls)
+        self.text(
+            f"{progress.network_calls:,} of at most {progress.expected_calls:,} network calls, "
+            f"{self._duration(each * left)} left.\nBest so far at {progress.steps} steps {progress.best:.5f}"
+        )
+        best = (progress.steps, progress.best)
+        better, self._best = best != self._best, best
+        return better
+
+    def picture(self, teacher: Tensor, solver: Tensor) -> None:
+        """Show latents [*shape] beside each other."""
+        made = [small_picture(self._checkpoint, latent) for latent in (teacher, solver)]
+        images = [image for image in made if image is not None]
+        if self._bar is not None and len(images) == 2:
+            wide = Image.new("RGB", (sum(image.width for image in images), images[0].height))
+            wide.paste(images[0], (0, 0))
+            wide.paste(images[1], (images[0].width, 0))
+            self._bar.update_absolute(min(self._calls, self._most), self._most, ("JPEG", wide, 512))
+
+    def end(self, lines: str, image: Tensor) -> None:
+        """Show the result, and [1, height, width, 3] in the place of the previews."""
+        self.text(lines)
+        if self._bar is not None:
+            self._bar.update_absolute(self._most, self._most, ("PNG", as_pillow(image), max(image.shape[1:3])))
+
+    def text(self, lines: str) -> None:
+        """Below the node's fields."""
+        notes.text(lines, self._node)

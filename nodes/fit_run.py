@@ -1,0 +1,177 @@
+"""One run of the fit: from what is connected to the node to a file in models/dyweight. It brings the trainer."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from comfy_execution.graph_utils import ExecutionBlocker
+
+from ..dyweight import SolverFile, SolverFileError
+from . import messages, notes
+from .comfy_sampling import guider_of
+from .fit_display import Display, Stopped
+from .fit_library import already_fitted, model_name, picture_beside, refuse_unwritable, write_beside
+from .fit_pictures import comparison
+from .new_file import write_new
+from .trainer_room import rooms_by_name
+
+with rooms_by_name("dyweight", "comfyui"):
+    from ..trainer.checkpoints.comfy.canvas import CanvasCheckpoint
+    from ..trainer.library import FitProgress
+    from ..trainer.options.distill import DistillOptions
+    from ..trainer.pairs.targets import default_cache
+    from ..trainer.run.errors import TrainerError
+    from ..trainer.run.timing import duration
+    from ..trainer.unbroken import FITTED, TEACHER, Errors, Result, UnbrokenFit
+
+RIVALS = ("euler/simple", "res_multistep/simple", "dpmpp_2m/simple")
+MOST_STEPS = 64
+SHOWN = 4
+"""Prompts in the comparison."""
+
+
+@dataclass(frozen=True)
+class FitInputs:
+    """What is connected to the node."""
+
+    latent_image: dict[str, Any]
+    steps: str
+    scheduler: str
+    effort: Any
+    seed: int
+    name: str
+    positive: list[Any]
+    model: Any = None
+    negative: Any = None
+    cfg: float = 1.0
+    guider: Any = None
+    vae: Any = None
+
+    @classmethod
+    def of(cls, lists: Mapping[str, Any]) -> "FitInputs":
+        """Of the lists that ComfyUI gives: all prompts, and the first of everything else."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        given = {name: values for name, values in lists.items() if name in known and values}
+        first = {name: values[0] for name, values in given.items() if name != "positive"}
+        return cls(**first, positive=list(given.get("positive", [])))
+
+
+@dataclass(frozen=True)
+class Done:
+    """What the node gives."""
+
+    file: SolverFile
+    image: Any
+    """[1, height, width, 3], or what blocks the output where there is none"""
+    info: str
+
+
+def run(inputs: FitInputs, node: str, graph: dict[str, Any]) -> Done:
+    """Fit, or find the file of the same fit. Raises ValueError, whose sentence says what to change."""
+    with torch.inference_mode(False):  # the table of a solver is differentiated, the network is not
+        try:
+            return _run(inputs, node, graph)
+        except TrainerError as error:
+            raise notes.refusal(messages.CANT_FIT, reason=error) from None
+
+
+def _run(inputs: FitInputs, node: str, graph: dict[str, Any]) -> Done:
+    refuse_unwritable()
+    guider = inputs.guider or guider_of(inputs.model, inputs.negative, inputs.cfg)
+    model = model_name(graph, node) or type(guider.model_patcher.model).__name__
+    latent = inputs.latent_image.get("samples")
+    checkpoint = CanvasCheckpoint(model, guider, inputs.positive, latent, inputs.scheduler, inputs.vae)
+    options = DistillOptions(
+        ckpt=model, steps=_steps(inputs.steps), out=Path("x.safetensors"), effort=inputs.effort, seed=inputs.seed
+    )
+    if checkpoint.prompts == 1:
+        notes.warn(messages.FEW_PROMPTS)
+    display = Display(node, checkpoint, duration)
+    fit = UnbrokenFit(checkpoint, options, default_cache().parent, RIVALS, display.called)
+    if found := already_fitted(checkpoint.sketch(), fit.settings()):
+        info = f"{found.name} is for this model and these settings; nothing was fitted.\n{_how_good(found)}"
+        display.text(info)
+        image = picture_beside(found)
+        return Done(found, ExecutionBlocker(None) if image is None else image, info)
+    name = inputs.name.replace("%model%", Path(model).stem).replace("%steps%", "-".join(map(str, options.members)))
+    name = name.replace("%width%", str(checkpoint.width))
+    display.begin(fit.expected_calls(SHOWN), fit.seconds(SHOWN))
+
+    def told(progress: FitProgress) -> None:
+        if display.told(progress):
+            display.picture(*fit.beside_teacher(progress.solver))
+
+    try:
+        result = fit.run(told)
+    except Stopped:
+        _keep_what_there_is(fit, display, name)
+        raise
+    return _finished(fit, result, name, display, checkpoint)
+
+
+def _finished(fit: UnbrokenFit, result: Result, name: str, display: Display, checkpoint: CanvasCheckpoint) -> Done:
+    shown = fit.options.members[len(fit.options.members) // 2]
+    errors = result.errors[shown]
+    names = [TEACHER, FITTED, min((one for one in RIVALS if one in errors), key=errors.__getitem__)]
+    image = comparison(checkpoint, fit.latents(shown, names, SHOWN), names)
+    file: Any = result.file
+    if result.better:
+        file = _written(fit, result.file, name)
+        write_beside(file, image)
+        outcome = f"{file.name} is saved in models/dyweight."
+    else:
+        best = next(iter(errors))
+        notes.warn(messages.NOTHING_BETTER, best=best, steps=shown)
+        outcome = f"Nothing was saved: {best} is as good."
+    fit.forget()
+    info = f"{outcome}\n{table(result.errors)}"
+    display.end(info, image)
+    return Done(file, image, info)
+
+
+def _keep_what_there_is(fit: UnbrokenFit, display: Display, name: str) -> None:
+    """After it was cancelled; cancelling again leaves it."""
+    display.text("Cancelled. Measuring the best so far; cancel again to leave it.")
+    result = fit.best_so_far()
+    if result is None:
+        display.text("Cancelled. The next run with the same inputs goes on; nothing better than other samplers yet.")
+        return
+    file = _written(fit, result.file, f"{name}-unfinished")
+    display.text(
+        f"Cancelled. {file.name} is the best so far; the next run with the same inputs goes on.\n{table(result.errors)}"
+    )
+
+
+def _written(fit: UnbrokenFit, file: Any, name: str) -> SolverFile:
+    """A file of the trainer's in the folder, in the place of what this fit left there when it was cancelled."""
+    try:
+        written = write_new(file, name)
+    except (OSError, SolverFileError) as error:
+        raise notes.refusal(messages.CANT_SAVE, reason=error) from None
+    if (before := fit.left) is not None and before != written.path:
+        before.unlink(missing_ok=True)
+    assert written.path is not None
+    fit.left = written.path
+    return written
+
+
+def table(errors: Mapping[int, Errors]) -> str:
+    """A line for each sampler, at each number of steps."""
+    lines = [(steps, name, error) for steps, own in errors.items() for name, error in own.items()]
+    return "\n".join(f"{error:.5f}  {steps} steps  {name}" for steps, name, error in lines)
+
+
+def _steps(text: str) -> tuple[int, ...]:
+    parts = text.replace(" ", "").split(",")
+    steps = sorted({int(part) for part in parts if part.isdecimal()})
+    if not all(part.isdecimal() for part in parts) or not 0 < steps[0] <= steps[-1] <= MOST_STEPS:
+        raise notes.refusal(messages.FIT_STEPS, steps=text, most=MOST_STEPS)
+    return tuple(steps)
+
+
+def _how_good(file: SolverFile) -> str:
+    error = file.member().provenance.get("endpoint_error_after")
+    return f"{error:.5f}  {FITTED}" if isinstance(error, float) else ""

@@ -1,0 +1,180 @@
+"""The model on ComfyUI's canvas, with its LoRAs, patches and prompts as they are there."""
+
+import copy
+import hashlib
+import importlib
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from comfyui.facts import cfg_scale, noise_scale
+
+from ...pairs.digest import digest
+from ...run.errors import CheckpointError
+from .asked import Asked, Settings, refuse_intervals
+from .caches import refuse_caches
+from .conditions import GUIDANCE, Condition, conditioning
+from .families import family_of
+from .guided import Guided, Texts
+from .latents import Latent, downscale
+
+Conditioning = list[Any]
+"""ComfyUI's CONDITIONING: [cross_attn or None, more by name] of each entry."""
+
+
+class Prompts:
+    """The conditions of the canvas, as they are."""
+
+    prompts: list[str] | None = None
+
+    def __init__(self, given: Sequence[Conditioning]) -> None:
+        """Raises CheckpointError where one is not CONDITIONING."""
+        for number, one in enumerate(given, 1):
+            if not isinstance(one, list) or not one or not all(_is_entry(entry) for entry in one):
+                raise CheckpointError(f"positive {number} is not CONDITIONING: connect the output of a text encoder")
+        self.given = [[[entry[0], dict(entry[1])] for entry in one] for one in given]
+
+    def __len__(self) -> int:
+        return len(self.given)
+
+    def prepare(self, numbers: Sequence[int]) -> None:
+        pass
+
+    def __getitem__(self, number: int) -> Condition:
+        cross_attn, extra = self.given[number][0]
+        return Condition(torch.zeros(1, 0, 0) if cross_attn is None else cross_attn, extra)
+
+    def batch(self, chosen: Sequence[int]) -> Conditioning | None:
+        """Of these prompts at once; None where they must go one by one."""
+        if len(chosen) == 1:
+            return self.given[chosen[0]]
+        entries = [self.given[number] for number in chosen]
+        plain = all(len(one) == 1 and one[0][0] is not None and len(one[0][0]) == 1 for one in entries)
+        return conditioning([self[number] for number in chosen]) if plain else None
+
+
+class CanvasCheckpoint(Asked):
+    """A checkpoint made of what is connected to a node."""
+
+    def __init__(
+        self,
+        name: str,
+        guider: Any,
+        positive: Sequence[Conditioning],
+        latent: Any,
+        scheduler: str,
+        vae: Any = None,
+    ) -> None:
+        """name: of the model, for errors and the file. guider: ComfyUI's GUIDER; it is left as it is. positive: the
+        prompts; none for the guider's own. latent: the tensor of a LATENT, for its shape.
+
+        Raises CheckpointError with what to do.
+        """
+        guider = copy.copy(guider)
+        guider.original_conds = dict(guider.original_conds)
+        patcher, self._vae = guider.model_patcher, vae
+        refuse_intervals(name, patcher.model)
+        refuse_caches(guider.model_options)
+        self._own = not positive
+        known = Prompts(positive or [_entries(guider.original_conds.get("positive"))])
+        self.guider_kind, self.cfg = type(guider).__name__, cfg_scale(guider)
+        self.guidance = known[0].extra.get(GUIDANCE)
+        shape = latent_on_canvas(patcher, latent)
+        space, down = shape.streams[0][-2:], downscale(patcher.model.latent_format)
+        settings = Settings(
+            name,
+            shape,
+            (down * space[-1], down * space[0]),
+            scheduler,
+            family_of(patcher.model.model_config).one_prompt_a_call,
+            what_to_check="the conditions and the size of the latent",
+            how_to_make_smaller="connect a smaller latent, or a model in fewer bits",
+        )
+        super().__init__(settings, [Guided(guider, shape)], known)
+        self._known, self._opposed = known, guider.original_conds
+        self.width, self.height = settings.size
+
+    @property
+    def made_for(self) -> dict[str, Any]:
+        """As `ComfyCheckpoint.made_for`, as far as the canvas says it."""
+        return {
+            "cfg": self.cfg,
+            "noise_scale": noise_scale(self._sampling),
+            "guider": self.guider_kind,
+            "scheduler": self.scheduler,
+            "width": self.width,
+            "height": self.height,
+            "prompts": self.prompts,
+            "conditions_digest": self.conditions_digest,
+        }
+
+    @cached_property
+    def conditions_digest(self) -> str | None:
+        """None where a condition holds something without one, as a ControlNet."""
+        opposed = {name: _entries(conds) for name, conds in self._opposed.items() if self._own or name != "positive"}
+        try:
+            return digest([self._known.given, opposed])
+        except TypeError:
+            return None
+
+    @cached_property
+    def fingerprint(self) -> str | None:
+        """Of the sketch of the network and of what it is told; None where either can't be told."""
+        sketch = self.sketch()
+        told = [sketch, self.conditions_digest, self.cfg, self.guidance, self.shift, self.shape, self.scheduler]
+        unknown = sketch is None or self.conditions_digest is None
+        return None if unknown else "canvas-" + hashlib.sha256(repr(told).encode()).hexdigest()[:24]
+
+    @property
+    def patcher(self) -> Any:
+        """ComfyUI's MODEL."""
+        return self._patcher
+
+    def picture(self, x: Tensor) -> Tensor:
+        """x [B, *shape] -> the picture or video of it, without the sound."""
+        return self.settings.latent.picture(x)
+
+    def vae(self) -> Any:
+        """As `Asked.vae`."""
+        return self._vae
+
+    def texts(self, chosen: list[int]) -> Texts | None:
+        """As `Asked.texts`."""
+        if self._own:
+            return {}
+        batch = self._known.batch(chosen)
+        return None if batch is None else {"positive": batch}
+
+
+def latent_on_canvas(patcher: Any, samples: Any) -> Latent:
+    """The shape of one sample of a LATENT's tensor, as KSampler takes it. Raises CheckpointError."""
+    sample = importlib.import_module("comfy.sample")
+    try:
+        fixed = sample.fix_empty_latent_channels(patcher, samples)
+        streams = fixed.unbind() if fixed.is_nested else [fixed]
+    except (AttributeError, RuntimeError, IndexError, TypeError) as error:
+        raise CheckpointError(f"latent: connect the empty latent of this model ({error})") from error
+    wanted = patcher.get_model_object("latent_format").latent_channels
+    if not fixed.is_nested and fixed.shape[1] != wanted:
+        raise CheckpointError(
+            f"latent: connect the empty latent of this model: it has {wanted} channels, the one given {fixed.shape[1]}"
+        )
+    return Latent(tuple(tuple(stream.shape[1:]) for stream in streams))
+
+
+def _is_entry(entry: Any) -> bool:
+    return (
+        isinstance(entry, list | tuple)
+        and len(entry) == 2
+        and isinstance(entry[1], dict)
+        and (entry[0] is None or isinstance(entry[0], Tensor))
+    )
+
+
+def _entries(conds: list[dict[str, Any]] | None) -> Conditioning:
+    """What a guider holds -> CONDITIONING."""
+    kept = [{key: value for key, value in cond.items() if key not in ("uuid", "model_conds")} for cond in conds or []]
+    return [[cond.pop("cross_attn", None), cond] for cond in kept]

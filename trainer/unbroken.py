@@ -1,0 +1,189 @@
+"""Fits that may be broken off at any call: the next run of the same goes on, and ends with the same file."""
+
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+import dyweight
+from dyweight import Provenance, Solver, SolverFile
+from dyweight.files import write_whole
+
+from .checkpoints.load import checked
+from .checkpoints.protocol import Checkpoint, Rival
+from .compare.convergence import STEPS, refuse_distilled
+from .compare.endpoint_error import Sampler, endpoint, errors_at_equal_calls
+from .distill import provenance, today, together
+from .fitting import Fitting
+from .fitting_set import FittingSet
+from .library import FitProgress
+from .options.distill import DistillOptions
+from .run.cluster import ALONE
+from .run.network import Network
+from .run.resume import ResumeFile, comparable
+from .run.timing import seconds_per_call
+
+FITTED, TEACHER = "dyweight", "teacher"
+Errors = dict[str, float]
+"""Endpoint errors on pairs that the fit never saw, best first: of the fitted solver, `dyweight`, and of others at the
+same number of network calls."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came out."""
+
+    file: SolverFile
+    errors: dict[int, Errors]
+    """By number of steps."""
+
+    @property
+    def better(self) -> list[int]:
+        """The numbers of steps at which the fitted solver is the best."""
+        return [steps for steps, errors in self.errors.items() if next(iter(errors)) == FITTED]
+
+
+class UnbrokenFit:
+    """The fits of one run, what is kept of them until they are done, and their result."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        options: DistillOptions,
+        cache: Path,
+        rivals: Sequence[str],
+        on_calls: Callable[[int], object],
+    ) -> None:
+        """cache: folder for what is kept until then. rivals: samplers to compare with, by the names that the checkpoint
+        has for them. on_calls: called at each network call with the number of samples; what it raises ends the fit.
+
+        Raises TrainerError where the options don't fit the checkpoint.
+        """
+        self.options = options
+        self.network = Network(checked(checkpoint, options.ckpt))
+        self.network.on_calls = on_calls
+        told = [comparable(asdict(options)), self.network.checkpoint.fingerprint, dyweight.__version__]
+        key = hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()[:24]
+        self._folder = cache / "unfinished" / key
+        self._state = ResumeFile(self._folder / "fit", {"key": key})
+        self.fits = FittingSet(options, self.network, ALONE, self._folder)
+        self._names, self._date, self._done = tuple(rivals), today(), 0
+        self._rivals: dict[int, dict[str, Rival]] = {}
+        self._errors: dict[int, Errors] = {}
+
+    def expected_calls(self, pictures: int) -> int:
+        """Network calls of it all, at most, `latents` of so many pairs included."""
+        compared = len(self._names) * (self.options.judging_pairs + 2)
+        calls = [fitting.solver.network_calls for fitting in self.fits.fittings]
+        return self.fits.expected_calls() + sum(STEPS) + compared * sum(calls) + 2 * pictures * calls[-1]
+
+    def seconds(self, pictures: int) -> float:
+        """The same in seconds, after one timed call."""
+        return self.expected_calls(pictures) * seconds_per_call(self.network, self.options.batch_size)
+
+    def run(self, tell: Callable[[FitProgress], object]) -> Result:
+        """Fit, from the beginning or from where it was broken off. tell: called at each trial."""
+        self.fits.begin()
+        if (kept := self._state.load()) is not None:
+            tensors, values = kept
+            self.fits.restore(tensors, values["fits"])
+            self.fits.current.handcrafted = tuple(values["handcrafted"])
+            self._date, self._done = values["date"], values["calls"]
+        else:
+            refuse_distilled(self.network, self.fits.pairs.test[0])
+        for fitting in self.fits.unfinished():
+            self._fit(fitting, tell)
+            fitting.judge()
+        for fitting in self.fits.fittings:
+            self._compare(fitting)
+        return Result(self._file(self.fits.fittings), self._errors)
+
+    def _fit(self, fitting: Fitting, tell: Callable[[FitProgress], object]) -> None:
+        fitting.best_handcrafted()
+        best = min((line.training_error for line in fitting.fit.history), default=math.inf)
+        for line in fitting.run():
+            best = min(best, line.training_error)
+            calls = self._done + self.network.total
+            tensors, values = self.fits.state()
+            own = {"date": self._date, "calls": calls, "handcrafted": fitting.handcrafted}
+            self._state.save(tensors, {"fits": values, **own})
+            most, now = calls + self.fits.expected_calls(), fitting.fit.current()
+            tell(FitProgress(calls, most, fitting.steps, line.training_error, best, now))
+
+    def _compare(self, fitting: Fitting) -> None:
+        name, error = fitting.best_handcrafted()
+        find, calls = self.network.checkpoint.rivals, fitting.solver.network_calls
+        rivals = {} if find is None else find(calls, self._names, self.network.count)
+        errors = errors_at_equal_calls(self.network, list(fitting.pairs.test), rivals)
+        errors = {FITTED: fitting.fitted, name: error, **errors}
+        self._rivals[fitting.steps] = rivals
+        self._errors[fitting.steps] = dict(sorted(errors.items(), key=lambda one: one[1]))
+
+    def best_so_far(self) -> Result | None:
+        """After it was broken off: the solvers that beat the best handcrafted one on pairs that they never saw."""
+        if "pairs" not in vars(self.fits):
+            return None
+        current, errors = self.fits.current, dict[int, Errors]()
+        if math.isnan(current.fitted) and current.handcrafted is not None and current.fit.history:
+            current.solver, current.training_pairs = current.fit.current(), current.pairs.training_pairs
+            current.fitted = current.after = current.error(current.solver)
+        for fitting in self.fits.fittings:
+            if fitting.handcrafted is not None and fitting.kept == "fitted":
+                name, error = fitting.handcrafted
+                if fitting.fitted < error:
+                    errors[fitting.steps] = {FITTED: fitting.fitted, name: error}
+        better = [fitting for fitting in self.fits.fittings if fitting.steps in errors]
+        return Result(self._file(better, unfinished=True), errors) if better else None
+
+    def settings(self) -> dict[str, Any]:
+        """What else must be the same where a file is of the same fit, by the names of its provenance, and `steps`."""
+        checkpoint = self.network.checkpoint
+        told: dict[str, Any] = {
+            "shape": list(checkpoint.shape),
+            "shift": checkpoint.shift,
+            "guidance": checkpoint.guidance,
+        }
+        told |= {"model_family": checkpoint.model_family, **checkpoint.made_for}
+        return told | {"effort": self.options.effort, "seed": self.options.seed, "steps": list(self.options.members)}
+
+    def beside_teacher(self, solver: Solver) -> tuple[Tensor, Tensor]:
+        """Endpoints [*shape] of the teacher and of a solver, from noise that the fit never sees; not counted."""
+        block = self.fits.pairs.test[0]
+        return block.target[0], endpoint(Network(self.network.checkpoint), block, solver)[0]
+
+    def latents(self, steps: int, names: Sequence[str], most: int) -> Tensor:
+        """[pairs, names, *shape] endpoints of at most so many pairs that the fit never saw: of the teacher, the solver
+        for so many steps, and rivals by name."""
+        solver = next(fitting.solver for fitting in self.fits.fittings if fitting.steps == steps)
+        samplers: dict[str, Sampler] = {**self._rivals[steps], FITTED: solver}
+        rows = []
+        for block in list(self.fits.pairs.test)[:most]:
+            made = {name: endpoint(self.network, block, samplers[name]) for name in names if name != TEACHER}
+            rows.append(torch.stack([{TEACHER: block.target, **made}[name][0].float().cpu() for name in names]))
+        return torch.stack(rows)
+
+    @property
+    def left(self) -> Path | None:
+        """The file that an earlier run left when it was broken off."""
+        note = self._folder / "left"
+        return Path(note.read_text("utf-8")) if note.is_file() else None
+
+    @left.setter
+    def left(self, path: Path) -> None:
+        write_whole(self._folder / "left", str(path).encode())
+
+    def forget(self) -> None:
+        """Throw away what was kept: it is done."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _file(self, fittings: Sequence[Fitting], unfinished: bool = False) -> SolverFile:
+        more = {"unfinished": True} if unfinished else {}
+        made_for = [cast(Provenance, {**provenance(fitting, self._date), **more}) for fitting in fittings]
+        return together([SolverFile(one.solver, told) for one, told in zip(fittings, made_for, strict=True)])

@@ -1,0 +1,36 @@
+// What Fit Solver says while it runs and when it is done, below its fields.
+import { app } from "../../scripts/app.js"
+import { api } from "../../scripts/api.js"
+
+const LINES = 8
+const LOOKS = "margin: 0; padding: 6px; overflow: auto; white-space: pre-wrap; font: 12px/16px monospace; " +
+    "color: var(--input-text); background: var(--comfy-input-bg); border-radius: 6px; user-select: text;"
+const shown = new WeakMap()
+
+/** The node of an id as the server has it: those of subgraphs are joined by colons. */
+function node_of(id) {
+    let [graph, node] = [app.graph, null]
+    for (const part of String(id).split(":")) {
+        node = graph?.getNodeById(part) ?? graph?.getNodeById(Number(part))
+        graph = node?.subgraph
+    }
+    return node
+}
+
+app.registerExtension({
+    name: "DyWeight.Fit",
+    nodeCreated(node) {
+        if (node.comfyClass !== "DyWeightFit") return
+        const text = document.createElement("pre")
+        text.style.cssText = LOOKS
+        const height = LINES * 16 + 12
+        node.addDOMWidget("result", "text", text, { serialize: false, hideOnZoom: false, getMinHeight: () => height, getMaxHeight: () => height })
+        shown.set(node, text)
+    },
+    setup() {
+        api.addEventListener("dyweight.fit", ({ detail }) => {
+            const text = shown.get(node_of(detail.node))
+            if (text) text.textContent = detail.text
+        })
+    },
+})
