@@ -33,6 +33,7 @@ MEASUREMENTS = {
             "instance-aware",
             "schedule-rules",
             "between-steps",
+            "guidance",
             "fit-sets",
             "sizes",
             "phi-cost",

@@ -17,6 +17,7 @@ class DigitsFlow:
 
     def __init__(self, shift: float = 1.0, guidance: float = 1.0) -> None:
         self.model, self.shift, self.guidance = digits.checkpoint(), shift, guidance
+        self.cfg = guidance
         self.fingerprint = f"{self.model.fingerprint}, shift {shift}, guidance {guidance}"
 
     def schedule(self, steps: int) -> Tensor:
@@ -25,12 +26,13 @@ class DigitsFlow:
     def draw(self, generator: torch.Generator, batch: int) -> tuple[Tensor, Any]:
         return self.model.draw(generator, batch)
 
-    def denoise(self, x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
-        conditioned = self.model.denoise(x, sigma, cond)
-        if self.guidance == 1:
-            return conditioned
-        unconditioned = self.model.denoise(x, sigma, None)
-        return unconditioned + self.guidance * (conditioned - unconditioned)
+    def denoise(self, x: Tensor, sigma: Tensor, cond: Any) -> Any:
+        """The pair (conditional, unconditional) where there is guidance."""
+        conditional = self.conditional(x, sigma, cond)
+        return conditional if self.guidance == 1 else (conditional, self.model.denoise(x, sigma, None))
+
+    def conditional(self, x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
+        return self.model.denoise(x, sigma, cond)
 
 
 class DigitsRounded(DigitsFlow):
@@ -41,7 +43,7 @@ class DigitsRounded(DigitsFlow):
         self.fingerprint += ", bfloat16"
 
     def denoise(self, x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
-        return super().denoise(x.bfloat16().to(x.dtype), sigma, cond).bfloat16().to(x.dtype)
+        return self.conditional(x.bfloat16().to(x.dtype), sigma, cond).bfloat16().to(x.dtype)
 
 
 class DigitsExploding:

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .predictions import Predictions
+
 _APPLY_MODEL = "apply_model"  # comfy.patcher_extension.WrappersMP.APPLY_MODEL
 _KEY = "dyweight"
 
@@ -55,7 +57,7 @@ class TimeScaling:
 
 
 class Denoiser:
-    """denoise(x [B, ...], sigma [B]) for the rows of a plan, one call per row.
+    """denoise(x [B, ...], sigma [B]) for the rows of a plan, one call per row; with predictions (x, sigma, guided) too.
 
     ComfyUI is given the noise level of each row's state and finds it, bit for bit, in `sample_sigmas`.
     """
@@ -69,12 +71,15 @@ class Denoiser:
         *,
         row: int = 0,
         calls: int = 1,
+        predictions: Predictions | None = None,
     ) -> None:
         """model, extra_args: as ComfyUI hands them to a sampler.
 
         states: [rows] or [B, rows], the noise levels of the states; end: the last sigma of the schedule.
         row: of the first call. calls: rows per step of the schedule; `sample_sigmas` holds the first level of each.
+        predictions: for a plan with guidance.
         """
+        self._predictions = predictions
         self._states, self._row = states.detach().float(), row
         self._time = TimeScaling()
         shown = self._states if states.ndim == 1 else self._states[0]  # ComfyUI looks up the first sample's
@@ -82,6 +87,8 @@ class Denoiser:
         given = extra_args.get("model_options", {})
         before = given.get("transformer_options", {}).get("sample_sigmas")
         options = self._time.within(given, sample_sigmas if before is None else sample_sigmas.to(before.device))
+        if predictions is not None:
+            options = predictions.within(options)
         self._model, self._extra_args = model, {**extra_args, "model_options": options}
 
     @property
@@ -90,8 +97,10 @@ class Denoiser:
         sigmas: Tensor = self._extra_args["model_options"]["transformer_options"]["sample_sigmas"]
         return sigmas
 
-    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, sigma: Tensor, guided: bool | None = None) -> Any:
         state = self._states[..., self._row].to(sigma.dtype).to(sigma.device).expand_as(sigma)
         self._row += 1
         self._time.at(state, sigma)
-        return self._model(x, state, **self._extra_args)
+        if guided is None or self._predictions is None:
+            return self._model(x, state, **self._extra_args)
+        return self._predictions.ask(guided, lambda: self._model(x, state, **self._extra_args))

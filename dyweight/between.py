@@ -98,7 +98,8 @@ def between(members: SolverSet, steps: int) -> Solver | None:
         return None
     one_call = all(solver.rows == solver.steps and not solver.reads_samples for solver in pair)
     two_networks = any(solver.handover for solver in pair)
-    if not one_call or two_networks or pair[0].analytic_first_step != pair[1].analytic_first_step:
+    guided = any(solver.guided for solver in pair)
+    if not one_call or two_networks or guided or pair[0].analytic_first_step != pair[1].analytic_first_step:
         return None
     try:
         made = Between(*pair, members.sigmas_for(steps)).requires_grad_(False)

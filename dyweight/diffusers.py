@@ -245,6 +245,10 @@ def _check(solvers: SolverSet, prediction: str) -> None:
                 f"take a file of another family: {solver.family} makes a table for each sample, from its noise and "
                 "prompt, and no prompt reaches a scheduler of diffusers"
             )
+        if solver.guided:
+            raise ValueError(
+                "take a file without learned guidance: the pipelines of diffusers combine both predictions themselves"
+            )
         if solver.analytic_first_step:
             raise ValueError(
                 "take a file without an analytic first step: the pipelines of diffusers ask the network in each step"

@@ -108,6 +108,7 @@ def _model(file: SolverFile) -> str:
 def _solver(solver: Solver) -> str:
     calls = f", {solver.network_calls} network calls" if solver.network_calls != solver.steps else ""
     about = [f"{solver.family}, {solver.steps} step{'s' if solver.steps > 1 else ''}{calls}, order {solver.order}"]
+    about += [f"{solver.evaluations} network evaluations"] if solver.guided else []
     about += [f"{solver.slope} slope", *(["analytic first step"] if solver.analytic_first_step else [])]
     return ", ".join(about)
 

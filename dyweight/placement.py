@@ -10,6 +10,7 @@ from torch import Tensor
 
 from . import baselines
 from .between import between, neighbours
+from .placed_guidance import retimed_guidance
 from .plan import Plan
 from .schedules import checked
 from .solver_set import SAME_START, SolverSet
@@ -46,6 +47,8 @@ class Placement:
     """Row of the solver's table that the first sigma belongs to; 0 unless the rule is `part`."""
     distance: float = 0.0
     """`schedule_distance` from the solver's own sigmas; 0 where the rule is `untrained`."""
+    guided_at: float | None = None
+    """The scale (cfg) for which the plan's guidance was learned; None where it has none."""
 
 
 def untrained_plan(sigmas: Tensor, start: float | None = None) -> Plan:
@@ -110,7 +113,7 @@ def place(
     first, distance = _part_of(solver.sigmas, sigmas)
     passed_on = solver.plan().sigmas
     plans = [_part(solver, one, passed_on, sigmas, first, start) for one in _each(table(solver.sigmas))]
-    return Placement(_together(plans), "part", solver.steps, first, distance)
+    return Placement(_together(plans), "part", solver.steps, first, distance, solver.guided_at)
 
 
 def _nearest(members: SolverSet, sigmas: Tensor) -> Solver | None:
@@ -158,8 +161,9 @@ def without_time_scaling(members: SolverSet, placement: Placement) -> Placement:
     if solver is None:
         return placement
     states = plan.sigmas[..., :-1]
-    gains = plan.gains * (solver.divisors(plan) / states)[..., None, :]
-    return replace(placement, plan=replace(plan, query_sigmas=states, gains=gains))
+    kept = (solver.divisors(plan) / states)[..., None, :]
+    guidance = None if plan.guidance is None else plan.guidance * kept
+    return replace(placement, plan=replace(plan, query_sigmas=states, gains=plan.gains * kept, guidance=guidance))
 
 
 def _whole(solver: Solver, sigmas: Tensor, table: Callable[[Tensor], Plan]) -> Placement:
@@ -167,7 +171,7 @@ def _whole(solver: Solver, sigmas: Tensor, table: Callable[[Tensor], Plan]) -> P
     distance = schedule_distance(sigmas, solver.sigmas)
     own = table(solver.sigmas)
     if torch.allclose(sigmas, solver.sigmas, rtol=_ROUNDED, atol=0):
-        return Placement(own, "whole", solver.steps, 0, distance)
+        return Placement(own, "whole", solver.steps, 0, distance, solver.guided_at)
     steady, base, asked = max(_STEADY_TIMES, _STEADY_RATIO * distance), solver.sigmas.tolist(), sigmas.tolist()
     try:
         literal = _each(table(sigmas))
@@ -180,7 +184,7 @@ def _whole(solver: Solver, sigmas: Tensor, table: Callable[[Tensor], Plan]) -> P
         else:
             plans.append(_retimed(solver, one, 0, [_carried_over(time, base, asked) for time in one.sigmas.tolist()]))
     rule: Rule = "whole" if all(any(plan is one for one in literal) for plan in plans) else "carried"
-    return Placement(_together(plans), rule, solver.steps, 0, distance)
+    return Placement(_together(plans), rule, solver.steps, 0, distance, solver.guided_at)
 
 
 def _each(plan: Plan) -> list[Plan]:
@@ -237,6 +241,7 @@ def _retimed(solver: Solver, own: Plan, first: int, times: Sequence[float], forc
 
     Each row moves by its learned weights, scaled as its time is; any change in its step goes to the newest slope.
     Slopes from before `first` are missing: their share is spread evenly over those at hand, so the row keeps its sum.
+    The directions of guidance likewise; the first row is guided where its own are missing.
     forced_end: the last row goes to the prediction itself, as Euler does in a step to 0.
     """
     rows = len(times) - 1
@@ -255,11 +260,14 @@ def _retimed(solver: Solver, own: Plan, first: int, times: Sequence[float], forc
     if forced_end:
         gains[-1] = 0
         gains[-1, -1] = -1
+    guidance, guided = retimed_guidance(solver, own, first, scales, forced_end)
     return Plan(
         sigmas=torch.tensor(times, dtype=torch.float64),
         query_sigmas=own.query_sigmas[first : first + rows] * torch.tensor(scales, dtype=torch.float64),
         gains=gains,
         analytic_first_step=solver.analytic_first_step and first == 0,
+        guidance=guidance,
+        guided=guided,
     )
 
 

@@ -1,7 +1,8 @@
 """The sampling loop: teacher, student, nodes and tests all run this one."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +11,9 @@ from .plan import Plan
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """(x [B, *shape], sigma [B]) -> the predicted clean x [B, *shape]."""
+Predict = Callable[..., Any]
+"""A `Denoise`, or for a plan with guidance (x, sigma, guided) -> the pair (conditional, unconditional) where the row is
+guided, else the conditional prediction alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +29,9 @@ class Call:
     x: Tensor
     """[B, *shape] the state before the step."""
     denoised: Tensor
-    """[B, *shape] the predicted clean x."""
+    """[B, *shape] the predicted clean x; for a plan with guidance the conditional one."""
+    direction: Tensor | None = None
+    """[B, *shape] conditional - unconditional of the newest guided row; None before the first, and without guidance."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,17 +44,20 @@ class State:
     """x[j] - denoised[j] by row j, only those that later rows use."""
     dtype: torch.dtype
     """The dtype in which the network sees x."""
+    directions: dict[int, Tensor] = field(default_factory=dict)
+    """conditional[j] - unconditional[j] by guided row j, only those that later rows use."""
 
 
-def sample(denoise: Denoise, noise: Tensor, plan: Plan, callback: Callable[[Call], None] | None = None) -> Tensor:
+def sample(denoise: Predict, noise: Tensor, plan: Plan, callback: Callable[[Call], None] | None = None) -> Tensor:
     """Run a plan from noise to its endpoint.
 
     noise: [B, *shape], any number of axes, already at the noise level plan.sigmas[0].
     Returns the endpoint [B, *shape] in the dtype of the noise; states in between are at least float32. The network
     sees x in the dtype of the noise and sigma in at least float32.
 
-    Gradient mode, guidance, masks and checkpointing belong to the caller or to `denoise`. Gradients flow to the noise,
-    to the network and to the table. Raises ValueError where the batch axis of the plan is not that of the noise.
+    Gradient mode, masks, checkpointing and guidance that is not in the plan belong to the caller or to `denoise`.
+    Gradients flow to the noise, to the network and to the table. Raises ValueError where the batch axis of the plan is
+    not that of the noise.
     """
     return run(denoise, start(noise, plan), plan, callback).x.to(noise.dtype)
 
@@ -61,7 +70,7 @@ def start(noise: Tensor, plan: Plan) -> State:
 
 
 def run(
-    denoise: Denoise,
+    denoise: Predict,
     state: State,
     plan: Plan,
     callback: Callable[[Call], None] | None = None,
@@ -76,19 +85,24 @@ def run(
     return state
 
 
-def ask(denoise: Denoise, state: State, plan: Plan, callback: Callable[[Call], None] | None = None) -> State:
+def ask(denoise: Predict, state: State, plan: Plan, callback: Callable[[Call], None] | None = None) -> State:
     """The same state with the residual of its own row."""
-    i, x = state.step, state.x
+    i, x, directions = state.step, state.x, state.directions
     if i == 0 and plan.analytic_first_step:
         sigma = _spread(plan.sigmas[..., 0], x)
         residual = x * (sigma / (1 + sigma**2) ** 0.5)
     else:
         query = plan.query_sigmas[..., i]
-        denoised = denoise(x.to(state.dtype), _by_sample(query, x))
+        asked = x.to(state.dtype), _by_sample(query, x)
+        denoised = denoise(*asked) if plan.guidance is None else denoise(*asked, i in plan.guided)
+        if i in plan.guided:
+            denoised, unconditional = denoised
+            directions = {**directions, i: denoised.to(x.dtype) - unconditional.to(x.dtype)}
         residual = x - denoised
         if callback is not None:
-            callback(Call(i, plan.sigmas[..., i].detach(), query.detach(), x, denoised))
-    return replace(state, residuals={**state.residuals, i: residual})
+            newest = directions[max(directions)] if directions else None
+            callback(Call(i, plan.sigmas[..., i].detach(), query.detach(), x, denoised, newest))
+    return replace(state, residuals={**state.residuals, i: residual}, directions=directions)
 
 
 def update(state: State, plan: Plan) -> State:
@@ -97,7 +111,12 @@ def update(state: State, plan: Plan) -> State:
     for j in range(max(0, i + 1 - plan.history), i + 1):
         x = _add(x, state.residuals[j], plan.gains[..., i, j])
     kept = {j: residual for j, residual in state.residuals.items() if j > i + 1 - plan.history}
-    return State(i + 1, x, kept, state.dtype)
+    if plan.guidance is None:
+        return State(i + 1, x, kept, state.dtype)
+    for j, direction in state.directions.items():
+        x = _add(x, direction, plan.guidance[..., i, j])
+    served = {j: direction for j, direction in state.directions.items() if plan.last_use[j] > i}
+    return State(i + 1, x, kept, state.dtype, served)
 
 
 def _add(x: Tensor, residual: Tensor, gain: Tensor) -> Tensor:

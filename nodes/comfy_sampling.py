@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..comfyui.asking import Denoiser
 from ..comfyui.facts import family_of, prediction_type
+from ..comfyui.predictions import Predictions
 from ..dyweight import Plan, Solver, SolverFile
 from ..dyweight import sample as run_plan
 from ..dyweight.between import between
@@ -25,6 +26,7 @@ from .choose import (
     schedule_of,
     warn_of_the_other_half,
 )
+from .learned_guidance import with_guidance_of
 from .masks import noise_left, restore_unmasked
 from .model_facts import ModelFacts, facts
 from .progress import progress
@@ -104,9 +106,10 @@ def sample_dyweight(
         placement = placed(solver, sigmas, known, start, read)
         if start is None and around.noise is not None and not bool(around.noise.any()):
             warn_of_the_other_half(solver, placement)
-    plan = placement.plan
+    options = extra_args.get("model_options", {})
+    plan, cfg = with_guidance_of(around.guider, placement, options, comfy.samplers.CFGGuider)
     denoise = _denoiser(model, extra_args, plan, sigmas)
-    with progress(plan, x, denoise.sample_sigmas, callback, disable) as report:
+    with progress(plan, x, denoise.sample_sigmas, callback, disable, cfg) as report:
         end = run_plan(denoise, x, plan, report)
     end = restore_unmasked(end, x, plan, around, extra_args, sigmas)
     if noise_left(around.guider, sigmas) > 0:
@@ -176,7 +179,13 @@ def sample(model: Any, solver: SolverFile, steps: int, denoise: float, **inputs:
 def _denoiser(model: Any, extra_args: dict[str, Any], plan: Plan, sigmas: Tensor) -> Denoiser:
     calls = -(-plan.rows // (len(sigmas) - 1))
     return Denoiser(
-        model, extra_args, plan.sigmas[..., :-1], float(sigmas[-1]), row=int(plan.analytic_first_step), calls=calls
+        model,
+        extra_args,
+        plan.sigmas[..., :-1],
+        float(sigmas[-1]),
+        row=int(plan.analytic_first_step),
+        calls=calls,
+        predictions=None if plan.guidance is None else Predictions(comfy.samplers.calc_cond_batch),
     )
 
 

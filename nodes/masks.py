@@ -33,7 +33,7 @@ def restore_unmasked(
         last = plan.sigmas[..., -2].to(start.dtype).to(start.device).expand(len(start))
         mask = changes_mask(last, mask, extra_options={"model": guider, "sigmas": sigmas})
     wanted = torch.lerp(latent_image, start, noise_left(guider, sigmas) / float(sigmas[0]))
-    reached = run_plan(lambda x, sigma: latent_image, start, plan)
+    reached = run_plan(lambda x, sigma: latent_image, start, plan.without_guidance())
     return torch.where(mask == 0, wanted, end + (1.0 - mask) * (wanted - reached))
 
 

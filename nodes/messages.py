@@ -49,6 +49,15 @@ FOR_INTERVALS = (
     "Use euler and the steps that {family} was made for: it answers for an interval ({reason}), which is nothing for a "
     "multistep solver. {file} ran without its time scaling."
 )
+OTHER_GUIDER = (
+    "Use KSampler or CFGGuider instead of {guider}, or another file: this one learned its own guidance, from the two "
+    "predictions of CFGGuider."
+)
+OTHER_GUIDANCE = (
+    "Remove {functions} before the sampler, or take another file: this one learned its own guidance, and no other can "
+    "act between."
+)
+GUIDANCE_OFF = "Set cfg to {there}: this file learned its own guidance for it, and cfg 1 has none."
 REMOVE_APPLY = "Remove one Apply Solver: two are in a row, and only the last counts, {file}."
 MOVE_MODEL_SAMPLING = "Move the ModelSampling node before Apply Solver: it replaced the schedule of {file}."
 MASK_HIDDEN = (

@@ -39,6 +39,8 @@ def _for_what(file: SolverFile) -> str:
         f"For {made_for.get('model') or 'a model that the file does not name'}",
         f"{in_words(file.solvers.steps)} steps",
     ]
+    evaluations = [solver.evaluations for solver in map(file.solvers.member, file.solvers.steps) if solver.guided]
+    parts += [f"{in_words(evaluations)} network evaluations"] if evaluations else []
     parts += [f"{name} {value:g}" for name, value in values.items() if _number(value) is not None]
     model = getattr(comfy.supported_models, str(made_for.get("model_family")), None)
     parts += [size(shape, pixels_per_latent(model))] if isinstance(shape, list) else []

@@ -15,7 +15,7 @@ from typing import cast
 import torch
 
 import dyweight
-from dyweight import Provenance, SolverFile
+from dyweight import Provenance, Solver, SolverFile
 
 from .checkpoints.load import load_checkpoint
 from .fit import Progress
@@ -78,6 +78,7 @@ class Begun:
 def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
     started = time.monotonic()
     fits, earlier = _prepared(options, cluster)
+    options = fits.options
     network, most = fits.network, fits.expected_calls()
     if cluster.first:
         print(_announced(options, fits, most, cluster.size))
@@ -109,7 +110,7 @@ def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
             for warning in fitting.judge():
                 bar.line(warning)
             errors = f"{fitting.before:.5f} before, {fitting.after:.5f} after"
-            bar.line(f"endpoint error {errors}, on {pairs.test_pairs} unseen pairs")
+            bar.line(f"endpoint error {errors}, on {pairs.test_pairs} unseen pairs{_guided_steps(fitting.solver)}")
     forward, backward = _calls(network, cluster)
     made = [SolverFile(one.solver, provenance(one, begun.date), options.out) for one in fits.fittings]
     done = Distillation(
@@ -134,11 +135,28 @@ def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
 def _announced(options: DistillOptions, fits: FittingSet, most: int, processes: int) -> str:
     calls = [str(fitting.solver.network_calls) for fitting in fits.fittings]
     return (
-        f"{options.ckpt}: {', '.join(map(str, options.members))} steps, {', '.join(calls)} network calls a sample; "
+        f"{options.ckpt}: {', '.join(map(str, options.members))} steps, "
+        f"{_calls_of_a_sample(options, fits) or ', '.join(calls) + ' network calls a sample'}; "
         f"{_manner(options)}; {call_count(most)}"
         + (f" by {processes} processes" if processes > 1 else "")
         + expected_time(fits.network, most // processes, options.batch_size)
     )
+
+
+def _calls_of_a_sample(options: DistillOptions, fits: FittingSet) -> str:
+    """Where guidance is learned."""
+    if not options.learn_guidance:
+        return ""
+    solver = fits.fittings[0].solver
+    guided = options.unconditional_calls or len(solver.guided)
+    return (
+        f"{guided} of them with the unconditional prediction too, {solver.network_calls + guided} evaluations a sample"
+    )
+
+
+def _guided_steps(solver: Solver) -> str:
+    asked = ", ".join(str(row + 1) for row in solver.guided)
+    return f"; {solver.evaluations} evaluations: the unconditional prediction too in step {asked}" if asked else ""
 
 
 def _told(line: Progress, left: int) -> str:
@@ -164,7 +182,7 @@ def _manner(options: DistillOptions) -> str:
 
 def _prepared(options: DistillOptions, cluster: Cluster) -> tuple[FittingSet, list[SolverFile]]:
     """The fits to come, after a look at the folders, and what the file of `--add` keeps."""
-    network = Network(load_checkpoint(options.ckpt, options, options.cache or default_cache()))
+    network = Network(load_checkpoint(options.ckpt, options, options.cache or default_cache()), options.per_call)
     there = SolverFile.read(options.out) if options.add else None
     if cluster.first:
         writable_folder(f"--out {options.out}", options.out.parent)
@@ -176,7 +194,7 @@ def _prepared(options: DistillOptions, cluster: Cluster) -> tuple[FittingSet, li
                 )
     cache = writable_folder("--cache", options.cache or default_cache()) if options.keep_targets else None
     kept = [there.member(steps) for steps in there.solvers.steps if steps not in options.add] if there else []
-    return FittingSet(options, network, cluster, cache, kept), kept
+    return FittingSet.of(options, network, cluster, cache, kept, print if cluster.first else str), kept
 
 
 def _calls(network: Network, cluster: Cluster) -> tuple[int, int]:
@@ -224,7 +242,8 @@ def provenance(fitting: Fitting, date: str) -> Provenance:
         },
         "date": date,
     }
-    return cast(Provenance, {**own, **checkpoint.made_for})
+    guided: Provenance = {} if fitting.solver.guided_at is None else {"cfg": fitting.solver.guided_at}
+    return cast(Provenance, {**own, **guided, **checkpoint.made_for})
 
 
 def _finite(error: float) -> float | None:

@@ -43,10 +43,12 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
     started = time.monotonic()
     file = _member(SolverFile.read(options.solver), options.steps)
     solver = file.solver
-    network = Network(load_checkpoint(options.ckpt, options, options.cache or default_cache()))
+    loaded = load_checkpoint(options.ckpt, options, options.cache or default_cache())
+    network = Network(loaded, per_call=2 if solver.guided else 1)
+    calls = network.evaluations(solver)
     folder = writable_folder("--out", options.out)
     _check_fits(file, network, options)
-    samplers: dict[str, Sampler] = {solver.family: solver, **rivals(network, solver.network_calls, options.baselines)}
+    samplers: dict[str, Sampler] = {solver.family: solver, **rivals(network, calls, options.baselines)}
     cache = writable_folder("--cache", options.cache or default_cache())
     drawn = (network, Teacher.parse(options.teacher), options.seed, options.batch, cache)
     targets, shown = Targets(*drawn), PictureTargets(*drawn)
@@ -82,7 +84,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
         "peak_memory_bytes": peak_bytes(blocks[0].noise.device),
         "ckpt": options.ckpt,
         "seed": options.seed,
-        "nfe": solver.network_calls,
+        "nfe": calls,
         "samples": count * options.batch,
         "teacher": options.teacher,
         "error_over_steps": curves,
@@ -94,7 +96,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
         content["metrics"] = image_metrics
     write_json(folder, content)
     draw(folder, network, file, blocks, errors, curves, options.ckpt, samplers)
-    print(f"{options.ckpt}, {solver.network_calls} network calls, {count * options.batch} samples, seed {options.seed}")
+    print(f"{options.ckpt}, {calls} network {network.unit}, {count * options.batch} samples, seed {options.seed}")
     print(error_table(errors, solver.family))
     if metrics:
         print(metrics_table(image_metrics))
@@ -106,7 +108,7 @@ def _image_metrics(
     bar: CallBar, targets: PictureTargets, samples: int, samplers: Mapping[str, Sampler], metrics: Metrics
 ) -> dict[str, Any]:
     blocks = targets.block_count(samples)
-    calls = blocks * targets.batch * sum(sampler.network_calls for sampler in samplers.values())
+    calls = blocks * targets.batch * sum(map(targets.network.evaluations, samplers.values()))
     bar.line(f"image metrics of {', '.join(samplers)} take {calls:,} network calls besides the teacher's")
     bar.expect(calls + targets.missing(SPLIT, blocks) * targets.teacher_calls)
     return picture_metrics(targets, blocks, samplers, metrics)

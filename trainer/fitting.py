@@ -5,11 +5,12 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from dyweight import Solver
+from dyweight import DyWeight, Solver
 
 from .compare.endpoint_error import endpoint_error, error_or_infinity
 from .fit import Fit, Progress
 from .fit.choose import make_fit
+from .fit.guided import with_rows
 from .fit.judge import as_table, best_handcrafted, judging_calls
 from .fit.new_solver import new_solver
 from .losses.features import Latent
@@ -48,7 +49,7 @@ class Fitting:
         self.pairs = pairs
         if self._adam:
             pairs_judged = pairs.test_pairs + pairs.validation_pairs
-            self.judging = 2 * pairs_judged * self.solver.network_calls + pairs.expected_test_calls()
+            self.judging = 2 * pairs_judged * self._each + pairs.expected_test_calls()
         else:
             self.judging = judging_calls(self.solver, self.network, pairs)
 
@@ -60,8 +61,21 @@ class Fitting:
         """Fit; the state is consistent at each line. The validation error that an earlier run began with is kept."""
         if math.isnan(self.validation[0]) and self.pairs.validation_blocks:
             self.validation = (self._validation_error(), math.nan)
-            self.judging -= self.pairs.validation_pairs * self.solver.network_calls
+            self.judging -= self.pairs.validation_pairs * self._each
         yield from self.fit.run()
+        self._take(self.fit.solver)
+
+    @property
+    def _each(self) -> int:
+        """Network calls of a sample."""
+        return self.network.evaluations(self.solver)
+
+    def _take(self, solver: Solver) -> None:
+        """The solver of the fit; before it there was one with the same guided rows, and constant guidance."""
+        if isinstance(solver, DyWeight) and solver.guided != self.solver.guided:
+            assert isinstance(self.untrained, DyWeight)
+            self.untrained = with_rows(self.untrained, solver.guided)
+        self.solver = solver
 
     def judge(self) -> list[str]:
         """Measure the result on pairs that the fit never saw and keep what is better than it; warnings for the user."""
@@ -88,7 +102,8 @@ class Fitting:
             self.kept = "untrained"
             return [f"warning: {more}: the fit found nothing better than the untrained solver, which is kept"]
         if lost:
-            self.solver, self.after, self.kept = as_table(self.solver, name), best, name
+            table = as_table(self.network, self._each // self.network.per_call, name)
+            self.solver, self.after, self.kept = table, best, name
             return [f"warning: {more}: {name} ends at {best:.5f} and the fit at {self.fitted:.5f}; {name} is kept"]
         if self.after >= self.before:
             return [
@@ -101,7 +116,7 @@ class Fitting:
         """Name and endpoint error of the best one on the pairs that the fit never sees; measured once."""
         if self.handcrafted is None:
             before = self.network.total
-            self.handcrafted = best_handcrafted(self.network, self.pairs, self.solver.network_calls)
+            self.handcrafted = best_handcrafted(self.network, self.pairs, self._each // self.network.per_call)
             self.judging -= self.network.total - before
         return self.handcrafted
 

@@ -1,7 +1,7 @@
 """Fits for one model, one for each number of steps, that share its pairs; run by `distill` and `fit_solver`."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from .compare.endpoint_error import endpoint
 from .fit import history_from, history_tensor
 from .fit.budget import DOUBLINGS, calls_of, teacher_steps
 from .fit.choose import budget_for, is_small
+from .fit.evaluations import with_steps
 from .fit.starts import starts_from
 from .fit.together import OF_SINGLE_FITS, Shares
 from .fitting import Fitting
@@ -29,8 +30,8 @@ from .run.resume import comparable
 
 CLOSE_ENOUGH = 0.04
 """Of the untrained solver's squared error: how far a teacher may be from one with twice the steps."""
-SMALL_TIMES = 3
-"""More calls for latents that hold little."""
+SMALL_TIMES, GUIDED_TIMES = 3, 2
+"""More calls for latents that hold little, and where guidance is learned, with about twice the numbers."""
 
 
 class FittingSet:
@@ -53,9 +54,32 @@ class FittingSet:
         self.fittings = [Fitting(options, steps, network, cluster) for steps in options.members]
         self._beside = beside
         self._done = 0
-        self._looked = FINGERPRINT_CALLS if network.checkpoint.fingerprint is None else 0
+        self._looked = FINGERPRINT_CALLS * network.per_call if network.checkpoint.fingerprint is None else 0
         if self._adam:
             self.begin()
+
+    @classmethod
+    def of(
+        cls,
+        options: DistillOptions,
+        network: Network,
+        cluster: Cluster,
+        cache: Path | None,
+        beside: Sequence[SolverFile] = (),
+        told: Callable[[str], object] = print,
+    ) -> "FittingSet":
+        """The fits of options that may leave the steps to them, which takes fits for each choice; told: of each."""
+
+        def error_of(draft: DistillOptions) -> float:
+            fits = cls(draft, network, cluster, cache)
+            fits.begin()
+            for fitting in fits.unfinished():
+                for _ in fitting.run():
+                    pass
+                fitting.judge()
+            return fits.fittings[0].fitted
+
+        return cls(with_steps(options, error_of, told), network, cluster, cache, beside)
 
     @property
     def _adam(self) -> bool:
@@ -119,7 +143,8 @@ class FittingSet:
         if self.options.calls is not None:
             return self.options.calls
         alone = [calls_of(self.options.effort, fitting.solver.network_calls) for fitting in self.fittings]
-        times = SMALL_TIMES if is_small(self.network) else 1
+        times = self.network.per_call * (SMALL_TIMES if is_small(self.network) else 1)
+        times *= GUIDED_TIMES if self.options.learn_guidance else 1
         return times * (alone[0] if len(alone) == 1 else int(OF_SINGLE_FITS * sum(alone)))
 
     def expected_calls(self) -> int:
@@ -189,12 +214,12 @@ class FittingSet:
 
     def _enough(self, steps: int) -> list[int]:
         """Steps of a teacher that is close enough to one with twice as many, and the network calls of finding out."""
-        looked, finest = steps, self.fittings[-1].untrained
+        looked, finest = steps * self.network.per_call, self.fittings[-1].untrained
         near = self._targets(Teacher("ipndm", steps), 1).block("test", 0)
         for _ in range(DOUBLINGS[self.options.effort]):
             far = self._targets(Teacher("ipndm", 2 * steps), 1).block("test", 0)
             own = endpoint(self.network, far, finest) - far.target
-            looked += 2 * steps + finest.network_calls
+            looked += 2 * steps * self.network.per_call + self.network.evaluations(finest)
             if float((near.target - far.target).square().sum()) <= CLOSE_ENOUGH * float(own.square().sum()):
                 break
             near, steps = far, 2 * steps

@@ -61,7 +61,10 @@ def description(file: SolverFile) -> str:
 def _about(solver: Solver) -> dict[str, Any]:
     """What the solver is; its sigmas are a column of the table of steps."""
     settings = {name: value for name, value in solver.settings().items() if name != "sigmas"}
-    return {"family": solver.family, "steps": solver.steps, "network calls": solver.network_calls, **settings}
+    calls = {"network calls": solver.network_calls}
+    if solver.guided:
+        calls["evaluations"] = solver.evaluations
+    return {"family": solver.family, "steps": solver.steps, **calls, **settings}
 
 
 def _facts(file: SolverFile, about: dict[str, Any]) -> list[str]:

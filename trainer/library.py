@@ -73,8 +73,9 @@ def fit_solver(
     given = DistillOptions(
         ckpt=name, steps=several, out=Path("solver.safetensors"), effort=effort, seed=seed, **options
     )
-    network = Network(load_checkpoint(name, given) if isinstance(checkpoint, str) else checked(checkpoint, name))
-    fits = FittingSet(given, network, ALONE, given.cache)
+    made = load_checkpoint(name, given) if isinstance(checkpoint, str) else checked(checkpoint, name)
+    network = Network(made, given.per_call)
+    fits = FittingSet.of(given, network, ALONE, given.cache)
     fits.begin()
     for fitting in fits.unfinished():
         best = math.inf

@@ -44,6 +44,8 @@ class Solver(nn.Module, ABC):
     """Its name in a file."""
     kinds: ClassVar[Mapping[str, type]] = {}
     """Its settings in a file, attributes of the same name, and their types; sigmas and schedule are added to them."""
+    optional: ClassVar[Mapping[str, type]] = {}
+    """Those that a file may leave out; the attribute is None then."""
     most_steps: ClassVar[int] = MAXIMUM_STEPS
     reads_samples: ClassVar[bool] = False
     """Whether `plan` reads noise and condition, to give each sample its own table."""
@@ -52,6 +54,10 @@ class Solver(nn.Module, ABC):
     """The order of the method, as its constructor takes it."""
     slope: Slope = "state"
     analytic_first_step: bool = False
+    guided: tuple[int, ...] = ()
+    """The rows of its table that ask for the unconditional prediction too."""
+    guided_at: float | None = None
+    """The scale of classifier-free guidance (cfg) for which its table learned guidance; None without guided rows."""
     sigmas: Tensor
     """[steps + 1] float64, the schedule that the numbers belong to."""
     schedule: dict[str, Any]
@@ -94,6 +100,11 @@ class Solver(nn.Module, ABC):
         """Number of function evaluations (NFE) of one sample."""
         return self.rows - int(self.analytic_first_step)
 
+    @property
+    def evaluations(self) -> int:
+        """Network evaluations of one sample: a guided row costs two. As `Plan.evaluations`."""
+        return self.network_calls + len(self.guided)
+
     def plan(self, sigmas: Tensor | None = None, noise: Tensor | None = None, condition: Tensor | None = None) -> Plan:
         """The table of this solver on its own schedule, or on another with the same number of steps.
 
@@ -134,6 +145,7 @@ class Solver(nn.Module, ABC):
     def settings(self) -> dict[str, Any]:
         """What the file keeps besides the tensors; JSON values only."""
         own = {name: getattr(self, name) for name in self.kinds}
+        own |= {name: getattr(self, name) for name in self.optional if getattr(self, name) is not None}
         return {**own, "sigmas": self.sigmas.tolist(), "schedule": self.schedule}
 
     def tensors(self) -> dict[str, Tensor]:
@@ -143,7 +155,7 @@ class Solver(nn.Module, ABC):
     @classmethod
     def shapes(cls, settings: dict[str, Any]) -> dict[str, tuple[int, ...]]:
         """The shapes that a file with these settings must have, by tensor name; ValueError for wrong settings."""
-        check_settings(settings, {**cls.kinds, "sigmas": list, "schedule": dict}, cls.most_steps)
+        check_settings(settings, {**cls.kinds, "sigmas": list, "schedule": dict}, cls.most_steps, cls.optional)
         return cls._shapes(settings, len(settings["sigmas"]) - 1)
 
     @classmethod

@@ -47,6 +47,8 @@ class InstanceDyWeight(PerSample):
         """
         if not isinstance(dyweight, DyWeight):
             raise ValueError(f"the family {dyweight.family} can't be corrected: give a solver of the family dyweight")
+        if dyweight.guided:
+            raise ValueError("a DyWeight with learned guidance can't be corrected: give one without")
         super().__init__(dyweight.sigmas, dyweight.schedule)
         self.dyweight = dyweight.requires_grad_(False)
         self.order, self.slope, self.analytic_first_step = dyweight.order, dyweight.slope, dyweight.analytic_first_step

@@ -1,5 +1,6 @@
 """Checks that the solver families share: choices, and the settings of a file."""
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -24,8 +25,13 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name} is {value!r}: give one of {', '.join(choices)}")
 
 
-def check_settings(settings: dict[str, Any], kinds: Mapping[str, type], most_steps: int) -> None:
-    """ValueError unless the settings are exactly these, of these types, with a schedule of valid length."""
+def check_settings(
+    settings: dict[str, Any], kinds: Mapping[str, type], most_steps: int, optional: Mapping[str, type] | None = None
+) -> None:
+    """ValueError unless the settings are exactly these, of these types, with a schedule of valid length; `optional`
+    ones may be missing."""
+    given = {name: kind for name, kind in (optional or {}).items() if name in settings}
+    kinds = {**kinds, **given}
     for name, kind in kinds.items():
         if name not in settings:
             raise ValueError(f"setting {name!r} is missing")
@@ -47,3 +53,17 @@ def check_sizes(settings: dict[str, Any], names: Iterable[str], largest: int) ->
         values = settings[name] if isinstance(settings[name], list) else [settings[name]]
         if not all(type(value) is int and 0 <= value <= largest for value in values):
             raise ValueError(f"setting {name!r} is {settings[name]!r}: give whole numbers from 0 to {largest}")
+
+
+def check_learned_guidance(value: Mapping[str, Any], rows: range) -> None:
+    """ValueError unless it is {"cfg": a scale other than 1, "guided": some of these rows, in order}."""
+    if set(value) != {"cfg", "guided"}:
+        raise ValueError(f"learned_guidance has {sorted(value)}: give 'cfg' and 'guided'")
+    cfg, guided = value["cfg"], value["guided"]
+    if type(cfg) not in (int, float) or not math.isfinite(cfg) or cfg == 1:
+        raise ValueError(f"learned_guidance: cfg is {cfg!r}: give a scale other than 1")
+    known = isinstance(guided, list) and all(type(row) is int and row in rows for row in guided)
+    if not known or not guided or guided != sorted(set(guided)):
+        raise ValueError(
+            f"learned_guidance: guided is {guided!r}: give some of the rows {rows.start} to {rows.stop - 1} in order"
+        )

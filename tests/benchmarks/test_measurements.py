@@ -3,7 +3,15 @@
 import pytest
 
 from benchmarks.harness.study import Figures
-from benchmarks.measurements import between_steps, fit_methods, fit_sets, instance_aware, overhead, schedule_rules
+from benchmarks.measurements import (
+    between_steps,
+    fit_methods,
+    fit_sets,
+    guidance,
+    instance_aware,
+    overhead,
+    schedule_rules,
+)
 
 
 def quick(module, folder, *more):
@@ -61,3 +69,25 @@ def test_a_file_is_measured_at_every_number_of_steps_beside_fits_alone(tmp_path)
     assert own["set calls"] < own["alone calls"]["3"] + own["alone calls"]["5"]
     for steps in ("3", "5"):
         assert max(own["set"][steps], own["alone"][steps]) < found["handcrafted"][steps][1]
+
+
+@pytest.mark.slow
+def test_guidance_is_compared_at_equal_evaluations(tmp_path, capsys):
+    found = quick(guidance, tmp_path)
+    fitted = {name: values[0] for name, values in found.items() if isinstance(values, list)}
+    assert {one["evaluations"] for one in fitted.values()} == {6}
+    assert fitted[guidance.CONSTANT]["guided"] == [] and len(fitted[guidance.EVERY]["guided"]) == 3
+    assert len(fitted[guidance.FEWER]["guided"]) == 2
+    handcrafted = [one["error"] for one in found.values() if not isinstance(one, list)]
+    assert len(handcrafted) == 4 and max(one["error"] for one in fitted.values()) < min(handcrafted)
+    below = 100 * (1 - fitted[guidance.EVERY]["error"] / fitted[guidance.CONSTANT]["error"])
+    assert f"{below:.0f} %" in capsys.readouterr().out
+
+
+def test_handcrafted_samplers_with_guidance_in_an_interval_are_what_they_say():
+    """Guided in every step at full strength it would be constant guidance; here only in the steps of the place."""
+    bench = guidance.Bench(guidance.MODELS[0], quick=True)
+    for place, rows in {"first": (0, 1), "middle": (1, 2), "last": (2, 3)}.items():
+        plan = guidance.interval(bench, 6, place)["euler, 4 steps, 2 guided, strength 1"]
+        assert plan.guided == rows and plan.evaluations == 6
+        assert [plan.guidance[i, i] / plan.gains[i, i] for i in rows] == [-2.0, -2.0]

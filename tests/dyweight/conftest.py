@@ -111,3 +111,9 @@ def golden() -> Path:
 @pytest.fixture
 def parts() -> Parts:
     return Parts()
+
+
+@pytest.fixture
+def parts_of() -> type[Parts]:
+    """The parts of any file."""
+    return Parts

@@ -12,6 +12,7 @@ from trainer.inspect import main
 SIGMAS = schedules.flow(10, shift=3.0)
 FAMILIES = {
     "dyweight": DyWeight(SIGMAS, order=2, schedule={"kind": "flow", "shift": 3.0}),
+    "learned guidance": DyWeight(SIGMAS, order=2, learned_guidance={"cfg": 7.5, "guided": [0, 3, 4]}),
     "free-table": FreeTable(SIGMAS),
     "learned-schedule": LearnedSchedule(SIGMAS),
     "two calls a step": LearnedSchedule(SIGMAS, "heun"),
@@ -42,6 +43,7 @@ def test_each_family_has_its_settings_and_a_row_a_step(said, family):
     text = said(solver)
     assert all(re.search(rf"^  {name} ", text, re.MULTILINE) for name in solver.settings() if name != "sigmas")
     assert f"network calls  {solver.network_calls}" in re.sub(" {2,}", "  ", text)
+    assert ("evaluations    13" in re.sub(" {2,}", "    ", text)) == (family == "learned guidance")
     assert [row[0] for row in rows(text)] == list(range(10))
     assert [row[1] for row in rows(text)] == pytest.approx(SIGMAS[:-1].tolist(), rel=1e-4)
     assert max(map(len, text.splitlines())) <= 180

@@ -23,8 +23,11 @@ class Checkpoint(Protocol):
     def draw(self, generator: torch.Generator, batch: int) -> tuple[Tensor, Any]:
         """(noise [batch, *shape] scaled to schedule(n)[0], cond), the same for the same state of the generator."""
 
-    def denoise(self, x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
-        """x [batch, *shape], sigma [batch] -> [batch, *shape], the predicted clean x."""
+    def denoise(self, x: Tensor, sigma: Tensor, cond: Any) -> Tensor | tuple[Tensor, Tensor]:
+        """x [batch, *shape], sigma [batch] -> [batch, *shape], the predicted clean x.
+
+        Or the pair (conditional, unconditional), which the trainer guides with the checkpoint's `cfg`.
+        """
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,13 @@ class FullCheckpoint:
         self.prediction_type: str | None = getattr(made, "prediction_type", None)
         self.shift: float | None = getattr(made, "shift", None)
         self.guidance: float | None = getattr(made, "guidance", None)
+        self.cfg: float | None = getattr(made, "cfg", None)
+        """Scale of classifier-free guidance: unconditional + cfg (conditional - unconditional) is the clean x."""
+        self.conditional: Callable[..., Tensor] | None = getattr(made, "conditional", None)
+        """(x, sigma, cond) -> the first of the pair that `denoise` gives, without the cost of the second."""
+        self.predictions_at: Callable[..., tuple[Tensor, Tensor | None]] | None = getattr(made, "predictions_at", None)
+        """(x, sigma, cond, states, row, both) -> (conditional, unconditional or None), as `denoise_at`; for checkpoints
+        whose `denoise` gives the guided prediction."""
         self.made_for: dict[str, Any] = getattr(made, "made_for", {})
         """More JSON values for the file."""
         self.schedule_recipe: dict[str, Any] | None = getattr(made, "schedule_recipe", None)
@@ -92,12 +102,17 @@ class FullCheckpoint:
         return self.made.draw(generator, batch)
 
     def denoise(self, x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
-        """x [B, *shape], sigma [B] -> the predicted clean x.
+        """x [B, *shape], sigma [B] -> the predicted clean x, guided where `made` gives a pair.
 
-        Raises CheckpointError if `made` changes its x or gives it back.
+        Raises CheckpointError if `made` changes its x or gives it back, or gives a pair without a cfg.
         """
         before = None if self._leaves_x else x.detach().clone()
         denoised = self.made.denoise(x, sigma, cond)
+        if isinstance(denoised, tuple):
+            conditional, unconditional = self._pair(denoised)
+            if self.cfg is None:
+                raise CheckpointError(f"--ckpt {self.name}: denoise gave a pair: set its cfg, the guidance scale")
+            denoised = unconditional + self.cfg * (conditional - unconditional)
         if before is not None and not torch.equal(before, x):
             raise CheckpointError(f"--ckpt {self.name}: denoise changed its x: compute on a copy, and leave x as it is")
         if before is not None and isinstance(denoised, Tensor) and torch.equal(before, denoised):
@@ -111,6 +126,27 @@ class FullCheckpoint:
                 "--method adam fits to a part of it; remove that, or use --method gauss-newton"
             )
         return denoised
+
+    def predictions(
+        self, x: Tensor, sigma: Tensor, cond: Any, both: bool, states: Tensor, row: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """(conditional, unconditional) [B, *shape]; without `both` the second is not asked for where that can be.
+
+        states, row: as for `denoise_at`. Raises CheckpointError if `made` does not tell the two apart.
+        """
+        if self.predictions_at is not None:
+            return self.predictions_at(x, sigma, cond, states, row, both)
+        if not both and self.conditional is not None:
+            return self.conditional(x, sigma, cond), None
+        return self._pair(self.made.denoise(x, sigma, cond))
+
+    def _pair(self, found: Any) -> tuple[Tensor, Tensor]:
+        if not isinstance(found, tuple) or len(found) != 2 or not all(isinstance(one, Tensor) for one in found):
+            raise CheckpointError(
+                f"--ckpt {self.name}: to learn guidance let denoise return the pair (conditional, unconditional), and "
+                f"set cfg; it gave {describe(found)}"
+            )
+        return found
 
     def condition(self, cond: Any) -> Tensor | None:
         """[B, width], what a solver with a network may read of a condition; see `dyweight.conditions`."""

@@ -25,10 +25,13 @@ CURVE_SAMPLES = 256
 
 
 def plan_for(sampler: Plan | Solver, network: Network, block: Draw) -> Plan:
-    """The table for the pairs of a block."""
+    """The table for the pairs of a block, with learned guidance as strong as the checkpoint's cfg asks for."""
     if isinstance(sampler, Plan):
         return sampler
-    return sampler.plan(noise=block.noise, condition=network.condition(block.cond))
+    plan, cfg = sampler.plan(noise=block.noise, condition=network.condition(block.cond)), network.checkpoint.cfg
+    if sampler.guided_at in (None, cfg) or cfg is None:
+        return plan
+    return plan.with_guidance_times((cfg - 1) / (sampler.guided_at - 1))
 
 
 def endpoint(network: Network, block: Block, sampler: Sampler) -> Tensor:
@@ -36,7 +39,7 @@ def endpoint(network: Network, block: Block, sampler: Sampler) -> Tensor:
     with torch.inference_mode():
         if isinstance(sampler, Rival):
             end = sampler.sample(block.noise, block.cond)
-            network.count(sampler.network_calls * len(block.noise))
+            network.count(network.evaluations(sampler) * len(block.noise))
             if not bool(torch.isfinite(end).all()):
                 raise NonFiniteError(f"pairs from {block.first}: the sampler gave a value that is not finite")
             return end
@@ -90,13 +93,16 @@ def errors_at_equal_calls(
 def errors_over_calls(
     network: Network, blocks: Sequence[Block], most_calls: int, names: Sequence[str] | None = None
 ) -> dict[str, dict[int, float]]:
-    """Handcrafted solver -> number of network calls, from 2 up -> relative endpoint error on CURVE_SAMPLES samples."""
+    """Handcrafted solver -> number of network calls, from 2 up -> relative endpoint error on CURVE_SAMPLES samples.
+
+    They are counted as the network counts them: evaluations where guidance is learned.
+    """
     few = blocks[: max(1, CURVE_SAMPLES // len(blocks[0].noise))]
     features = Latent(deviation(few))
     curves: dict[str, dict[int, float]] = {}
-    for calls in range(2, most_calls + 1):
+    for calls in range(2, most_calls // network.per_call + 1):
         for name, error in _errors(network, few, handcrafted(network.checkpoint, calls, names), features).items():
-            curves.setdefault(name, {})[calls] = error
+            curves.setdefault(name, {})[calls * network.per_call] = error
     return curves
 
 

@@ -53,8 +53,10 @@ def handcrafted(checkpoint: Checkpoint, network_calls: int, names: Sequence[str]
 def rivals(network: Network, network_calls: int, names: Sequence[str] | None = None) -> Mapping[str, Plan | Rival]:
     """The samplers to compare with at this many network calls: the checkpoint's own rivals, or `handcrafted`.
 
-    Raises TrainerError for an unknown name.
+    Where the network counts evaluations, they make half as many calls, rounded down. Raises TrainerError for
+    an unknown name.
     """
+    network_calls //= network.per_call
     if network.checkpoint.rivals is not None:
-        return network.checkpoint.rivals(network_calls, names, network.count)
+        return network.checkpoint.rivals(network_calls, names, lambda calls: network.count(calls * network.per_call))
     return handcrafted(network.checkpoint, network_calls, names)

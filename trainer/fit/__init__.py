@@ -26,9 +26,12 @@ class Progress:
 class Fit(Protocol):
     """A way to fit. It changes the solver it was given; after `run` the solver is the result."""
 
+    solver: Solver
     history: list[Progress]
-    spent: int
-    """Network calls of `budget` so far, whatever the cache holds; 0 for adam, which has none."""
+
+    @property
+    def spent(self) -> int:
+        """Network calls of `budget` so far, whatever the cache holds; 0 for adam, which has none."""
 
     def expected_calls(self) -> int:
         """Network calls that `run` still needs in all processes at most, in forward-equivalents, the teacher's for the

@@ -76,7 +76,7 @@ class Adam:
         left = range(self._iteration, self.settings.iterations)
         validated = sum(self._validated_after(i) for i in left) * self.pairs.validation_blocks
         rollouts = len(left) * (4 if self.settings.recomputed else 3) + validated
-        calls = self.pairs.targets.batch * self.solver.network_calls * rollouts
+        calls = self.pairs.targets.batch * self.network.evaluations(self.solver) * rollouts
         calls += self.pairs.expected_validation_calls()
         return calls + self._expected_training_targets(len(left))
 

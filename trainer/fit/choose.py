@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from dyweight import Solver
+from dyweight import DyWeight, Solver
 
 from ..losses.endpoint import EndpointLoss
 from ..losses.features import loss_features
@@ -14,10 +14,12 @@ from . import Fit
 from .adam import Adam, AdamSettings, default_learning_rate
 from .budget import FIRST_PART, Budget
 from .gauss_newton import GaussNewton, GaussNewtonSettings
+from .guided import GuidedFit
 
 SMALL_LATENT = 64
 RESIDUALS = 100
-"""Of a small latent for each number of the solver: its endpoints hold little and have heavy tails."""
+"""Of a small latent for each number of the solver: its endpoints hold little and have heavy tails. Of any with learned
+guidance, which has twice the numbers."""
 
 
 def is_small(network: Network) -> bool:
@@ -48,16 +50,22 @@ def make_fit(
             solver, network, pairs, loss, AdamSettings(iterations, rate, options.recompute, options.initial == "auto")
         )
     assert not solver.reads_samples  # the options see to it
-    budget = budget_for(options, [solver], network, pairs, calls, blocks)
-    settings = GaussNewtonSettings(budget, options.iterations, options.initial == "auto", options.difference_step)
-    return GaussNewton(solver, network, pairs, loss, settings, starts)
+
+    def gauss_newton(own: Solver, calls: int, lowered: bool, starts: Sequence[Solver] = ()) -> GaussNewton:
+        budget = budget_for(options, [solver], network, pairs, calls, blocks)
+        settings = GaussNewtonSettings(budget, options.iterations, lowered, options.difference_step)
+        return GaussNewton(own, network, pairs, loss, settings, starts)
+
+    if isinstance(solver, DyWeight) and solver.guided:
+        return GuidedFit(solver, options.unconditional_calls or len(solver.guided), calls, gauss_newton)
+    return gauss_newton(solver, calls, options.initial == "auto", starts)
 
 
 def budget_for(
     options: DistillOptions, solvers: Sequence[Solver], network: Network, pairs: Pairs, calls: int, blocks: int = 1
 ) -> Budget:
     """The budget of gauss-newton, for one solver or for several that begin with the same pairs."""
-    if is_small(network):
+    if is_small(network) or any(solver.guided for solver in solvers):
         numbers = max(sum(number.numel() for number in solver.numbers()) for solver in solvers)
         enough = math.ceil(RESIDUALS * numbers / math.prod(network.checkpoint.shape))
         blocks = max(blocks, pairs.targets.block_count(enough))

@@ -18,8 +18,9 @@ from . import Progress, history_from, history_tensor
 from .budget import Budget
 from .known import Known
 from .limits import SigmaRange
-from .maps import DIRECTIONS, TRIED, Probing, Rollout, probe, rollout, steps_of
+from .maps import DIRECTIONS, TRIED, Probing, probe, steps_of
 from .on_the_maps import OnTheMaps
+from .rollout import Rollout, rollout
 from .sketch import Sketch
 from .starts import start_of
 from .table import Numbers, Table
@@ -89,6 +90,13 @@ class GaussNewton:
     def expected_calls(self) -> int:
         return 0 if self._over else max(0, self.settings.budget.calls - self.spent)
 
+    def imagined_from(self, other: "GaussNewton") -> float:
+        """The loss to which the maps of another fit lead, of a solver that asks for more; this one begins there."""
+        self._known, self._steps = other._known, other._steps
+        begun = self._on_the_maps.problem(self._numbers.table(self._vector)).loss
+        self._vector, promised, _ = self._on_the_maps.proposed(self._radius)
+        return begun - promised
+
     def run(self) -> Iterator[Progress]:
         if not self.history:
             self._begin()
@@ -108,12 +116,13 @@ class GaussNewton:
         self._choose_start()
         table = self._numbers.table(self._vector)
         if not self._steps[0]:
-            self.spent += (2 * len(TRIED) + self.solver.network_calls) * self.pairs.test_targets.batch
+            tried = 2 * len(TRIED) * self.network.per_call
+            self.spent += (tried + self._rollout_calls) * self.pairs.test_targets.batch
             by_state, by_sigma = self.pairs.cluster.from_first(lambda: list(self._found_steps(table)))
             self._steps = (by_state, by_sigma)
         budget = self.settings.budget
         batch, teacher = self.pairs.targets.batch, self.pairs.targets.teacher_calls
-        each = table.plan.network_calls + self._probing.calls(table)
+        each = self._rollout_calls + self._probe_calls(table)
         blocks = budget.first_blocks(self.spent, each * batch, self.pairs.taken, teacher * batch)
         if self.spent + blocks * each * batch + self.pairs.calls_to_take(blocks) > budget.calls:
             raise TrainerError(
@@ -149,15 +158,23 @@ class GaussNewton:
     def _probing(self) -> Probing:
         return Probing(*self._steps, DIRECTIONS, self._range.smallest, self._range.largest)
 
+    @property
+    def _rollout_calls(self) -> int:
+        return self.network.evaluations(self.solver)
+
+    def _probe_calls(self, table: Table) -> int:
+        """For the maps of one pair, at most."""
+        return self._probing.calls(table) * (1 if table.plan.guided else self.network.per_call)
+
     def _calls(self, blocks: int) -> int:
         """Of a rollout of so many blocks."""
-        return blocks * self.pairs.targets.batch * self.solver.network_calls
+        return blocks * self.pairs.targets.batch * self._rollout_calls
 
     def _gather(self, blocks: int) -> None:
         """Take the first so many blocks of pairs and ask for the maps around the current table."""
         batch, table = self.pairs.targets.batch, self._numbers.table(self._vector)
         self._take(blocks)
-        self.spent += self._calls(blocks) + blocks * batch * self._probing.calls(table)
+        self.spent += self._calls(blocks) + blocks * batch * self._probe_calls(table)
         losses, self._known = dict[int, Tensor](), {}
         for index, block in self.pairs.training_blocks_here():
             made = rollout(self.network, block, table.plan)
@@ -228,7 +245,7 @@ class GaussNewton:
         """The same pairs anew where their maps brought much, else twice the pairs, else the end, as calls allow."""
         batch, blocks, table = self.pairs.targets.batch, self.pairs.training_blocks, self._numbers.table(self._vector)
         left = self.settings.budget.calls - self.spent
-        again = blocks * batch * (3 * self.solver.network_calls + self._probing.calls(table))
+        again = blocks * batch * (3 * self._rollout_calls + self._probe_calls(table))
         if left >= again and self._loss < WORTH * self._loss_when_probed:
             self._gather(blocks)
         elif left >= 2 * again + self.pairs.calls_to_take(2 * blocks) and self._stalled >= PATIENCE:

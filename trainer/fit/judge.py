@@ -19,8 +19,8 @@ FINALISTS = 2
 
 def judging_calls(solver: Solver, network: Network, pairs: Pairs) -> int:
     """Network calls of the judging: of the solver before and after the fit, and of handcrafted solvers."""
-    blocks, each = pairs.test_blocks, solver.network_calls
-    rounds = 2 * blocks + len(_rivals(network, each)) + FINALISTS * (blocks - 1)
+    blocks, each = pairs.test_blocks, network.evaluations(solver)
+    rounds = 2 * blocks + len(_rivals(network, each // network.per_call)) + FINALISTS * (blocks - 1)
     return pairs.test_targets.batch * rounds * each
 
 
@@ -42,9 +42,11 @@ def best_handcrafted(network: Network, pairs: Pairs, calls: int) -> tuple[str, f
     return best, screened[best]
 
 
-def as_table(solver: Solver, name: str) -> FreeTable:
-    """A handcrafted solver on the schedule of a learned one, as a file holds it."""
-    return FreeTable(solver.sigmas, *solvers()[name], schedule=solver.schedule).requires_grad_(False)
+def as_table(network: Network, calls: int, name: str) -> FreeTable:
+    """A handcrafted solver of `best_handcrafted`, as a file holds it."""
+    checkpoint = network.checkpoint
+    solver = FreeTable(checkpoint.schedule(calls), *solvers()[name], schedule=checkpoint.schedule_recipe)
+    return solver.requires_grad_(False)
 
 
 def _rivals(network: Network, calls: int) -> Mapping[str, Plan]:

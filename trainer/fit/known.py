@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .maps import Maps, Rollout
+from .maps import Maps
+from .rollout import Rollout
 
 
 @dataclass(eq=False)
@@ -19,14 +20,27 @@ class Known:
         """All of it by name."""
         made, maps = self.made, self.maps
         packed = {"x": made.x, "answers": made.answers, "log_queries": made.log_queries, "target": self.target}
-        packed |= {"d": maps.d, "rho": maps.rho}
-        for row, (u, y) in enumerate(zip(maps.u, maps.y, strict=True)):
-            packed |= {f"u.{row}": u, f"y.{row}": y}
+        packed |= _packed(maps, "")
+        if made.directions is not None and maps.second is not None:
+            packed |= {"directions": made.directions, **_packed(maps.second, "second.")}
         return packed
 
     @classmethod
     def unpacked(cls, packed: dict[str, Tensor]) -> "Known":
         """The inverse of `packed`."""
-        made = Rollout(packed["x"], packed["answers"], packed["log_queries"])
-        u, y = ([packed[f"{name}.{row}"] for row in range(len(made.answers))] for name in ("u", "y"))
-        return cls(made, Maps(u, y, packed["d"], packed["rho"]), packed["target"])
+        made = Rollout(packed["x"], packed["answers"], packed["log_queries"], packed.get("directions"))
+        maps, rows = _unpacked(packed, "", len(made.answers)), len(made.answers)
+        maps.second = None if made.directions is None else _unpacked(packed, "second.", rows)
+        return cls(made, maps, packed["target"])
+
+
+def _packed(maps: Maps, begin: str) -> dict[str, Tensor]:
+    packed = {f"{begin}d": maps.d, f"{begin}rho": maps.rho}
+    for row, (u, y) in enumerate(zip(maps.u, maps.y, strict=True)):
+        packed |= {f"{begin}u.{row}": u, f"{begin}y.{row}": y}
+    return packed
+
+
+def _unpacked(packed: dict[str, Tensor], begin: str, rows: int) -> Maps:
+    u, y = ([packed[f"{begin}{name}.{row}"] for row in range(rows)] for name in ("u", "y"))
+    return Maps(u, y, packed[f"{begin}d"], packed[f"{begin}rho"])

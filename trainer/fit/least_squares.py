@@ -9,7 +9,8 @@ from torch import Tensor
 from ..losses.endpoint import EndpointLoss
 from ..losses.features import Latent
 from .limits import Limits
-from .maps import Maps, Rollout, tangents
+from .maps import Maps, tangents
+from .rollout import Rollout
 from .table import Table
 
 FEATURE_STEP = 1e-2

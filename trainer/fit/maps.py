@@ -4,6 +4,9 @@ For one pair and row the network answers D at the state x and the noise level q.
 
     answer(x + v, q exp(s))  =  D + rho v + sum over i of y_i <u_i, v> + s d
 
+With learned guidance a guided row answers a pair; its second map is that of the direction, conditional -
+unconditional, at the same states.
+
 `probe` asks for u, y, d and rho; `Maps.learn` corrects them by every answer that comes anyway (Broyden 1965, on the
 network instead of on the endpoint). `tangents` and `imagined` go through the table without a network call.
 """
@@ -16,12 +19,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-import dyweight
 from dyweight import Plan
-from dyweight.sampling import Call
 
 from ..pairs.targets import Block
 from ..run.network import Network
+from .rollout import Rollout, flat
 from .sketch import Sketch
 from .table import Table
 
@@ -36,25 +38,6 @@ LEAST = 1e-10
 
 
 @dataclass(eq=False)
-class Rollout:
-    """States and answers of some pairs on one table, latents flat, float32 on the CPU."""
-
-    x: Tensor
-    """[rows + 1, pairs, elements], the last the endpoint"""
-    answers: Tensor
-    """[rows, pairs, elements]"""
-    log_queries: Tensor
-    """[rows] float64"""
-
-    @property
-    def residuals(self) -> Tensor:
-        return self.x[:-1] - self.answers
-
-    def sketched(self, sketch: Sketch) -> "Rollout":
-        return Rollout(sketch(self.x), sketch(self.answers), self.log_queries)
-
-
-@dataclass(eq=False)
 class Maps:
     """The maps of some pairs, by row."""
 
@@ -66,6 +49,8 @@ class Maps:
     """[rows, pairs, elements]"""
     rho: Tensor
     """[rows, pairs] what becomes of a direction that nobody asked about"""
+    second: "Maps | None" = None
+    """those of the guidance's directions, None without guidance"""
 
     def __call__(self, row: int, v: Tensor, s: Tensor) -> Tensor:
         """How the answer moves with the state by v [pairs, n, elements] and log query by s [n] -> the shape of v."""
@@ -86,9 +71,20 @@ class Maps:
             self.y[row] = torch.cat([self.y[row], wrong[:, None]], 1)
             d[row] = d[row] + wrong * (level**2 * float(s) / moved)
         self.d = torch.stack(d)
+        if self.second is not None:
+            self.second.learn(here.of_directions(), there.of_directions(), elements, first, trembling)
 
     def sketched(self, sketch: Sketch) -> "Maps":
-        return Maps([sketch(u) for u in self.u], [sketch(y) for y in self.y], sketch(self.d), self.rho)
+        second = None if self.second is None else self.second.sketched(sketch)
+        return Maps([sketch(u) for u in self.u], [sketch(y) for y in self.y], sketch(self.d), self.rho, second)
+
+    @classmethod
+    def unasked(cls, made: Rollout, guided: bool = False) -> "Maps":
+        """Of a network that does not move, with a second one where it is guided."""
+        rows, (pairs, elements) = len(made.answers), made.x.shape[1:]
+        none = made.x.new_zeros(pairs, 0, elements)
+        second = cls.unasked(made) if guided else None
+        return cls([none] * rows, [none] * rows, torch.zeros_like(made.answers), made.x.new_zeros(rows, pairs), second)
 
 
 @dataclass(frozen=True)
@@ -124,23 +120,6 @@ class Probing:
         return table.probe_calls(self.directions, self.state_sides, self.sigma_sides)
 
 
-def rollout(network: Network, block: Block, plan: Plan) -> Rollout:
-    """Sample some pairs and keep what was seen; latents are whole."""
-    states, answers = [], []
-
-    def seen(call: Call) -> None:
-        states.append(_flat(call.x))
-        answers.append(_flat(call.denoised))
-
-    with torch.inference_mode():
-        end = dyweight.sample(network.bound(block.cond, block.first, plan=plan), block.noise, plan, seen)
-    if plan.analytic_first_step:
-        noise, sigma = _flat(block.noise), float(plan.sigmas[0])
-        states.insert(0, noise)
-        answers.insert(0, noise * (1 - sigma / math.sqrt(1 + sigma**2)))
-    return Rollout(torch.stack([*states, _flat(end)]), torch.stack(answers), plan.query_sigmas.log())
-
-
 def probe(network: Network, block: Block, table: Table, made: Rollout, probing: Probing) -> Maps:
     """Ask for the maps of some pairs around their rollout, row by row; latents are whole.
 
@@ -148,21 +127,23 @@ def probe(network: Network, block: Block, table: Table, made: Rollout, probing: 
     it. With all directions asked, the Jacobian that follows is that of full differences.
     """
     plan = table.plan
-    pairs, elements = made.x.shape[1:]
-    none = made.x.new_zeros(pairs, 0, elements)
-    maps = Maps(
-        [none] * plan.rows, [none] * plan.rows, torch.zeros_like(made.answers), made.x.new_zeros(plan.rows, pairs)
-    )
+    elements = made.x.shape[2]
+    maps = Maps.unasked(made, plan.guidance is not None)
     for row in range(table.first, plan.rows):
-        query, here = float(plan.query_sigmas[row]), made.answers[row]
-        ask = _asker(network, block, plan, row, made.x[row])
+        query, here, guided = float(plan.query_sigmas[row]), made.answers[row], row in plan.guided
+        if guided and made.directions is not None:
+            here = torch.cat([here, made.directions[row]], 1)
+        ask = _asker(network, block, plan, row, made.x[row], guided)
         down = max(query * math.exp(-probing.sigma_step), probing.smallest)
         up = min(query * math.exp(probing.sigma_step), probing.largest)
         if probing.sigma_sides == 1 or not down < query < up:
             far = down if down < query else up
-            maps.d[row] = (ask(far) - here) / math.log(far / query)
+            by_sigma = (ask(far) - here) / math.log(far / query)
         else:
-            maps.d[row] = (ask(up) - ask(down)) / math.log(up / down)
+            by_sigma = (ask(up) - ask(down)) / math.log(up / down)
+        maps.d[row] = by_sigma[:, :elements]
+        if guided and maps.second is not None:
+            maps.second.d[row] = by_sigma[:, elements:]
         u = _directions(tangents(table, made, maps, row)[row], min(probing.directions, table.moving(row)))
         if u.shape[1] == 0:
             continue
@@ -170,6 +151,9 @@ def probe(network: Network, block: Block, table: Table, made: Rollout, probing: 
         ends = [ask(query, step * u[:, i]) for i in range(u.shape[1])]
         starts = [ask(query, -step * u[:, i]) if probing.state_sides == 2 else here for i in range(u.shape[1])]
         y = torch.stack([(e - s) / (step * probing.state_sides) for e, s in zip(ends, starts, strict=True)], 1)
+        if guided and maps.second is not None:
+            maps.second.u[row], maps.second.y[row] = u, y[..., elements:]
+            y = y[..., :elements]
         maps.rho[row] = (u[:, -2:] * y[:, -2:]).sum(2).mean(1).clamp(0, 1)
         maps.u[row], maps.y[row] = u, y - maps.rho[row][:, None, None] * u
     return maps
@@ -179,15 +163,22 @@ def tangents(table: Table, made: Rollout, maps: Maps, until: int) -> list[Tensor
     """[pairs, count, elements] for each state up to row `until`: how it moves with the numbers, by the chain rule."""
     residuals, gains = made.residuals, table.plan.gains
     moved = residuals.new_zeros(residuals.shape[1], table.gains.shape[-1], residuals.shape[2])
-    states, by_residual = [moved], list[Tensor]()
+    states, by_residual, by_direction = [moved], list[Tensor](), dict[int, Tensor]()
     for row in range(until):
         answered = moved if row < table.first else maps(row, moved, table.log_queries[row])
         by_residual.append(moved - answered)
+        if row in table.plan.guided and maps.second is not None:
+            by_direction[row] = maps.second(row, moved, table.log_queries[row])
         own = table.gains[row, : row + 1].to(residuals)
         moved = moved + torch.einsum("jn,jpe->pne", own, residuals[: row + 1])
         for gain, derivative in zip(gains[row, : row + 1].tolist(), by_residual, strict=True):
             if gain:
                 moved = moved + gain * derivative
+        if table.guidance is not None and table.plan.guidance is not None and made.directions is not None:
+            own = table.guidance[row, : row + 1].to(residuals)
+            moved = moved + torch.einsum("jn,jpe->pne", own, made.directions[: row + 1])
+            for j, derivative in by_direction.items():
+                moved = moved + float(table.plan.guidance[row, j]) * derivative
         states.append(moved)
     return states
 
@@ -195,16 +186,22 @@ def tangents(table: Table, made: Rollout, maps: Maps, until: int) -> list[Tensor
 def imagined(plan: Plan, made: Rollout, maps: Maps) -> Rollout:
     """The rollout on another table as the maps have it."""
     log_queries, gains = plan.query_sigmas.log(), plan.gains.to(made.x)
-    x, states, answers = made.x[0], list[Tensor](), list[Tensor]()
+    x, states, answers, directions = made.x[0], list[Tensor](), list[Tensor](), list[Tensor]()
     for row in range(plan.rows):
         change = torch.zeros_like(x)
+        off = (x - made.x[row])[:, None], (log_queries[row] - made.log_queries[row])[None]
         if row >= int(plan.analytic_first_step):
-            change = maps(row, (x - made.x[row])[:, None], (log_queries[row] - made.log_queries[row])[None])[:, 0]
+            change = maps(row, *off)[:, 0]
         states.append(x)
         answers.append(made.answers[row] + change)
         residuals = torch.stack(states) - torch.stack(answers)
         x = x + torch.einsum("j,jpe->pe", gains[row, : row + 1], residuals)
-    return Rollout(torch.stack([*states, x]), torch.stack(answers), log_queries)
+        if plan.guidance is not None and maps.second is not None and made.directions is not None:
+            guided = row in plan.guided
+            directions.append(made.directions[row] + (maps.second(row, *off)[:, 0] if guided else 0))
+            x = x + torch.einsum("j,jpe->pe", plan.guidance[row, : row + 1].to(x), torch.stack(directions))
+    second = torch.stack(directions) if directions else None
+    return Rollout(torch.stack([*states, x]), torch.stack(answers), log_queries, second)
 
 
 def _directions(moved: Tensor, most: int) -> Tensor:
@@ -224,8 +221,10 @@ def _directions(moved: Tensor, most: int) -> Tensor:
     return orthonormal.mT.to(moved)
 
 
-def _asker(network: Network, block: Block, plan: Plan, row: int, x: Tensor) -> Callable[..., Tensor]:
-    """ask(sigma, offset) -> the network's answer at a row's state, flat."""
+def _asker(
+    network: Network, block: Block, plan: Plan, row: int, x: Tensor, guided: bool = False
+) -> Callable[..., Tensor]:
+    """ask(sigma, offset) -> the network's answer at a row's state, flat; then the direction, where it is guided."""
 
     def ask(sigma: float, offset: Tensor | float = 0.0) -> Tensor:
         noise = block.noise
@@ -233,7 +232,11 @@ def _asker(network: Network, block: Block, plan: Plan, row: int, x: Tensor) -> C
         at = noise.new_full((len(noise),), sigma, dtype=wide)
         with torch.inference_mode():
             denoise = network.bound(block.cond, block.first, row, plan=plan)
-            return _flat(denoise((x + offset).reshape(noise.shape).to(noise), at))
+            asked = (x + offset).reshape(noise.shape).to(noise), at
+            if not guided:
+                return flat(denoise(*asked) if plan.guidance is None else denoise(*asked, False))
+            conditional, unconditional = map(flat, denoise(*asked, True))
+            return torch.cat([conditional, conditional - unconditional], 1)
 
     return ask
 
@@ -261,7 +264,3 @@ def _step_of(here: Tensor, ends: list[Tensor], otherwise: float) -> float:
         if not torch.equal(ends[doublings], here) and bends[-1] >= 4 ** (len(bends) - 1 - doublings) / 2 * bend:
             return step
     return otherwise
-
-
-def _flat(x: Tensor) -> Tensor:
-    return x.detach().flatten(1).to("cpu", torch.float32).clone()

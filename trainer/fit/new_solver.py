@@ -1,6 +1,7 @@
 """`--family` and the options that go with it -> the solver to fit, as it is before the fit."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -33,8 +34,20 @@ def _dyweight(options: DistillOptions, steps: int, network: Network) -> DyWeight
         initial="adams-bashforth" if options.initial == "auto" else options.initial,
         time_shifting=options.time_shifting,
         time_scaling=options.time_scaling,
+        learned_guidance=_learned_guidance(options, steps, network) if options.learn_guidance else None,
         schedule=network.checkpoint.schedule_recipe,
     )
+
+
+def _learned_guidance(options: DistillOptions, steps: int, network: Network) -> dict[str, Any]:
+    """Every row guided; which ones stay is chosen in the fit."""
+    cfg = network.checkpoint.cfg
+    if cfg is None or cfg == 1:
+        raise TrainerError(
+            f"--learn-guidance: --ckpt {options.ckpt} is sampled without classifier-free guidance; give a --cfg other "
+            "than 1, or a model with guidance"
+        )
+    return {"cfg": cfg, "guided": list(range(int(options.analytic_first_step), steps))}
 
 
 def _indis(options: DistillOptions, steps: int, network: Network) -> Indis:

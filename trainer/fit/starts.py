@@ -24,6 +24,7 @@ def start_of(solver: Solver) -> Solver:
     if isinstance(start, DyWeight) and start.order > ORDER:
         start.weights.zero_()
         start.weights[:, :ORDER] = DyWeight(start.sigmas, ORDER).weights
+        start.tie_guidance()
     with torch.no_grad():
         start.lower_time(_lower(solver))
     return start

@@ -20,6 +20,8 @@ class Table:
     """[rows, count] of the logarithm of each query sigma; 0 where an analytic first step asks nothing."""
     sigmas: Tensor
     """[rows + 1, count]"""
+    guidance: Tensor | None = None
+    """[rows, rows, count] of the second table, None without"""
 
     @property
     def first(self) -> int:
@@ -29,12 +31,15 @@ class Table:
     def moving(self, row: int) -> int:
         """How many numbers move the state of a row."""
         moved = (self.gains[:row] != 0).any(0).any(0) | (self.log_queries[:row] != 0).any(0)
+        if self.guidance is not None:
+            moved |= (self.guidance[:row] != 0).any(0).any(0)
         return int(moved.sum())
 
     def probe_calls(self, directions: int, state_sides: int, sigma_sides: int) -> int:
-        """Network calls, at most, for the maps of one pair."""
+        """Network calls, at most, for the maps of one pair; a guided row takes each twice."""
         asked = range(self.first, self.plan.rows)
-        return sum(sigma_sides + state_sides * min(directions, self.moving(row)) for row in asked)
+        calls = {row: sigma_sides + state_sides * min(directions, self.moving(row)) for row in asked}
+        return sum(calls.values()) + sum(calls[row] for row in self.plan.guided)
 
 
 class Numbers:
@@ -66,11 +71,14 @@ class Numbers:
         with torch.enable_grad():
             plan = solver.requires_grad_(True).plan()
             rows = plan.rows
-            entries = torch.cat([plan.gains.flatten(), plan.query_sigmas.log(), plan.sigmas])
+            parts = [plan.gains.flatten(), plan.query_sigmas.log(), plan.sigmas]
+            entries = torch.cat(parts if plan.guidance is None else [*parts, plan.guidance.flatten()])
         each = torch.eye(len(entries), dtype=torch.float64)
         columns = torch.autograd.grad(entries, solver.numbers(), each, is_grads_batched=True, materialize_grads=True)
         jacobian = torch.cat([column.flatten(1) for column in columns], 1)
-        gains, log_queries, sigmas = torch.split(jacobian, [rows * rows, rows, rows + 1])
+        squares = [] if plan.guidance is None else [rows * rows]
+        gains, log_queries, sigmas, *guidance = torch.split(jacobian, [rows * rows, rows, rows + 1, *squares])
         if plan.analytic_first_step:
             log_queries = torch.cat([torch.zeros_like(log_queries[:1]), log_queries[1:]])
-        return Table(plan.detach(), gains.reshape(rows, rows, -1), log_queries, sigmas)
+        second = guidance[0].reshape(rows, rows, -1) if guidance else None
+        return Table(plan.detach(), gains.reshape(rows, rows, -1), log_queries, sigmas, second)

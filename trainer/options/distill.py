@@ -16,6 +16,7 @@ from .parse import POSITIVE, OneOf, ReadBy, check, check_seed
 
 DYWEIGHT, INSTANCE_AWARE, INDIS = "--family dyweight", "--instance-aware", "--family indis"
 LEARNED_SCHEDULE, FREE_TABLE = "--family learned-schedule", "--family free-table"
+LEARN_GUIDANCE = "--learn-guidance"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +77,44 @@ class SolverOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GuidanceOptions:
+    """learned guidance"""
+
+    learn_guidance: Annotated[bool, ReadBy(DYWEIGHT)] = False
+    """learn weights for classifier-free guidance too, against the teacher at constant scale; network calls are then
+    evaluations, two for a step with the unconditional prediction"""
+    unconditional_calls: Annotated[int | None, POSITIVE, ReadBy(LEARN_GUIDANCE)] = None
+    """how many steps ask for the unconditional prediction too; the fit chooses which; by default all"""
+    evaluations: Annotated[int | None, POSITIVE, ReadBy(LEARN_GUIDANCE)] = None
+    """the fit also chooses how many steps, up to --steps, and unconditional calls make so many evaluations"""
+
+    @property
+    def per_call(self) -> int:
+        """What a call at constant guidance counts: evaluations where guidance is learned."""
+        return 2 if self.learn_guidance else 1
+
+    def check_guidance(self, steps: int, asking: int, fitted_by: str) -> None:
+        """TrainerError where these options rule each other out. asking: how many of the steps ask the network."""
+        if self.evaluations is not None and self.unconditional_calls is not None:
+            raise TrainerError("--evaluations chooses the unconditional calls: leave out --unconditional-calls")
+        if self.evaluations is not None and not 2 <= self.evaluations <= 2 * asking:
+            raise TrainerError(
+                f"--evaluations is {self.evaluations}: {steps} steps make 2 to {2 * asking}; give one of these, or "
+                f"another --steps"
+            )
+        if (self.unconditional_calls or self.evaluations) and fitted_by == "adam":
+            raise TrainerError(
+                "--method adam asks for the unconditional prediction in every step: leave out --unconditional-calls "
+                "and --evaluations, or take --method gauss-newton"
+            )
+        if self.unconditional_calls is not None and self.unconditional_calls > asking:
+            raise TrainerError(
+                f"--unconditional-calls is {self.unconditional_calls}: give at most one for each of the {asking} steps "
+                "that ask the network"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class FitOptions:
     """the fit"""
 
@@ -128,7 +167,7 @@ class PairOptions:
 
 
 @dataclass(frozen=True)
-class DistillOptions(SolverOptions, FitOptions, PairOptions, CheckpointOptions):
+class DistillOptions(SolverOptions, GuidanceOptions, FitOptions, PairOptions, CheckpointOptions):
     """Distil a few-step solver for a frozen model into a coefficient file. With --workflow FILE_api.json the model is
     that of a ComfyUI workflow; `--workflow FILE_api.json --help` lists the options for it."""
 
@@ -172,7 +211,8 @@ class DistillOptions(SolverOptions, FitOptions, PairOptions, CheckpointOptions):
     def choices(self) -> list[str]:
         """As `parse.Checked` has it."""
         kind = INSTANCE_AWARE if self.instance_aware else f"--family {self.family}"
-        return [kind, f"--method {self.fitted_by}", f"--loss {self.loss}"]
+        guidance = [LEARN_GUIDANCE] if self.learn_guidance else []
+        return [kind, f"--method {self.fitted_by}", f"--loss {self.loss}", *guidance]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -182,6 +222,12 @@ class DistillOptions(SolverOptions, FitOptions, PairOptions, CheckpointOptions):
             )
         for steps in self.members:
             self.check_solver(steps)
+            self.check_guidance(steps, steps - int(self.analytic_first_step), self.fitted_by)
+        if len(self.members) > 1 and self.learn_guidance:
+            raise TrainerError(
+                f"--steps {','.join(map(str, self.members))} is not for --learn-guidance: fit each number of steps "
+                "alone, and join the files with python -m trainer.convert"
+            )
         if len(self.members) > 1 and self.fitted_by == "adam":
             raise TrainerError(
                 f"--steps {','.join(map(str, self.members))} is for --method gauss-newton: fit each number of steps "

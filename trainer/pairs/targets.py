@@ -70,7 +70,7 @@ class Targets:
     @property
     def teacher_calls(self) -> int:
         """Network calls of one endpoint."""
-        return self._plan.network_calls
+        return self.network.evaluations(self._plan)
 
     def block_count(self, pairs: int) -> int:
         """Number of blocks for this many pairs; the last is as large as the others."""

@@ -45,13 +45,14 @@ def distillation_report(options: DistillOptions, done: Distillation, network: Ne
     blocks = [*pairs.test] if at_hand else [pairs.targets.block("test", i) for i in range(count)]
     files = {steps: done.file.member(steps) for steps in done.histories}
     sampling_peak = max(_sampling_peak(network, blocks[0], file.solver) or 0 for file in files.values()) or None
-    most_calls = max(file.solver.network_calls for file in files.values()) + CURVE_CALLS
+    most_calls = max(network.evaluations(file.solver) for file in files.values()) + CURVE_CALLS * network.per_call
     by_calls = errors_over_calls(network, blocks, most_calls)
     reports: dict[int, dict[str, Any]] = {}
     for steps, file in files.items():
         own, solver = folder if len(files) == 1 else folder / str(steps), file.solver
         own.mkdir(exist_ok=True)
-        samplers: dict[str, Sampler] = {solver.family: solver, **handcrafted(network.checkpoint, solver.network_calls)}
+        calls = network.evaluations(solver) // network.per_call
+        samplers: dict[str, Sampler] = {solver.family: solver, **handcrafted(network.checkpoint, calls)}
         errors = errors_at_equal_calls(network, blocks, samplers)
         history = done.histories[steps]
         reports[steps] = {
@@ -95,7 +96,7 @@ def draw(
 
     errors: at the solver's number of network calls, best first. samplers: the sampler of each.
     """
-    solver, calls = file.solver, file.solver.network_calls
+    solver, calls = file.solver, network.evaluations(file.solver)
     for name in ("samples.png", "scatter.png"):
         (folder / name).unlink(missing_ok=True)
     draw_solver(folder, network, file, blocks)
@@ -105,7 +106,7 @@ def draw(
     shown = {name: samplers[name] for name in _worth_showing(errors)}
     ends = {"teacher": blocks[0].target} | {name: endpoint(network, blocks[0], s) for name, s in shown.items()}
     images = samples.as_images(torch.cat([end[:SHOWN] for end in ends.values()]), network.checkpoint)
-    title = f"{title}, {calls} network calls"
+    title = f"{title}, {calls} network {network.unit}"
     if images is not None:
         rows = dict(zip(ends, images.chunk(len(ends)), strict=True))
         samples.samples(rows, folder / "samples.png", title, shown_prompts(network, blocks[0]))

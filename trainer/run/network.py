@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint as recompute
 
 from dyweight import Plan
+from dyweight.sampling import Predict
 
 from ..checkpoints.protocol import Checkpoint, FullCheckpoint, full
 from .errors import CheckpointError, NonFiniteError
@@ -17,8 +18,10 @@ from .errors import CheckpointError, NonFiniteError
 class Network:
     """Counts network calls by sample, forward and backward, and stops at the first value that is not finite."""
 
-    def __init__(self, checkpoint: Checkpoint | FullCheckpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint | FullCheckpoint, per_call: int = 1) -> None:
+        """per_call: what a guided call counts: 2 where guidance is learned and network calls are evaluations."""
         self.checkpoint = full(checkpoint)
+        self.per_call = per_call
         self.forward = 0
         self.backward = 0
         self.on_calls: Callable[[int], object] | None = None
@@ -28,6 +31,17 @@ class Network:
     def total(self) -> int:
         """In forward-equivalents: a backward call costs two."""
         return self.forward + 2 * self.backward
+
+    def evaluations(self, sampler: Any) -> int:
+        """What one sample of a plan, a solver or other sampler counts here."""
+        if getattr(sampler, "guided", ()):
+            return int(sampler.evaluations)
+        return int(sampler.network_calls) * self.per_call
+
+    @property
+    def unit(self) -> str:
+        """What it counts, for texts."""
+        return "calls" if self.per_call == 1 else "evaluations"
 
     def condition(self, cond: Any) -> Tensor | None:
         """[B, width] of a condition, for solvers that read it; None if the checkpoint has none."""
@@ -46,8 +60,8 @@ class Network:
         who: str = "student",
         recomputed: bool = False,
         plan: Plan | None = None,
-    ) -> Callable[[Tensor, Tensor], Tensor]:
-        """denoise(x, sigma) with the condition filled in.
+    ) -> Predict:
+        """denoise(x, sigma) with the condition filled in, or for a plan with guidance denoise(x, sigma, guided).
 
         plan: the plan that is run; a checkpoint with `denoise_at` gets the noise levels of its states. pair: the first
         pair of the batch, for errors. step: the row of the first call, by default the plan's first row with a call.
@@ -56,23 +70,27 @@ class Network:
         step = int(plan is not None and plan.analytic_first_step) if step is None else step
         ask = self._asked_at(plan)
 
-        def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        def denoise(x: Tensor, sigma: Tensor, guided: bool | None = None) -> Any:
             nonlocal step
-            call = partial(answer, step)
-            denoised = recompute(call, x, sigma, use_reentrant=False) if recomputed else call(x, sigma)
-            self._check(denoised, x, pair, step, who)
-            if denoised.requires_grad:
-                denoised.register_hook(count_backward)
+            call = partial(answer, step, guided)
+            found = recompute(call, x, sigma, use_reentrant=False) if recomputed else call(x, sigma)
+            for prediction in found if guided else (found,):
+                self._check(prediction, x, pair, step, who)
+                if prediction.requires_grad:
+                    prediction.register_hook(count_backward if guided is None else partial(count_backward, each=1))
             step += 1
-            return denoised
+            return found
 
-        def answer(row: int, x: Tensor, sigma: Tensor) -> Tensor:
-            self.count(x.shape[0])
-            return ask(x, sigma, cond, row)
+        def answer(row: int, guided: bool | None, x: Tensor, sigma: Tensor) -> Any:
+            self.count(x.shape[0] * (self.per_call if guided is None else 1 + guided))
+            if guided is None or plan is None:
+                return ask(x, sigma, cond, row)
+            found = self.checkpoint.predictions(x, sigma, cond, guided, plan.sigmas[..., :-1].detach(), row)
+            return found if guided else found[0]
 
-        def count_backward(gradient: Tensor) -> None:
-            self.backward += gradient.shape[0]
-            self._tell(2 * gradient.shape[0])
+        def count_backward(gradient: Tensor, each: int = self.per_call) -> None:
+            self.backward += each * gradient.shape[0]
+            self._tell(2 * each * gradient.shape[0])
 
         return denoise
 

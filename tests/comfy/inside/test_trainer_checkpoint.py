@@ -232,3 +232,52 @@ def test_names_are_found_and_refused_with_what_there_is(trainer, files, user_fil
         find_model("flux1-dev")
     with pytest.raises(CheckpointError, match=r"no such file .* did you mean wan"):
         find_model("wam")
+
+
+@pytest.mark.parametrize("family", ["sd15", "sd3"])
+def test_it_tells_both_predictions_and_evaluates_what_is_asked_for(trainer, files, family):
+    made = checkpoint(trainer, files, family, cfg=4.0)
+    noise, prompts = drawn(made)
+    states, rows = made.schedule(4)[:-1].float(), []
+    sigma = states[1].expand(2)
+    tools.watch_network(made._loaded.patcher, lambda x, sigma: rows.append(len(x)))
+    with torch.inference_mode():
+        conditional, unconditional = made.predictions_at(noise, sigma, prompts, states, 1, True)
+        both = sum(rows)
+        alone, none = made.predictions_at(noise, sigma, prompts, states, 1, False)
+        assert (both, sum(rows) - both, none) == (4, 2, None)
+        guided = made.denoise_at(noise, sigma, prompts, states, 1)
+    assert tools.difference(alone, conditional) < 1e-5
+    assert tools.difference(unconditional + 4.0 * (conditional - unconditional), guided) < 1e-5
+    assert tools.difference(conditional, unconditional) > 1e-4
+
+
+@pytest.mark.parametrize("family", ["sd15", "sd3"])
+def test_learned_guidance_ends_in_the_node_where_it_ends_in_the_trainer(pack, trainer, files, family):
+    import dyweight
+    from trainer.compare.endpoint_error import endpoint
+    from trainer.pairs.targets import Block
+    from trainer.run.network import Network
+
+    made = checkpoint(trainer, files, family, cfg=4.0)
+    noise, prompts = drawn(made, batch=1)
+    guidance = {"cfg": 7.5, "guided": [0, 2]}  # made for another cfg than that at hand
+    solver = dyweight.DyWeight(made.schedule(4), 3, learned_guidance=guidance).requires_grad_(False)
+    solver.time_scale.mul_(0.98)
+    network = Network(made, per_call=2)
+    trained = endpoint(network, Block(0, noise, prompts * 0, noise), solver)
+    assert network.total == solver.evaluations == 6
+    own = pack.dyweight.DyWeight.from_file(solver.settings(), solver.tensors())
+    unit = noise.cpu() / float(solver.sigmas[0]) if family == "sd15" else noise.cpu()
+    tiny, ends = tools.model(family), []
+
+    def kept(model, x, sigmas, extra_args=None, callback=None, disable=None):
+        run = tools.call("DyWeightSampler", solver=own)
+        end = run.sampler_function(model, noise, sigmas, extra_args, callback, disable, **run.extra_options)
+        ends.append(end)
+        return end
+
+    import comfy.samplers
+
+    tools.guided(tiny, family, comfy.samplers.KSAMPLER(kept), solver.sigmas.float(), unit, 4.0)
+    assert tools.difference(ends[0], trained) < 2e-5

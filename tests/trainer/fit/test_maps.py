@@ -10,7 +10,8 @@ import dyweight
 from dyweight import DyWeight, FreeTable, LearnedSchedule, Solver, schedules
 from trainer.fit.least_squares import LeastSquares
 from trainer.fit.limits import Limits
-from trainer.fit.maps import Probing, imagined, probe, rollout, steps_of, tangents
+from trainer.fit.maps import Probing, imagined, probe, steps_of, tangents
+from trainer.fit.rollout import rollout
 from trainer.fit.sketch import Sketch
 from trainer.fit.starts import start_of
 from trainer.fit.table import Numbers

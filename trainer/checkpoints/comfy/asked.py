@@ -13,6 +13,7 @@ from torch import Tensor
 from comfyui.asking import Denoiser
 from comfyui.behaviour import answers
 from comfyui.facts import answers_for_interval, family_of, prediction_type
+from comfyui.predictions import Predictions
 from dyweight import conditions
 from dyweight.sketch import sketch
 
@@ -125,18 +126,35 @@ class Asked:
 
         states: [rows] or [B, rows], the noise levels of the plan's states, which ComfyUI sees; x is at that of `row`.
         """
+        return self._predicted(x, sigma, cond, states, row, None)[0]
+
+    def predictions_at(
+        self, x: Tensor, sigma: Tensor, cond: Tensor, states: Tensor, row: int, both: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """(conditional, unconditional) of `denoise_at`; None and no evaluation of it without `both`."""
+        found = self._predicted(x, sigma, cond, states, row, both)
+        return found[0], found[1] if both else None
+
+    def _predicted(
+        self, x: Tensor, sigma: Tensor, cond: Tensor, states: Tensor, row: int, both: bool | None
+    ) -> tuple[Tensor, ...]:
+        """The guided prediction where `both` is None, the conditional one, or both."""
         texts = self._texts(cond.tolist())
         if texts is None:
-            return self._by_parts(range(len(x) + 1), x, sigma, cond, states, row)
+            return self._by_parts(range(len(x) + 1), x, sigma, cond, states, row, both)
         experts = self._experts.of_row(states, row)
         if bool((experts != experts[0]).any()):
-            return self._by_parts(range(len(x) + 1), x, sigma, cond, states, row)
+            return self._by_parts(range(len(x) + 1), x, sigma, cond, states, row, both)
         try:
 
-            def ask(model: Any, extra: dict[str, Any]) -> Tensor:
-                return Denoiser(model, extra, states, self._last_sigma, row=row)(x, sigma)
+            def ask(model: Any, extra: dict[str, Any]) -> tuple[Tensor, ...]:
+                evaluate = importlib.import_module("comfy.samplers").calc_cond_batch
+                own = None if both is None else Predictions(evaluate)
+                found = Denoiser(model, extra, states, self._last_sigma, row=row, predictions=own)(x, sigma, both)
+                return found if both else (found,)
 
-            return self._guided[int(experts[0])].inside(texts, x, ask)
+            answers: tuple[Tensor, ...] = self._guided[int(experts[0])].inside(texts, x, ask)
+            return answers
         except _out_of_memory():
             if len(x) == 1:
                 raise CheckpointError(
@@ -149,15 +167,15 @@ class Asked:
                 f"{self.settings.what_to_check}"
             ) from error
         importlib.import_module("comfy.model_management").soft_empty_cache()
-        return self._by_parts((0, len(x) // 2, len(x)), x, sigma, cond, states, row)
+        return self._by_parts((0, len(x) // 2, len(x)), x, sigma, cond, states, row, both)
 
     def _by_parts(
-        self, cuts: Sequence[int], x: Tensor, sigma: Tensor, cond: Tensor, states: Tensor, row: int
-    ) -> Tensor:
+        self, cuts: Sequence[int], x: Tensor, sigma: Tensor, cond: Tensor, states: Tensor, row: int, both: bool | None
+    ) -> tuple[Tensor, ...]:
         parts = [slice(*ends) for ends in pairwise(cuts)]
         each = [states if states.ndim == 1 else states[part] for part in parts]
-        answers = [self.denoise_at(x[p], sigma[p], cond[p], s, row) for p, s in zip(parts, each, strict=True)]
-        return torch.cat(answers)
+        answers = [self._predicted(x[p], sigma[p], cond[p], s, row, both) for p, s in zip(parts, each, strict=True)]
+        return tuple(map(torch.cat, zip(*answers, strict=True)))
 
     def sample_with(self, sampler: str, scheduler: str, steps: int, noise: Tensor, cond: Tensor) -> tuple[Tensor, int]:
         """(endpoint, network calls) of one of ComfyUI's own samplers by ComfyUI's code, from noise of `draw`.

@@ -13,7 +13,7 @@ from .latents import Latent
 
 Texts = dict[str, list[Any]]
 """CONDITIONING by the guider's name for it: "positive" of the prompts of a batch, "negative"."""
-Inside = Callable[[Any, dict[str, Any]], Tensor]
+Inside = Callable[[Any, dict[str, Any]], Any]
 """(denoise(x, sigma, **extra), extra arguments) -> result: what runs inside ComfyUI's sampling."""
 
 
@@ -35,7 +35,7 @@ class Guided:
         """ComfyUI's MODEL."""
         return self._guider.model_patcher
 
-    def inside(self, texts: Texts, x: Tensor, run: Inside, sigmas: Tensor | None = None) -> Tensor:
+    def inside(self, texts: Texts, x: Tensor, run: Inside, sigmas: Tensor | None = None) -> Any:
         """Run something with the guider as ComfyUI sets it up: model loaded, conditions prepared, hooks in place."""
         self._guider.inner_set_conds(texts)
         call = _Call(run)
@@ -44,7 +44,8 @@ class Guided:
         with differentiable() if torch.is_grad_enabled() else nullcontext():
             self._guider.sample(zeros, zeros, call, seen, disable_pbar=True, seed=0)
         assert call.result is not None
-        return call.result.to(x.device)
+        found = call.result
+        return tuple(one.to(x.device) for one in found) if isinstance(found, tuple) else found.to(x.device)
 
 
 class _Call:
@@ -52,7 +53,7 @@ class _Call:
 
     def __init__(self, run: Inside) -> None:
         self._run = run
-        self.result: Tensor | None = None
+        self.result: Any = None
 
     def sample(
         self,

@@ -58,6 +58,14 @@ class Sizes:
         """As `Asked.denoise_at`, of each size."""
         return self._joined([model.denoise_at(part, sigma, cond, states, row) for model, part in self._parts(x)])
 
+    def predictions_at(
+        self, x: Tensor, sigma: Tensor, cond: Tensor, states: Tensor, row: int, both: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """As `Asked.predictions_at`, of each size."""
+        found = [model.predictions_at(part, sigma, cond, states, row, both) for model, part in self._parts(x)]
+        others = [other for _, other in found if other is not None]
+        return self._joined([one for one, _ in found]), self._joined(others) if both else None
+
     def sample_with(self, sampler: str, scheduler: str, steps: int, noise: Tensor, cond: Tensor) -> tuple[Tensor, int]:
         """As `Asked.sample_with`, of each size."""
         ends = [model.sample_with(sampler, scheduler, steps, part, cond) for model, part in self._parts(noise)]

@@ -1,0 +1,83 @@
+"""`--learn-guidance` from the command line: the file, what is printed, evaluation at equal evaluations, refusals."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dyweight
+from benchmarks.models import digits_guided
+
+pytestmark = pytest.mark.usefixtures("quick_pictures")
+
+
+@pytest.mark.slow
+def test_the_file_says_what_it_is_for_and_is_compared_at_equal_evaluations(commands: Any, tmp_path: Path) -> None:
+    given = (
+        "--steps",
+        3,
+        "--learn-guidance",
+        "--unconditional-calls",
+        2,
+        "--effort",
+        "draft",
+        "--report",
+        tmp_path / "r",
+    )
+    outcome = commands.distill(digits_guided(), *given)
+    assert outcome.status == 0, outcome.errors
+    assert "2 of them with the unconditional prediction too, 5 evaluations a sample" in outcome.printed
+    file = dyweight.SolverFile.read(outcome.out)
+    solver = file.solver
+    assert solver.family == "dyweight" and solver.evaluations == 5
+    assert file.provenance["cfg"] == solver.guided_at == 3.0
+    asked = ", ".join(str(row + 1) for row in solver.guided)
+    assert f"5 evaluations: the unconditional prediction too in step {asked}" in outcome.printed
+    report = json.loads((tmp_path / "r" / "report.json").read_text())
+    assert report["network_calls"]["total"] <= 6000
+    assert {"4", "6"} <= set(report["error_over_steps"]["euler"]), "evaluations, two a call"
+
+    evaluated = commands.evaluate(digits_guided(), outcome.out, "--samples", 50, "--baselines", "euler,ipndm")
+    assert evaluated.status == 0, evaluated.errors
+    assert ", 5 network evaluations, 50 samples" in evaluated.printed
+    assert evaluated.report()["nfe"] == 5
+
+
+@pytest.mark.slow
+def test_the_best_share_of_some_evaluations_is_chosen_and_told(commands: Any) -> None:
+    outcome = commands.distill(
+        digits_guided(), "--steps", 3, "--evaluations", 3, "--learn-guidance", "--effort", "draft"
+    )
+    assert outcome.status == 0, outcome.errors
+    assert "3 evaluations by 2 steps, 1 guided: endpoint error" in outcome.printed
+    assert dyweight.load_solver(outcome.out).evaluations == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--steps", 3, "--unconditional-calls", 2), "--unconditional-calls 2 is for --learn-guidance"),
+        (("--steps", 3, "--evaluations", 4), "--evaluations 4 is for --learn-guidance"),
+        (("--steps", 3, "--learn-guidance", "--evaluations", 7), "--evaluations is 7: 3 steps make 2 to 6"),
+        (("--steps", 3, "--learn-guidance", "--evaluations", 1), "--evaluations is 1: 3 steps make 2 to 6"),
+        (
+            ("--steps", 3, "--learn-guidance", "--evaluations", 4, "--unconditional-calls", 1),
+            "leave out --unconditional-calls",
+        ),
+        (("--learn-guidance", "--steps", 3, "--unconditional-calls", 4), "at most one for each of the 3 steps"),
+        (
+            ("--learn-guidance", "--steps", 3, "--unconditional-calls", 3, "--analytic-first-step"),
+            "at most one for each of the 2 steps",
+        ),
+        (("--learn-guidance", "--steps", 3, "--unconditional-calls", 2, "--method", "adam"), "--method adam asks for"),
+        (("--learn-guidance", "--steps", 3, "--family", "free-table"), "--learn-guidance is for --family dyweight"),
+    ],
+)
+def test_options_that_do_not_go_together(arguments: tuple[object, ...], complaint: str, commands: Any) -> None:
+    assert complaint in commands.distill(digits_guided(), *arguments).message
+
+
+def test_a_checkpoint_without_guidance_is_refused(commands: Any) -> None:
+    message = commands.distill("digits", "--steps", 3, "--learn-guidance").message
+    assert "--learn-guidance: --ckpt digits is sampled without classifier-free guidance" in message

@@ -1,0 +1,40 @@
+"""`--evaluations`: how many steps, and how many of them guided, make the best of a number of network evaluations."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from ..options.distill import DistillOptions
+from ..pairs.targets import derived_seed
+
+CANDIDATES = 4
+"""At most: from every step guided on, each with one step more and one unconditional call less."""
+TRYING_PART = 0.5
+"""Of `--calls`, for all candidates; by `--effort` each gets a draft."""
+JUDGING_PAIRS = 16
+
+
+def with_steps(
+    options: DistillOptions, error_of: Callable[[DistillOptions], float], told: Callable[[str], object]
+) -> DistillOptions:
+    """The options with the steps, up to theirs, and unconditional calls whose draft ends lowest, on pairs of its own.
+
+    error_of: fits a draft and measures it. told: called with a line on each draft. Options without `evaluations` come
+    back as they are.
+    """
+    total = options.evaluations
+    if total is None:
+        return options
+    fewest, most = -(-total // 2), options.members[-1] - int(options.analytic_first_step)
+    asking = range(fewest, min(most + 1, fewest + CANDIDATES, total))
+    own = replace(options, evaluations=None)
+    draft = replace(own, effort="draft", seed=derived_seed(options.seed, "evaluations"), validation_pairs=JUDGING_PAIRS)
+    if options.calls is not None:
+        tried = int(TRYING_PART * options.calls)
+        own, draft = replace(own, calls=options.calls - tried), replace(draft, calls=tried // len(asking))
+    errors = []
+    for rows in asking:
+        steps, guided = rows + int(options.analytic_first_step), total - rows
+        error = error_of(replace(draft, steps=(steps,), unconditional_calls=guided))
+        errors.append((error, rows, replace(own, steps=(steps,), unconditional_calls=guided)))
+        told(f"{total} evaluations by {steps} steps, {guided} guided: endpoint error {error:.5f}")
+    return min(errors, key=lambda one: one[:2])[2]

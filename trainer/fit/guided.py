@@ -1,0 +1,152 @@
+"""The fit of learned guidance: from constant guidance to all steps guided, and from there to fewer of them."""
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from dyweight import DyWeight, Solver
+
+from . import Progress
+from .gauss_newton import GaussNewton
+
+CONSTANT_PART = 0.25
+"""Of the calls, for the solver with constant guidance that the others begin from."""
+FULL_PART, TRYING_PART = 0.3, 0.1
+"""Where fewer rows are guided: of the calls, for all rows guided and for each finalist until only the best goes on."""
+MOST_CHOICES = 100
+"""More are not all tried: rows are then dropped one by one, each time that whose loss the maps promise to be least."""
+FINALISTS = 3
+"""Choices that are fitted for a while, of those that the maps find best."""
+
+MakeFit = Callable[[Solver, int, bool], GaussNewton]
+"""(solver, calls, whether to begin where `start_of` says) -> its fit on the same pairs."""
+
+
+class GuidedFit:
+    """A `Fit` in parts: constant guidance, learned guidance in all rows, and in the best so many of them.
+
+    Which are the best is found on the maps of the second part, which are those of both predictions at each row, without
+    a network call; the finalists are then fitted for a while.
+    """
+
+    def __init__(self, solver: DyWeight, guided: int, calls: int, make: MakeFit) -> None:
+        """solver: with all rows guided. guided: how many stay so. calls: of all parts."""
+        self.solver: Solver = solver
+        self._full, self._guided, self._calls, self._make = solver, guided, calls, make
+        self.history: list[Progress] = []
+        self._spent, self._part = 0, 0
+        self._fit = make(without_guidance(solver), int(CONSTANT_PART * calls), True)
+
+    @property
+    def spent(self) -> int:
+        """As `Fit.spent`."""
+        return self._spent + self._fit.spent
+
+    def expected_calls(self) -> int:
+        """As `Fit.expected_calls`."""
+        last = self._part == 2 or (self._part == 1 and not self._fewer)
+        return self._fit.expected_calls() if last else max(0, self._calls - self.spent)
+
+    def current(self) -> Solver:
+        """The best of the part that runs."""
+        found = self._fit.current()
+        return self._tied(found) if self._part == 0 else found
+
+    def run(self) -> Iterator[Progress]:
+        """As `Fit.run`; the solver is another object where rows are dropped."""
+        if self._part == 0:
+            yield from self._told(self._fit)
+            self._begin(1, self._tied(self._fit.current()), self.spent)
+        if self._part == 1:
+            yield from self._told(self._fit)
+            if self._fewer:
+                yield from self._choose()
+        yield from self._told(self._fit)
+        self.solver = self._fit.solver
+
+    def _told(self, fit: GaussNewton) -> Iterator[Progress]:
+        for line in fit.run():
+            self.history.append(line)
+            yield line
+
+    @property
+    def _fewer(self) -> bool:
+        return self._guided < len(self._full.guided)
+
+    def _begin(self, part: int, solver: Solver, spent: int) -> None:
+        """spent: by all earlier parts."""
+        left = self._calls - spent
+        own = min(left, int(FULL_PART * self._calls)) if part == 1 and self._fewer else left
+        self._part, self._spent, self.solver = part, spent, solver
+        self._fit = self._make(solver, own, False)
+
+    def _tied(self, constant: Solver) -> DyWeight:
+        """The solver with learned guidance that does what this one does with constant guidance."""
+        full = with_rows(self._full, self._full.guided)
+        with torch.no_grad():
+            for name, value in constant.named_parameters():
+                full.get_parameter(name).copy_(value)
+        return full.tie_guidance()
+
+    def _choose(self) -> Iterator[Progress]:
+        """Go on with the finalist that ends lowest after a while."""
+        spent, best, pairs = self.spent, self._best_on_maps(), self._fit.pairs
+        each = int(TRYING_PART * self._calls)
+        fits, blocks = [self._make(one, self._calls - spent - (len(best) - 1) * each, False) for one in best], []
+        for fit in fits:
+            for line in self._told(fit):
+                yield line
+                if fit.spent >= each:
+                    break
+            blocks.append(pairs.training_blocks)
+        losses = [fit.history[-1].training_error for fit in fits]
+        first = losses.index(min(losses))
+        pairs.take(blocks[first])
+        self._part, self._fit, self.solver = 2, fits[first], fits[first].solver
+        self._spent = spent + sum(fit.spent for fit in fits) - self._fit.spent
+
+    def _best_on_maps(self) -> list[Solver]:
+        """The solvers that the maps promise to end lowest with fewer guided rows, each where they lead it."""
+        full = self._fit.current()
+        assert isinstance(full, DyWeight)
+        rows = full.guided
+        while len(rows) > self._guided:
+            fewer = self._guided if math.comb(len(rows), self._guided) <= MOST_CHOICES else len(rows) - 1
+            found = self._imagined(full, itertools.combinations(rows, fewer))
+            rows = found[0][1].guided
+        return [solver for _, solver in found[:FINALISTS]]
+
+    def _imagined(self, full: DyWeight, choices: Iterable[tuple[int, ...]]) -> list[tuple[float, Solver]]:
+        """(loss, solver) to which the maps lead with these rows guided, best first."""
+        fits = [self._make(with_rows(full, rows), 0, False) for rows in choices]
+        return sorted(((fit.imagined_from(self._fit), fit.current()) for fit in fits), key=lambda one: one[0])
+
+    def state(self) -> dict[str, Tensor]:
+        """As `Fit.state`. Finalists are tried again from the beginning."""
+        guided = self._fit.solver.guided
+        return {**self._fit.state(), "parts": torch.tensor([self._part, self._spent, *guided])}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """As `Fit.restore`."""
+        part, spent, *rows = state["parts"].tolist()
+        if part:
+            self._begin(part, with_rows(self._full, tuple(rows)), spent)
+        self._fit.restore(state)
+        self.history = list(self._fit.history)
+
+
+def without_guidance(solver: DyWeight) -> DyWeight:
+    """The solver with the same slopes that leaves guidance to `denoise`."""
+    settings = {name: value for name, value in solver.settings().items() if name != "learned_guidance"}
+    tensors = {name: value for name, value in solver.tensors().items() if name != "guidance_weights"}
+    return DyWeight.from_file(settings, tensors)
+
+
+def with_rows(solver: DyWeight, rows: tuple[int, ...]) -> DyWeight:
+    """The same solver with only these rows guided: the newest guided row before it serves one that is no more."""
+    assert solver.learned_guidance is not None
+    settings = {**solver.settings(), "learned_guidance": {**solver.learned_guidance, "guided": list(rows)}}
+    return DyWeight.from_file(settings, solver.tensors()).tie_guidance(solver)
