@@ -24,7 +24,7 @@ check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	mkdir -p .venv/types/pack
-	ln -sfn ../../../__init__.py ../../../comfyui ../../../nodes ../../../dyweight ../../../trainer .venv/types/pack
+	ln -sfn ../../../__init__.py ../../../comfyui ../../../nodes ../../../dyweight .venv/types/pack
 	cd .venv/types && ../bin/mypy --config-file ../../pyproject.toml -p pack
 
 # Without a ComfyUI the tests of the nodes skip and say so.
