@@ -6,7 +6,7 @@ from comfy_api.v0_0_2 import io
 
 from . import messages, notes
 from .comfy_sampling import schedulers
-from .types import FOUND_BY, TRAINING, SolverType, schema
+from .types import TRAINING, SolverType, schema
 
 
 class DyWeightFit(io.ComfyNode):
@@ -18,7 +18,7 @@ class DyWeightFit(io.ComfyNode):
             node_id="DyWeightFit",
             display_name="Fit Solver (DyWeight)",
             category=TRAINING,
-            search_aliases=[*FOUND_BY, "train", "finetune", "fit"],
+            search_aliases=["train", "finetune", "fit", "make a solver"],
             description="Makes a solver file for the very model that is connected, with its LoRAs and patches: it "
             "samples with the model for minutes or hours, and from then on few steps do.",
             is_output_node=True,
