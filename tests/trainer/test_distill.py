@@ -146,7 +146,7 @@ def fit_that_scales_weights(factor: float) -> Callable[..., Any]:
                 solver.weights[0] *= factor
             yield from ()
 
-        return SimpleNamespace(expected_calls=lambda: 0, run=run, history=[], spent=0)
+        return SimpleNamespace(expected_calls=lambda: 0, run=run, history=[], spent=0, solver=solver)
 
     return make
 

@@ -108,7 +108,7 @@ class FullCheckpoint:
         """
         before = None if self._leaves_x else x.detach().clone()
         denoised = self.made.denoise(x, sigma, cond)
-        if isinstance(denoised, tuple):
+        if isinstance(denoised, tuple) and len(denoised) == 2:
             conditional, unconditional = self._pair(denoised)
             if self.cfg is None:
                 raise CheckpointError(f"--ckpt {self.name}: denoise gave a pair: set its cfg, the guidance scale")

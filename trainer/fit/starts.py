@@ -33,7 +33,7 @@ def start_of(solver: Solver) -> Solver:
 def _lower(solver: Solver) -> float | Tensor:
     """Where the network is asked, in parts of the level of the state: [rows], or one for all."""
     levels = solver.sigmas
-    if float(levels[0]) > 1 or float(levels[-1]) > 0 or solver.plan().rows != solver.steps:
+    if not isinstance(solver, DyWeight) or float(levels[0]) > 1 or float(levels[-1]) > 0:
         return LOWER_TIME_SCALE
     return 1 - INTO_THE_STEP * (1 - levels[1:] / levels[:-1])
 

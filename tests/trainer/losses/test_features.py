@@ -13,7 +13,8 @@ from trainer.checkpoints.builtin import digits
 from trainer.checkpoints.protocol import full
 from trainer.distill import main
 from trainer.fit.least_squares import problem, sums
-from trainer.fit.maps import Probing, probe, rollout
+from trainer.fit.maps import Probing, probe
+from trainer.fit.rollout import rollout
 from trainer.fit.table import Numbers
 from trainer.losses.endpoint import EndpointLoss
 from trainer.losses.features import loss_features
