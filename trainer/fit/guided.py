@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -93,13 +94,16 @@ class GuidedFit:
 
     def _choose(self) -> Iterator[Progress]:
         """Go on with the finalist that ends lowest after a while."""
-        spent, best, pairs = self.spent, self._best_on_maps(), self._fit.pairs
-        each = int(TRYING_PART * self._calls)
-        fits, blocks = [self._make(one, self._calls - spent - (len(best) - 1) * each, False) for one in best], []
-        for fit in fits:
-            for line in self._told(fit):
+        spent, pairs = self.spent, self._fit.pairs
+        each, fits, blocks = int(TRYING_PART * self._calls), list[GaussNewton](), list[int]()
+        for one in self._best_on_maps():
+            left = self._calls - spent - sum(fit.spent for fit in fits)
+            if fits and left < 2 * max(fit.spent for fit in fits):
+                break  # the best of those that were tried needs the rest
+            fits.append(self._make(one, left, False))
+            for line in self._told(fits[-1]):
                 yield line
-                if fit.spent >= each:
+                if fits[-1].spent >= each:
                     break
             blocks.append(pairs.training_blocks)
         losses = [fit.history[-1].training_error for fit in fits]
@@ -107,6 +111,9 @@ class GuidedFit:
         pairs.take(blocks[first])
         self._part, self._fit, self.solver = 2, fits[first], fits[first].solver
         self._spent = spent + sum(fit.spent for fit in fits) - self._fit.spent
+        settings = self._fit.settings
+        budget = replace(settings.budget, calls=self._calls - self._spent)
+        self._fit.settings = replace(settings, budget=budget)
 
     def _best_on_maps(self) -> list[Solver]:
         """The solvers that the maps promise to end lowest with fewer guided rows, each where they lead it."""
