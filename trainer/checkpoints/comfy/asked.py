@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -43,6 +44,10 @@ class Settings:
     what_to_check: str = "--clip or --conditioning, --width and --height"
     """Where the network fails."""
     how_to_make_smaller: str = "give a smaller --width and --height or --dtype fp8_e4m3fn"
+
+
+FAILURES = (RuntimeError, KeyError, TypeError, AttributeError)
+"""What ComfyUI's networks raise where a condition or a latent is of another model."""
 
 
 class Asked:
@@ -89,8 +94,9 @@ class Asked:
                 found.extend(answers(model.inner_model, extra["model_options"], noise) or [])
                 return noise
 
-            for guided in self._guided:
-                guided.inside(texts or {}, noise, ask)
+            with suppress(*FAILURES):  # a condition that the network can't take is named where a fit asks it
+                for guided in self._guided:
+                    guided.inside(texts or {}, noise, ask)
             self._sketch = sketch(found)
         return self._sketch or None
 
@@ -160,7 +166,7 @@ class Asked:
                 raise CheckpointError(
                     f"out of memory with one sample of {list(self.shape)}: {self.settings.how_to_make_smaller}"
                 ) from None
-        except RuntimeError as error:
+        except FAILURES as error:
             raise CheckpointError(
                 f"--ckpt {self.settings.name}: {self.model_family} fails on {list(x.shape)} with a condition of "
                 f"{list(self._conditions[int(cond[0])].cross_attn.shape)} ({error}); check "
