@@ -191,7 +191,7 @@ def test_masks_of_the_encoders_reach_the_network_one_prompt_at_a_time(prompted):
     """ComfyUI counts the tokens of a mask over the whole batch. The cache keeps them."""
     for made in (prompted(Encoder(mask=True)), prompted(Encoder(mask=True))):
         assert made._texts([0, 1]) is None
-        (((_, extra),), _) = made._texts([1])
+        ((_, extra),) = made._texts([1])["positive"]
         assert torch.equal(extra["attention_mask"], torch.ones(1, 7, dtype=torch.int64))
         both, alone = answer(made, (0, 1)), answer(made, (0, 2))
         assert torch.equal(both[0], alone[0]) and not torch.equal(both[1], alone[1])
@@ -210,5 +210,5 @@ def test_a_condition_of_the_wrong_width_is_named(trainer, model, tmp_path):
 
     save_file({"cross_attn": torch.randn(2, 7, 50), "pooled": torch.randn(2, 40)}, tmp_path / "wide.safetensors")
     made = checkpoint(trainer, model, conditioning=tmp_path / "wide.safetensors")
-    with pytest.raises(CheckpointError, match=r"SD3 fails on .*condition of \[2, 7, 50\].*--conditioning"):
+    with pytest.raises(CheckpointError, match=r"SD3 fails on .*condition of \[1, 7, 50\].*--conditioning"):
         answer(made)

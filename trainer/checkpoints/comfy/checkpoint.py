@@ -122,6 +122,6 @@ class ComfyCheckpoint(Asked):
         found = EncodedPrompts(prompts, options.negative, lambda: self._loaded.clip(files, kind), key, self._cache)
         if not found.told_apart:
             names = ", ".join(path.name for path in files)
-            raise CheckpointError(f"{names}: not text encoders of {self.model_family}; name them with --clip")
+            raise CheckpointError(f"{names}: not text encoders of {self._loaded.family}; name them with --clip")
         digest = hashlib.sha256(repr([prompts, options.negative, key]).encode()).hexdigest()[:16]
         return found, found.negative, digest
