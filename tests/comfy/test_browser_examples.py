@@ -50,7 +50,7 @@ def sampled(page: ComfyPage, name: str) -> None:
     if "flux" not in page.server.families and "flux" in (FOLDER / f"{name}.json").read_text("utf-8"):
         pytest.skip("this ComfyUI detects FLUX at its full width only")
     page.open_template(PACK, name)
-    page.shrink(128)
+    page.shrink(256)
     page.server.forget()  # else a run like an earlier one shows no preview
     page.show_all()
     history = page.finish(page.run())
