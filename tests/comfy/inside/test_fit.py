@@ -180,3 +180,45 @@ def test_caches_that_skip_calls_are_named(run, cache):
     tiny.model_options.setdefault("transformer_options", {})[cache] = object()
     with pytest.raises(ValueError, match=f"(?i)take {cache.split('_')[0]} off the model"):
         fit(tiny, [tiny_models.conditioning("sd3")], latent_image=latent("sd3"))
+
+
+BAD = {
+    "a condition of another model": ({"positive": [tiny_models.conditioning("sd15")]}, "fails on"),
+    "something else than a condition": ({"positive": [[1, 2]]}, "positive 1 is not CONDITIONING"),
+    "a latent of another model": ({"latent_image": latent("sd15", image=True)}, "latent: connect the empty latent"),
+    "a latent that is none": ({"latent_image": {"samples": None}}, "latent: connect the empty latent"),
+    "guidance without a negative": ({"cfg": 0.0}, "Connect negative to Fit Solver"),
+    "65 steps": ({"steps": "65"}, "Set steps of Fit Solver"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_what_can_not_be_fitted_is_refused_with_a_reason(run, what):
+    changed, reason = BAD[what]
+    given = {"positive": [tiny_models.conditioning("sd3")], "latent_image": latent("sd3"), **changed}
+    with pytest.raises(ValueError, match=reason):
+        fit(model("sd3"), **given)
+
+
+@pytest.mark.parametrize("family", ["sd3", "wan"])
+def test_every_kind_of_latent_is_fitted_or_refused(run, family):
+    """4-D and 5-D, in one step, with guidance and random weights: what comes out is a solver or a reason."""
+    given = {"positive": [tiny_models.conditioning(family)], "latent_image": latent(family)}
+    given |= {"negative": tiny_models.conditioning(family, seed=2), "cfg": 2.0, "steps": "1"}
+    try:
+        made = fit(model(family), **given)
+    except ValueError as error:
+        assert "Check what is connected to Fit Solver" in str(error)
+    else:
+        assert made.solvers.steps == (1,)
+
+
+def test_a_guider_takes_the_place_of_model_and_prompts(run):
+    import comfy.samplers
+
+    guider = comfy.samplers.CFGGuider(model("sd3"))
+    guider.set_conds(tiny_models.conditioning("sd3"), tiny_models.conditioning("sd3", seed=2))
+    guider.set_cfg(2.0)
+    before = dict(guider.original_conds)
+    made = call("DyWeightFit", **trained_flux.fit_inputs(guider=guider, steps="3", latent_image=latent("sd3")))
+    assert made.solvers.steps == (3,) and guider.original_conds == before
