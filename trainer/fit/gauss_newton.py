@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dyweight import Plan, Solver
+from dyweight import Solver
 
 from ..losses.endpoint import EndpointLoss
 from ..losses.features import Latent
@@ -77,11 +77,6 @@ class GaussNewton:
         self._loss, self._loss_when_probed, self._radius = math.inf, math.inf, RADIUS
         self.spent = self._trials = self._stalled = self._missed = 0
         self._over = False
-
-    @property
-    def plan(self) -> Plan:
-        """The best table so far."""
-        return self._numbers.plan(self._vector)
 
     def current(self) -> Solver:
         """The best solver so far."""

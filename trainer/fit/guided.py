@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dyweight import DyWeight, Solver
 
-from . import Progress
+from . import Progress, history_from, history_tensor
 from .gauss_newton import GaussNewton
 
 CONSTANT_PART = 0.25
@@ -40,6 +40,7 @@ class GuidedFit:
         self.history: list[Progress] = []
         self._spent, self._part = 0, 0
         self._fit = make(without_guidance(solver), int(CONSTANT_PART * calls), True)
+        self._before_choice: dict[str, Tensor] | None = None
 
     @property
     def spent(self) -> int:
@@ -94,6 +95,7 @@ class GuidedFit:
 
     def _choose(self) -> Iterator[Progress]:
         """Go on with the finalist that ends lowest after a while."""
+        self._before_choice = self.state()
         spent, pairs = self.spent, self._fit.pairs
         each, fits, blocks = int(TRYING_PART * self._calls), list[GaussNewton](), list[int]()
         for one in self._best_on_maps():
@@ -114,6 +116,7 @@ class GuidedFit:
         settings = self._fit.settings
         budget = replace(settings.budget, calls=self._calls - self._spent)
         self._fit.settings = replace(settings, budget=budget)
+        self._before_choice = None
 
     def _best_on_maps(self) -> list[Solver]:
         """The solvers that the maps promise to end lowest with fewer guided rows, each where they lead it."""
@@ -133,8 +136,10 @@ class GuidedFit:
 
     def state(self) -> dict[str, Tensor]:
         """As `Fit.state`. Finalists are tried again from the beginning."""
-        guided = self._fit.solver.guided
-        return {**self._fit.state(), "parts": torch.tensor([self._part, self._spent, *guided])}
+        if self._before_choice is not None:
+            return self._before_choice
+        parts = torch.tensor([self._part, self._spent, *self._fit.solver.guided])
+        return {**self._fit.state(), "parts": parts, "told": history_tensor(self.history)}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """As `Fit.restore`."""
@@ -142,7 +147,7 @@ class GuidedFit:
         if part:
             self._begin(part, with_rows(self._full, tuple(rows)), spent)
         self._fit.restore(state)
-        self.history = list(self._fit.history)
+        self.history = history_from(state["told"])
 
 
 def without_guidance(solver: DyWeight) -> DyWeight:

@@ -20,7 +20,8 @@ def expected_time(network: Network, calls: int, batch: int) -> str:
 
 
 def seconds_per_call(network: Network, batch: int) -> float:
-    """Seconds of one network call of one sample, within a batch; the first call loads the model and is not counted."""
+    """Seconds of one call of one sample as the network counts them, within a batch; the first loads the model and does
+    not count."""
     checkpoint = network.checkpoint
     noise, cond = checkpoint.draw(torch.Generator().manual_seed(0), batch)
     sigma = checkpoint.schedule(2)[0].to(noise.device, noise.dtype).expand(batch)
@@ -28,7 +29,7 @@ def seconds_per_call(network: Network, batch: int) -> float:
         for _ in range(2):
             began = time.perf_counter()
             float(checkpoint.denoise(noise, sigma, cond).flatten()[0])  # waits for the device
-    return (time.perf_counter() - began) / batch
+    return (time.perf_counter() - began) / (batch * network.per_call)
 
 
 def duration(seconds: float) -> str:
