@@ -28,7 +28,9 @@ class DyWeightFit(io.ComfyNode):
             inputs=[
                 io.Latent.Input("latent_image", tooltip="An empty latent of the size that you want to sample."),
                 io.String.Input(
-                    "steps", default="6", tooltip="Number of steps that the file is for, one network call each."
+                    "steps",
+                    default="6",
+                    tooltip="Number of steps that the file is for, one network call each; several as 4,6,8.",
                 ),
                 io.Combo.Input(
                     "scheduler",

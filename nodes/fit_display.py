@@ -12,6 +12,8 @@ from torch import Tensor
 from . import notes
 from .fit_pictures import as_pillow, small_picture
 
+LARGEST = 1024
+"""Pixels of the result on the node; the whole is the node's IMAGE, and lies beside the file."""
 Stopped: type[BaseException] = comfy.model_management.InterruptProcessingException
 
 
@@ -64,7 +66,7 @@ class Display:
         """Show the result, and [1, height, width, 3] in the place of the previews."""
         self.text(lines)
         if self._bar is not None:
-            self._bar.update_absolute(self._most, self._most, ("PNG", as_pillow(image), max(image.shape[1:3])))
+            self._bar.update_absolute(self._most, self._most, ("JPEG", as_pillow(image), LARGEST))
 
     def text(self, lines: str) -> None:
         """Below the node's fields."""

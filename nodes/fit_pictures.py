@@ -20,10 +20,7 @@ def comparison(checkpoint: Any, latents: Tensor, names: Sequence[str]) -> Tensor
     """
     columns = len(names)
     flat = latents.flatten(0, 1)
-    decoded = [checkpoint.images(flat[i : i + 1]) for i in range(len(flat))]
-    images = [
-        as_pillow(one) if one is not None else rough_picture(checkpoint, flat[i]) for i, one in enumerate(decoded)
-    ]
+    images = [_decoded(checkpoint, latent) or rough_picture(checkpoint, latent) for latent in flat]
     width, height = images[0].size
     scale = max(1, -(-128 // width))  # of a tiny latent, so that its names can be read
     width, height = scale * width, scale * height
@@ -39,6 +36,15 @@ def comparison(checkpoint: Any, latents: Tensor, names: Sequence[str]) -> Tensor
         place = (column * (width + MARGIN), head + row * (height + MARGIN))
         sheet.paste(image.resize((width, height), Image.Resampling.NEAREST) if scale > 1 else image, place)
     return torch.from_numpy(np.asarray(sheet, np.float32) / 255)[None]
+
+
+def _decoded(checkpoint: Any, latent: Tensor) -> Image.Image | None:
+    """By the VAE; None without one, or with one of another model or too large for the memory."""
+    try:
+        image = checkpoint.images(latent[None])
+    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return None if image is None else as_pillow(image)
 
 
 def small_picture(checkpoint: Any, latent: Tensor) -> Image.Image | None:

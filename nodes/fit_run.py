@@ -118,10 +118,9 @@ def _finished(fit: UnbrokenFit, result: Result, name: str, display: Display, che
     shown = fit.options.members[len(fit.options.members) // 2]
     errors = result.errors[shown]
     names = [TEACHER, FITTED, *[one for one in errors if one in RIVALS][:1]]
+    file: Any = _written(fit, result.file, name) if result.better else result.file  # before anything else can fail
     image = comparison(checkpoint, fit.latents(shown, names, SHOWN), names)
-    file: Any = result.file
     if result.better:
-        file = _written(fit, result.file, name)
         write_beside(file, image)
         outcome = f"{file.name} is saved in models/dyweight."
     else:

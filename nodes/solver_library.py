@@ -107,11 +107,6 @@ def _in_list(name: str) -> tuple[str, int]:
     return (of_one["preset"], int(of_one["steps"])) if of_one and of_one["preset"] in preset_names() else (name, 0)
 
 
-def steps_of(name: str) -> tuple[int, ...]:
-    """The numbers of steps that a file of the list has, smallest first. Raises SolverFileError."""
-    return load(name).solvers.steps
-
-
 @functools.lru_cache(maxsize=64)
 def _load(path: str, modified: int, size: int) -> SolverFile:
     return SolverFile.read(path)

@@ -53,7 +53,7 @@ def with_fit(graph: Graph, options: WorkflowOptions) -> tuple[Graph, str]:
     if "guider" in given:
         given["positive"] = _positive(graph, given["guider"])
     if not given["steps"]:
-        raise TrainerError(f"--steps: node {name} takes its steps from another node; give them here")
+        raise TrainerError(f"--steps: node {name} says no number of steps; give them here")
     if (vae := _vae(graph, name)) is not None:
         given["vae"] = vae
     made = {**graph, name: {"class_type": FIT, "inputs": {key: one for key, one in given.items() if one is not None}}}
@@ -99,11 +99,7 @@ def _found(graph: Graph, name: str, field: str) -> Any:
 
 def _scheduler(graph: Graph, name: str) -> str:
     kinds = {graph[one]["class_type"] for one in _upstream(graph, name)}
-    for node, scheduler in (
-        ("Flux2Scheduler", "flux2"),
-        ("LTXVScheduler", "ltxv"),
-        ("Ideogram4Scheduler", "ideogram4"),
-    ):
+    for node, scheduler in SCHEDULER_NODES.items():
         if node in kinds:
             return scheduler
     found = str(_found(graph, name, "scheduler") or "")

@@ -49,7 +49,10 @@ async def _run(address: str, graph: dict[str, Any], node: str, tell: Callable[[s
     import aiohttp  # ComfyUI brings it
 
     client = uuid.uuid4().hex
-    async with aiohttp.ClientSession() as session, session.ws_connect(f"{address}/ws?clientId={client}") as events:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(f"{address}/ws?clientId={client}", max_msg_size=0) as events,
+    ):
         async with session.post(f"{address}/prompt", json={"prompt": graph, "client_id": client}) as answer:
             said = await answer.json()
         if "prompt_id" not in said:
@@ -67,6 +70,8 @@ async def _run(address: str, graph: dict[str, Any], node: str, tell: Callable[[s
                 raise TrainerError(data.get("exception_message") or "it was cancelled; run it again to go on")
             if message["type"] == "execution_success":
                 break
+        else:
+            raise TrainerError(f"{address}: the server closed the connection; start it, and run it again to go on")
     history: dict[str, Any] = {}
     for _ in range(100):  # written a moment after the last message
         history = json.loads(_get(f"{address}/history/{said['prompt_id']}") or "{}")

@@ -92,7 +92,7 @@ def test_which_sampler_is_meant_must_be_clear():
 
 
 def test_steps_that_another_node_gives_must_be_named():
-    with pytest.raises(TrainerError, match="--steps: node 7 takes its steps from another node"):
+    with pytest.raises(TrainerError, match="--steps: node 7 says no number of steps"):
         with_fit(with_ksampler(steps=["30", 0]), options())
 
 
