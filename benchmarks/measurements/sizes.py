@@ -7,6 +7,7 @@ made by `python -m tools.models.train_tiny_flux OUT --begin tools/models/tiny-fl
 
 import argparse
 import math
+import statistics
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -49,7 +50,7 @@ def both() -> Any:
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--samples", type=int, default=200)
-    parser.add_argument("--effort", default="normal")
+    parser.add_argument("--effort", default="normal", choices=("draft", "normal", "thorough"))
 
 
 def measure(options: Options) -> Iterator[tuple[str, Any]]:
@@ -98,7 +99,7 @@ def of_model(found: Mapping[str, Any]) -> str:
     widths = list(found["errors"])
     rows = [["best handcrafted", *(f"{best(found['handcrafted'][width])[1]:.5f}" for width in widths)]]
     for way in found["errors"][widths[0]]:
-        middles = [sorted(found["errors"][width][way])[len(found["errors"][width][way]) // 2] for width in widths]
+        middles = [statistics.median(found["errors"][width][way]) for width in widths]
         rows.append([way, *(f"{error:.5f}" for error in middles)])
     return table(["solver", *(f"at {width} x {width}" for width in widths)], rows)
 

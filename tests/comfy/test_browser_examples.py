@@ -17,6 +17,7 @@ SAMPLED = [name for name in EXAMPLES if "Fit" not in name]
 """A fit takes minutes on a CPU; `test_server_fit.py` runs one."""
 LEAST_CONTRAST = 4.5
 """For text of this size: WCAG 2.1, 1.4.3."""
+SAMPLERS_BY_TYPE = {"KSampler", "DyWeightKSampler", "SamplerCustomAdvanced"}
 SAMPLERS = {"KSampler", "KSampler (DyWeight)", "SamplerCustomAdvanced"}
 """Nodes that grow by a preview."""
 
@@ -66,6 +67,8 @@ def test_nothing_covers_anything_while_previews_are_shown(page: ComfyPage, name:
     drawn = boxes(page)
     assert len(drawn) == len(page.nodes())
     previews = [box for box in drawn if box[0] in SAMPLERS]
+    workflow = json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
+    assert len(previews) == len([node for node in workflow["nodes"] if node["type"] in SAMPLERS_BY_TYPE])
     assert all(height > 250 for *_, height in previews), f"a sampler without its preview: {previews}"
     for (one, x, y, width, height), (other, x2, y2, width2, height2) in combinations(drawn, 2):
         apart = x + width <= x2 or x2 + width2 <= x or y + height <= y2 or y2 + height2 <= y

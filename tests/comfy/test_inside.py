@@ -29,6 +29,10 @@ def run(checkout, folder, marked):
     configured = ["--rootdir", str(INSIDE), "-c", str(INSIDE / "pytest.ini"), "--comfyui", str(checkout)]
     quiet = ["-q", "-rs", "-p", "no:cacheprovider", "--basetemp", str(folder / "inside"), "-m", marked]
     command = [sys.executable, "-m", "pytest", str(INSIDE), *configured, *quiet]
-    done = subprocess.run(command, cwd=checkout, env=environment(), capture_output=True, text=True, timeout=3600)
+    try:
+        done = subprocess.run(command, cwd=checkout, env=environment(), capture_output=True, text=True, timeout=3600)
+    except subprocess.TimeoutExpired as late:
+        print(late.stdout, late.stderr, sep="\n")
+        raise
     print(done.stdout[-20000:], done.stderr[-3000:], sep="\n")
     assert done.returncode == 0, f"tests failed inside ComfyUI {version(checkout)}; their output is above"

@@ -13,7 +13,7 @@ import pytest
 from dyweight import SolverFile
 from tests.comfy.checkouts import ROOT, environment
 from tests.comfy.graphs import saved
-from tests.comfy.server import Graph, RefusedError, Server
+from tests.comfy.server import Graph, Server
 
 SETTINGS = {"steps": "3", "scheduler": "simple", "effort": "draft", "seed": 0, "cfg": 1.0}
 
@@ -40,23 +40,19 @@ def written(server: Server, name: str) -> list[Path]:
     return sorted((server.base / "models" / "dyweight").glob(f"{name}*.safetensors"))
 
 
-@pytest.fixture
-def keeping(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-
-
 def test_a_fit_is_watched_saved_sampled_with_and_not_repeated(server: Server) -> None:
     graph, fit = of_tiny_model(server, name="watched")
     run = server.run(graph)
     assert run.end == "execution_success", run.error
     told = run.progress[fit]
-    assert len(told) > 10 and told[-1][0] == told[-1][1] and run.previews > 2
+    assert told[0][0] < told[-1][0] == told[-1][1] and run.previews > 2
     (text,) = run.outputs[fit]["text"]
     errors = {name: float(error) for error, name in re.findall(r"^(\d\.\d+)  3 steps  (\S+)$", text, re.MULTILINE)}
     assert {"dyweight", "euler/simple", "res_multistep/simple", "dpmpp_2m/simple"} <= set(errors)
     assert len(server.files(run, "images")) >= 1
     files = written(server, "watched")
     if min(errors, key=errors.__getitem__) != "dyweight":
+        assert "flux" not in server.families, "random weights may be as well off with a handcrafted solver"
         assert files == [] and "Nothing was saved" in text
         return
     (path,) = files
@@ -70,20 +66,23 @@ def test_a_fit_is_watched_saved_sampled_with_and_not_repeated(server: Server) ->
     assert written(server, "another-name") == []
 
 
-def test_a_cancelled_fit_goes_on_and_ends_with_the_same_numbers(server: Server) -> None:
+def test_a_cancelled_fit_goes_on_where_it_was(server: Server) -> None:
+    """With fewer calls than a fit from the beginning; that it ends with the same file, the tests inside show."""
+    cancelled = []
+
     def cancel(calls: int) -> None:
-        if calls > 700:
+        if calls > 700 and not cancelled:
+            cancelled.append(calls)
             request = urllib.request.Request(f"{server.url}/interrupt", b"{}", {"Content-Type": "application/json"})
             urllib.request.urlopen(request, timeout=30).read()
 
     graph, fit = of_tiny_model(server, name="cancelled", seed=1)
     run = server.run(graph, cancel)
     assert run.end == "execution_interrupted"
-    began = run.progress[fit][-1][0]
-    assert began < run.progress[fit][-1][1]
+    assert run.progress[fit][-1][0] < run.progress[fit][-1][1]
     resumed = server.run(graph)
     assert resumed.end == "execution_success", resumed.error
-    assert len(resumed.progress[fit]) < 1500
+    assert resumed.progress[fit][-1][1] < 0.9 * run.progress[fit][0][1]
 
 
 @pytest.mark.slow
@@ -121,10 +120,6 @@ def test_what_can_not_be_fitted_is_named_and_the_server_lives(server: Server, wh
     inputs = graph[fit]["inputs"]
     inputs.update(changed)
     graph[fit]["inputs"] = {name: value for name, value in inputs.items() if value is not None}
-    try:
-        run = server.run(graph)
-    except RefusedError as error:
-        assert what in str(error)
-        return
+    run = server.run(graph)
     assert run.end == "execution_error" and sentence in run.error, run
     assert server.json("/system_stats") and written(server, "bad") == []
