@@ -26,8 +26,12 @@ def answers(guider: Any, model_options: dict[str, Any], x: Tensor) -> list[Tenso
     largest, smallest = float(sampling.sigma_max), float(sampling.sigma_min)
     told, found = _empty_text(guider), []
     # no wrappers: caches among them would remember these calls
-    kept = {name: part for name, part in model_options.get("transformer_options", {}).items() if name in _PATCHES}
-    options = {"transformer_options": {**kept, "sample_sigmas": torch.tensor([largest, 0.0], device=x.device)}}
+    options = {
+        "transformer_options": {
+            **_patches(model_options),
+            "sample_sigmas": torch.tensor([largest, 0.0], device=x.device),
+        }
+    }
     with torch.inference_mode():
         try:
             conds = samplers.process_conds(model, noise, {"positive": told}, x.device, None, None, 0)["positive"]
@@ -42,6 +46,22 @@ def answers(guider: Any, model_options: dict[str, Any], x: Tensor) -> list[Tenso
                 raise
             return None  # whatever a network raises that needs more than a text
     return found if all(bool(torch.isfinite(answer).all()) for answer in found) else None
+
+
+def patches(model_options: dict[str, Any]) -> list[Any]:
+    """What patches the network's attention and blocks: the objects."""
+    found, waiting = list[Any](), [_patches(model_options)]
+    while waiting:
+        for value in waiting.pop().values():
+            parts = value if isinstance(value, list) else [value]
+            waiting += [part for part in parts if isinstance(part, dict)]
+            found += [part for part in parts if not isinstance(part, dict)]
+    return found
+
+
+def _patches(model_options: dict[str, Any]) -> dict[str, Any]:
+    options = model_options.get("transformer_options", {})
+    return {name: part for name, part in options.items() if name in _PATCHES}
 
 
 def _small(shape: tuple[int, ...], guider: Any) -> tuple[int, ...]:

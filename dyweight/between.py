@@ -13,8 +13,7 @@ ORDER = 3
 TOO_FAR = 8
 """Neighbours so many steps apart say nothing about what is between them."""
 UNLIKE = 4.0
-"""Neighbours whose shares, and what they learned, both differ by so much found different ways, and what is between those
-is no way."""
+"""Neighbours whose shares and what they learned both differ by so much found ways of their own, with none between."""
 
 
 class Between(Solver):

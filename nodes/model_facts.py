@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-from ..comfyui.behaviour import answers
+from ..comfyui.behaviour import answers, patches
 from ..comfyui.facts import answers_for_interval, cfg_scale, family_of, noise_scale, pixels_per_latent, prediction_type
 from ..dyweight import SolverFile
 from ..dyweight.sketch import OTHER, distance, sketch
@@ -21,7 +21,7 @@ _SETTINGS = {
 
 
 _sketched: dict[Any, list[float] | None] = {}
-"""Of the latest models, by the model and its patches."""
+"""Of the latest models, by the model and its patches of weights and of attention."""
 _REMEMBERED = 8
 
 
@@ -93,7 +93,7 @@ def facts(guider: Any, x: Any, model_options: dict[str, Any] | None = None) -> M
 
 def _sketch(guider: Any, model_options: dict[str, Any], x: Any) -> list[float] | None:
     model, patcher = guider.inner_model, getattr(guider, "model_patcher", None)
-    key = (id(model), getattr(patcher, "patches_uuid", None))
+    key = (id(model), getattr(patcher, "patches_uuid", None), *map(id, patches(model_options)))
     if key not in _sketched:
         while len(_sketched) >= _REMEMBERED:
             _sketched.pop(next(iter(_sketched)))

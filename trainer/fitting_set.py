@@ -21,7 +21,7 @@ from .fitting import Fitting
 from .options.distill import DistillOptions
 from .pairs.identity import known_as, same_model
 from .pairs.pairs import Pairs
-from .pairs.targets import FINGERPRINT_CALLS, Targets
+from .pairs.targets import FINGERPRINT_CALLS, Targets, fingerprint
 from .pairs.teacher import Teacher
 from .run.cluster import Cluster
 from .run.errors import TrainerError
@@ -96,13 +96,18 @@ class FittingSet:
         solvers = [fitting.solver for fitting in self.fittings]
         return solvers[0] if len(solvers) == 1 else SolverSet(solvers)
 
+    @property
+    def begun(self) -> bool:
+        """Whether `begin` was called."""
+        return "pairs" in vars(self)
+
     def begin(self) -> None:
         """Choose the teacher, and make the pairs that all share and the first fit; once, before `unfinished`."""
-        if "pairs" in vars(self):
+        if self.begun:
             return
         options = self.options
         self._check_same_model()
-        own = {"resume": options.resume, "fingerprint": self.network.checkpoint.fingerprint}
+        own = {"resume": options.resume, "fingerprint": fingerprint(self.network)}
         self.cluster.agree({name: str(value) for name, value in (comparable(asdict(options)) | own).items()})
         targets = self._targets(self._teacher(), options.batch_size)
         if self._adam:
@@ -149,7 +154,7 @@ class FittingSet:
 
     def expected_calls(self) -> int:
         """Network calls that are left at most, judging included."""
-        if "pairs" not in vars(self):
+        if not self.begun:
             return self.calls
         judging = sum(fitting.judging for fitting in self.fittings[self._done :])
         if self._adam or self._done + 1 >= len(self.fittings):
@@ -192,7 +197,7 @@ class FittingSet:
         self.current.validation = (values["validation"][0], math.nan)
 
     def _check_same_model(self) -> None:
-        own = known_as(self.network)
+        own = known_as(self.network) if self._beside else {}
         for file in self._beside:
             if not same_model(own, file.provenance):
                 raise TrainerError(

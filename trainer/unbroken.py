@@ -128,7 +128,7 @@ class UnbrokenFit:
 
     def best_so_far(self) -> Result | None:
         """After it was broken off: the solvers that beat the best handcrafted one on pairs that they never saw."""
-        if "pairs" not in vars(self.fits):
+        if not self.fits.begun:
             return None
         current, errors = self.fits.current, dict[int, Errors]()
         if math.isnan(current.fitted) and current.handcrafted is not None and current.fit.history:

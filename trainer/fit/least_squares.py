@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dyweight import Plan
+
 from ..losses.endpoint import EndpointLoss
 from ..losses.features import Latent
 from .limits import Limits
@@ -124,14 +126,24 @@ def problem(summed: Tensor, table: Table, centre: Tensor, elements: int) -> Leas
     curvature, gradient, movement, told = torch.split(summed, [count**2, count, count**2, 3])
     loss, far, pairs = told.tolist()
     asked = table.plan.rows - table.first
-    by, off = table.log_queries, table.plan.query_sigmas.log() - centre
+    by = table.log_queries
     return LeastSquares(
         curvature.reshape(count, count) / pairs,
         gradient / pairs,
         loss / pairs,
         (movement.reshape(count, count) / (pairs * elements) + by.T @ by) / asked,
-        math.sqrt((far / (pairs * elements) + float(off.square().sum())) / asked),
+        distance(far / (pairs * elements), table.plan, centre),
     )
+
+
+def distance(far: float, plan: Plan, centre: Tensor) -> float:
+    """How far the network's inputs are from where it was last asked, in noise levels, root mean square over calls.
+
+    far: squared movement of the states in noise levels, summed over rows, mean over pairs and elements. centre: [rows]
+    log queries there.
+    """
+    off = plan.query_sigmas.log() - centre
+    return math.sqrt((far + float(off.square().sum())) / plan.network_calls)
 
 
 def _residuals(

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..losses.endpoint import EndpointLoss
 from ..run.cluster import Cluster
 from .known import Known
-from .least_squares import LeastSquares, ends, problem, sums
+from .least_squares import LeastSquares, distance, ends, problem, sums
 from .limits import SigmaRange
 from .maps import imagined
 from .table import Numbers, Table
@@ -74,9 +74,8 @@ class OnTheMaps:
             for index, known in self.known.items()
         }
         loss, far, count = self.cluster.sum_in_order(own).tolist()
-        off = plan.query_sigmas.log() - self.numbers.plan(self.vector).query_sigmas.log()
-        asked = plan.network_calls
-        moved = math.sqrt((far / (count * math.prod(self.shape)) + float(off.square().sum())) / asked)
+        centre = self.numbers.plan(self.vector).query_sigmas.log()
+        moved = distance(far / (count * math.prod(self.shape)), plan, centre)
         return loss / count if moved <= FARTHEST * trusted else math.inf
 
     def problem(self, table: Table) -> LeastSquares:
