@@ -55,6 +55,16 @@ def pack(node_classes) -> ModuleType:
 
 
 @pytest.fixture(autouse=True)
+def _models_of_others() -> Iterator[None]:
+    """ComfyUI collects garbage at each call of a network while it lists a model whose MODEL is gone."""
+    yield
+    import comfy.model_management
+
+    loaded = comfy.model_management.current_loaded_models
+    loaded[:] = [one for one in loaded if not one.is_dead()]
+
+
+@pytest.fixture(autouse=True)
 def _networks_of_others() -> Iterator[None]:
     yield
     import sampling_tools
