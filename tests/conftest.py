@@ -54,12 +54,15 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """One process for a file, for what its fixtures make once, and one for all tests of a ComfyUI server."""
+    """One process for a file, for what its fixtures make once, one for all tests of a ComfyUI server, and any for each
+    test that is a process of its own."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFileOrServer(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file, version = nodeid.partition("::")[0], re.search(r"\[(\d+\.\d+\.\d+)", nodeid)
+            if Path(file).stem == "test_inside":
+                return nodeid
             return f"server {version[1]}" if version and Path(file).stem.startswith(SERVED) else file
 
     return ByFileOrServer(config, log)
