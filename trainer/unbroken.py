@@ -20,7 +20,7 @@ from .checkpoints.load import checked
 from .checkpoints.protocol import Checkpoint, Rival
 from .compare.convergence import STEPS, refuse_distilled
 from .compare.endpoint_error import Sampler, endpoint, errors_at_equal_calls
-from .distill import provenance, today, together
+from .fitted_file import provenance, today, together
 from .fitting import Fitting
 from .fitting_set import FittingSet
 from .library import FitProgress
