@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from comfyui.facts import noise_scale
+from comfyui.schedulers import NODES
 
 from ...run.errors import CheckpointError
 from .asked import Asked, Settings, refuse_intervals
@@ -18,7 +19,6 @@ from .guided import Guided, Texts
 from .loading import Loaded, file_digest, loaded
 from .options import ComfyOptions
 from .prompt_files import OWN_PROMPTS, read_prompts
-from .schedules import NODES
 
 
 class ComfyCheckpoint(Asked):
