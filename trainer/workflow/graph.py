@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from comfyui import schedulers
+from comfyui.prompts import lines
 
 from ..checkpoints.comfy.prompt_files import read_prompts
 from ..options.workflow import WorkflowOptions
@@ -131,7 +132,8 @@ def _several_prompts(graph: Graph, name: str, options: WorkflowOptions) -> Graph
     if len(encoders) != 1:
         print("warning: the prompts stay as they are: connect Prompts (DyWeight) in the workflow for several")
         return graph
-    text = "\n".join(read_prompts(options.prompts)) if options.prompts else ""
+    found = read_prompts(options.prompts) if options.prompts else []
+    text = "\n".join(" ".join(lines(prompt)) for prompt in found)  # the node has a prompt a line
     inputs = {"clip": graph[encoders[0]]["inputs"]["clip"], "text": text, "count": options.count}
     return {**graph, encoders[0]: {"class_type": PROMPTS, "inputs": inputs}}
 

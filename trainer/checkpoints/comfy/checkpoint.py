@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from comfyui.facts import noise_scale
+from comfyui.prompts import OWN_PROMPTS
 from comfyui.schedulers import NODES
 
 from ...run.errors import CheckpointError
@@ -18,7 +19,7 @@ from .experts import check_experts
 from .guided import Guided, Texts
 from .loading import Loaded, file_digest, loaded
 from .options import ComfyOptions
-from .prompt_files import OWN_PROMPTS, read_prompts
+from .prompt_files import read_prompts
 
 
 class ComfyCheckpoint(Asked):
