@@ -182,6 +182,7 @@ def test_a_disk_that_is_full(keep: str, commands: Any, peaks: Any, full_disk: An
     with full_disk(100):
         outcome = commands.distill(peaks(), *QUICK, keep)
     assert "safetensors" in outcome.message
+    assert ("give another place with --cache, or --no-keep-targets" in outcome.message) == (keep == "--keep-targets")
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 

@@ -92,13 +92,26 @@ def test_several_matching_files_run_the_untrained_solver_and_it_is_said_once(pac
     assert all(difference(end, expected) < ROUNDING for end in ends)
 
 
+def test_copies_of_one_file_are_one(pack, user_files, log):
+    tiny, solver = model("sd3"), None
+    for name in ("a-copy", "b-copy"):
+        solver = random_solver(pack, sigmas_of(tiny, 5))
+        save(pack, user_files / f"{name}.safetensors", solver, model_family="SD3")
+    end = advanced(tiny, "sd3", 5, scheduler="simple")
+    assert not warned(log) and any("a-copy.safetensors" in line for line in said(log, logging.INFO))
+    assert difference(end, custom(tiny, "sd3", textbook(solver), sigmas_of(tiny, 5))) < ROUNDING
+
+
 @pytest.mark.parametrize(("family", "steps"), [("sd3", 1), ("sd3", 2), ("sd15", 3), ("wan", 5), ("flux", 9)])
 def test_no_matching_file_runs_the_untrained_solver_and_says_once_what_to_do(pack, user_files, log, family, steps):
     tiny = model(family)
     ends = [advanced(tiny, family, steps) for _ in range(2)]
     warnings = [line for line in warned(log) if "none is for" in line]
     assert len(warnings) == 1
-    assert f"at {steps} steps" in warnings[0] and "Set steps to those of a file, or fit one" in warnings[0]
+    assert (
+        f"at {steps} steps" in warnings[0]
+        and "Set steps to those of a file, or add one and change the seed" in warnings[0]
+    )
     sigmas = sigmas_of(tiny, steps, "simple")
     assert torch.equal(sigmas_of(tiny, steps, "dyweight"), sigmas)
     expected = custom(tiny, family, untrained(pack, sigmas), sigmas)
