@@ -7,12 +7,12 @@ import sampling_tools as tools
 import tiny_models
 import torch
 from safetensors.torch import save_file
-from test_samples_trainer import SEED, trainer  # noqa: F401
+from test_samples_trainer import SEED
 
 FAMILY = "hunyuan"
 
 
-def test_the_trainer_refuses_it_with_the_reason(trainer, tmp_path):  # noqa: F811
+def test_the_trainer_refuses_it_with_the_reason(trainer, tmp_path):
     from trainer.checkpoints.comfy.options import ComfyOptions
     from trainer.run.errors import CheckpointError
 
