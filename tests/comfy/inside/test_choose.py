@@ -83,8 +83,9 @@ def test_files_that_disagree_leave_the_scheduler_with_simple(pack, user_files, l
 
 def test_several_matching_files_run_the_untrained_solver_and_it_is_said_once(pack, user_files, log):
     tiny = model("sd3")
-    for name in ("several-a", "several-b"):
-        save(pack, user_files / f"{name}.safetensors", random_solver(pack, sigmas_of(tiny, 5)), model_family="SD3")
+    for seed, name in enumerate(("several-a", "several-b")):
+        solver = random_solver(pack, sigmas_of(tiny, 5), seed=seed)
+        save(pack, user_files / f"{name}.safetensors", solver, model_family="SD3")
     ends = [advanced(tiny, "sd3", 5, scheduler="simple") for _ in range(2)]
     (warning,) = warned(log)
     assert "several-a" in warning and "several-b" in warning and "Load Solver and Apply Solver" in warning
@@ -93,9 +94,9 @@ def test_several_matching_files_run_the_untrained_solver_and_it_is_said_once(pac
 
 
 def test_copies_of_one_file_are_one(pack, user_files, log):
-    tiny, solver = model("sd3"), None
+    tiny = model("sd3")
+    solver = random_solver(pack, sigmas_of(tiny, 5))
     for name in ("a-copy", "b-copy"):
-        solver = random_solver(pack, sigmas_of(tiny, 5))
         save(pack, user_files / f"{name}.safetensors", solver, model_family="SD3")
     end = advanced(tiny, "sd3", 5, scheduler="simple")
     assert not warned(log) and any("a-copy.safetensors" in line for line in said(log, logging.INFO))
