@@ -92,7 +92,7 @@ def place(
     try:
         sigmas = checked(sigmas)
     except ValueError as error:
-        raise ScheduleError(f"sigmas must decrease to 0 or above, got {torch.as_tensor(sigmas).tolist()}") from error
+        raise ScheduleError(str(error)) from error
     members = solvers if isinstance(solvers, SolverSet) else SolverSet([solvers])
     solver = _nearest(members, sigmas)
     if solver is None:

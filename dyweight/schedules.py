@@ -16,8 +16,16 @@ def checked(sigmas: Tensor, batched: bool = False) -> Tensor:
         wanted = "[steps + 1] or [batch, steps + 1]" if batched else "[steps + 1]"
         raise ValueError(f"sigmas has shape {list(sigmas.shape)}: give {wanted} noise levels, one step or more")
     if not bool(torch.isfinite(sigmas).all() and (sigmas.diff() < 0).all() and (sigmas >= 0).all()):
-        raise ValueError(f"sigmas must decrease and stay at 0 or above, got {sigmas.tolist()}")
+        raise ValueError(f"{_advice(sigmas)}sigmas must decrease and stay at 0 or above, got {sigmas.tolist()}")
     return sigmas
+
+
+def _advice(sigmas: Tensor) -> str:
+    """For sigmas that do not decrease: what to do about the usual reasons."""
+    steps = sigmas.diff()
+    if bool((steps > 0).all()):
+        return "turn the sigmas round, or take ComfyUI's euler to go from a picture to its noise: "
+    return "leave out the sigma that stands twice: " if bool((steps == 0).any()) else ""
 
 
 def polynomial(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..comfyui.asking import Denoiser
 from ..comfyui.facts import family_of, prediction_type
 from ..comfyui.predictions import Predictions
+from ..comfyui.schedulers import names_there
 from ..dyweight import Plan, Solver, SolverFile
 from ..dyweight import sample as run_plan
 from ..dyweight.between import between
@@ -119,7 +120,7 @@ def sample_dyweight(
 
 def schedulers() -> list[str]:
     """The base schedules that a fit may begin with: ComfyUI's, and those that are nodes of their own."""
-    return [*(name for name in comfy.samplers.SCHEDULER_NAMES if name != NAME), "flux2", "ltxv", "ideogram4"]
+    return [*(name for name in comfy.samplers.SCHEDULER_NAMES if name != NAME), *names_there()]
 
 
 def guider_of(model: Any, negative: list[Any] | None, cfg: float) -> Any:

@@ -49,14 +49,14 @@ def _decoded(checkpoint: Any, latent: Tensor) -> Image.Image | None:
 
 def small_picture(checkpoint: Any, latent: Tensor) -> Image.Image | None:
     """Of a latent [*shape], by the user's preview method; None where previews are off."""
-    patcher, x = checkpoint.patcher, checkpoint.picture(latent[None])
+    patcher, x = checkpoint.patcher, checkpoint.without_sound(latent[None])
     previewer = latent_preview.get_previewer(patcher.load_device, patcher.model.latent_format)
     return None if previewer is None else previewer.decode_latent_to_preview(x.to(patcher.load_device))
 
 
 def rough_picture(checkpoint: Any, latent: Tensor) -> Image.Image:
     """Of a latent [*shape] without a VAE: ComfyUI's colours for its channels, grey where there are none."""
-    form, x = checkpoint.patcher.model.latent_format, checkpoint.picture(latent[None]).float().cpu()
+    form, x = checkpoint.patcher.model.latent_format, checkpoint.without_sound(latent[None]).float().cpu()
     factors = getattr(form, "latent_rgb_factors", None)
     if factors is None or x.ndim < 4 or x.shape[1] != len(factors):
         flat = x.reshape(1, -1)[:, : int(x.numel() ** 0.5) ** 2].reshape(int(x.numel() ** 0.5), -1)

@@ -20,9 +20,9 @@ from .trainer_room import rooms_by_name
 
 with rooms_by_name("dyweight", "comfyui"):
     from ..trainer.checkpoints.comfy.canvas import CanvasCheckpoint
-    from ..trainer.library import FitProgress
     from ..trainer.options.distill import DistillOptions
     from ..trainer.pairs.targets import default_cache
+    from ..trainer.progress import FitProgress
     from ..trainer.run.errors import TrainerError
     from ..trainer.run.timing import duration
     from ..trainer.unbroken import FITTED, TEACHER, Errors, Result, UnbrokenFit

@@ -34,7 +34,8 @@ SEVERAL_FIT = (
     "steps were used."
 )
 NONE_FITS = (
-    "Set steps to those of a file, or fit one: none is for {family} at {steps} steps. No learned steps were used."
+    "Set steps to those of a file, or add one and change the seed: none is for {family} at {steps} steps. No learned "
+    "steps were used."
 )
 NO_SCHEDULE = "Give the model its file with Apply Solver: {family} at {steps} steps gets ComfyUI's simple schedule."
 OTHER_HALF = (

@@ -3,14 +3,14 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any
 
 from ..comfyui.behaviour import answers, patches
 from ..comfyui.facts import answers_for_interval, cfg_scale, family_of, noise_scale, pixels_per_latent, prediction_type
 from ..dyweight import SolverFile
 from ..dyweight.sketch import OTHER, distance, sketch
 from . import messages
-from .summary import size
+from .summary import number, size
 
 _SETTINGS = {
     "cfg": messages.SET_CFG,
@@ -58,9 +58,9 @@ class ModelFacts:
         if self.prediction_type and prediction not in (None, self.prediction_type):
             yield messages.OTHER_PREDICTION, self.prediction_type, str(prediction)
         for name, message in _SETTINGS.items():
-            here, there = getattr(self, name), made_for.get(name)
+            here, there = getattr(self, name), number(made_for.get(name))
             matters = not (own_schedule and name == "shift")
-            if matters and here is not None and _is_number(there) and not _alike(here, there):
+            if matters and here is not None and there is not None and not _alike(here, there):
                 yield message, f"{here:g}", f"{there:g}"
         sketched: object = made_for.get("sketch")
         if isinstance(sketched, list) and (far := distance(sketched, self.sketch() or sketched)) > OTHER:
@@ -80,7 +80,7 @@ def facts(guider: Any, x: Any, model_options: dict[str, Any] | None = None) -> M
     return ModelFacts(
         family=family_of(model),
         prediction_type=prediction_type(sampling),
-        shift=_number(getattr(sampling, "shift", None)),
+        shift=number(getattr(sampling, "shift", None)),
         cfg=cfg_scale(guider),
         guidance=_embedded_guidance(guider),
         shape=tuple(x.shape[1:]),
@@ -122,11 +122,3 @@ def _plain(name: str) -> str:
 
 def _alike(here: float, there: float) -> bool:
     return math.isclose(here, there, rel_tol=1e-3, abs_tol=1e-6)
-
-
-def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if _is_number(value) else None

@@ -1,13 +1,11 @@
 """The node that makes the prompts of a fit."""
 
-from pathlib import Path
 from typing import Any
 
 from comfy_api.v0_0_2 import io
 
+from ..comfyui.prompts import OWN_PROMPTS, lines
 from .types import TRAINING, schema
-
-OWN = Path(__file__).parents[1] / "trainer" / "checkpoints" / "comfy" / "prompts.txt"
 
 
 class DyWeightPrompts(io.ComfyNode):
@@ -50,11 +48,11 @@ class DyWeightPrompts(io.ComfyNode):
 
 def prompts(text: str, count: int) -> list[str]:
     """The lines of a text, or so many of the pack's prompts, evenly spread over them."""
-    if own := _lines(text):
+    if own := _prompts(text):
         return own
-    known = _lines(OWN.read_text("utf-8"))
+    known = _prompts(OWN_PROMPTS.read_text("utf-8"))
     return [known[len(known) * i // count] for i in range(count)]
 
 
-def _lines(text: str) -> list[str]:
-    return [line.strip() for line in text.splitlines() if line.strip()]
+def _prompts(text: str) -> list[str]:
+    return [line.strip() for line in lines(text) if line.strip()]

@@ -69,7 +69,9 @@ def path_of(name: str) -> str:
     listed, _ = _in_list(name)
     if listed in preset_names():
         return str(PRESETS / (listed.removeprefix(PRESET_PREFIX) + _SUFFIX))
-    path = folder_paths.get_full_path(FOLDER, name) if name in user_names() else None
+    known = user_names()
+    own = name if name in known else next((one for one in known if _separated(one) == _separated(name)), None)
+    path = None if own is None else folder_paths.get_full_path(FOLDER, own)
     if path is None:
         raise SolverFileError(
             f"there is no coefficient file {name!r}: {did_you_mean(name, names())}put it into "
@@ -107,6 +109,11 @@ def _in_list(name: str) -> tuple[str, int]:
     return (of_one["preset"], int(of_one["steps"])) if of_one and of_one["preset"] in preset_names() else (name, 0)
 
 
+def _separated(name: str) -> str:
+    """A name in a subfolder is the same in a workflow from Windows and in one from elsewhere."""
+    return name.replace("\\", "/")
+
+
 @functools.lru_cache(maxsize=64)
 def _load(path: str, modified: int, size: int) -> SolverFile:
     return SolverFile.read(path)
@@ -122,10 +129,16 @@ def content_digest(name: str) -> str:
 
 
 def matching(fits: Callable[[SolverFile], bool]) -> tuple[str | None, list[str]]:
-    """(the one name that fits or None, all names that fit), among the user's files or else among the presets."""
+    """(the one name that fits or None, all names that fit), among the user's files or else among the presets.
+
+    Of several copies of one file only the first counts.
+    """
     for listed in (user_names(), preset_names()):
-        found = [name for name, file in _readable(listed) if fits(file)]
-        if found:
+        by_content: dict[str, str] = {}
+        for name, file in _readable(listed):
+            if fits(file):
+                by_content.setdefault(content_digest(name), name)
+        if found := list(by_content.values()):
             return (found[0] if len(found) == 1 else None), found
     return None, []
 

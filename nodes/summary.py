@@ -12,7 +12,7 @@ from ..dyweight.solver_set import in_words
 
 def cfg_of(file: SolverFile) -> float | None:
     """The cfg that it was made with; None where it does not say."""
-    return _number(file.provenance.get("cfg"))
+    return number(file.provenance.get("cfg"))
 
 
 def summary(file: SolverFile) -> str:
@@ -41,7 +41,7 @@ def _for_what(file: SolverFile) -> str:
     ]
     evaluations = [solver.evaluations for solver in map(file.solvers.member, file.solvers.steps) if solver.guided]
     parts += [f"{in_words(evaluations)} network evaluations"] if evaluations else []
-    parts += [f"{name} {value:g}" for name, value in values.items() if _number(value) is not None]
+    parts += [f"{name} {value:g}" for name, value in values.items() if number(value) is not None]
     model = getattr(comfy.supported_models, str(made_for.get("model_family")), None)
     parts += [size(shape, pixels_per_latent(model))] if isinstance(shape, list) else []
     return ", ".join(parts) + "."
@@ -54,7 +54,7 @@ def _how_close(file: SolverFile) -> str:
         f"the handcrafted {made_for.get('handcrafted')}": made_for.get("endpoint_error_handcrafted"),
         "the solver without the learned numbers": made_for.get("endpoint_error_before"),
     }
-    after, errors = _number(made_for.get("endpoint_error_after")), {name: _number(e) for name, e in others.items()}
+    after, errors = number(made_for.get("endpoint_error_after")), {name: number(e) for name, e in others.items()}
     teacher = re.sub(r"^(\w+):(\d+)$", r"\1 with \2 steps", str(made_for.get("teacher") or ""))
     if teacher and after and any(errors.values()):
         parts = " and ".join(
@@ -64,5 +64,6 @@ def _how_close(file: SolverFile) -> str:
     return f"Made to come close to {teacher}; the file does not say how close it comes." if teacher else ""
 
 
-def _number(value: object) -> float | None:
+def number(value: object) -> float | None:
+    """A number of a provenance; None for anything else, truth values too."""
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -131,7 +131,7 @@ def test_one_file_touches_the_samplers_of_comfyui():
 
 MOST_ROOMS = 16
 COMMANDS = {"__init__", "distill", "evaluate", "convert", "inspect"}
-LIBRARY = {"library", "fitting", "fitting_set", "unbroken"}
+LIBRARY = {"library", "fitting", "fitting_set", "fitted_file", "progress", "unbroken"}
 
 
 def test_the_trainer_has_few_rooms_and_its_root_only_commands():

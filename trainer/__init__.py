@@ -1,5 +1,6 @@
 """Headless distillation: makes the coefficient files that `dyweight.load_solver` reads. Knows no nodes."""
 
-from .library import FitProgress, Fitted, fit_solver
+from .library import Fitted, fit_solver
+from .progress import FitProgress
 
 __all__ = ["FitProgress", "Fitted", "fit_solver"]

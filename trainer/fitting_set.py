@@ -27,6 +27,7 @@ from .run.cluster import Cluster
 from .run.errors import TrainerError
 from .run.network import Network
 from .run.resume import comparable
+from .run.timing import call_count, expected_time
 
 CLOSE_ENOUGH = 0.04
 """Of the untrained solver's squared error: how far a teacher may be from one with twice the steps."""
@@ -48,8 +49,9 @@ class FittingSet:
         cache: Path | None,
         beside: Sequence[SolverFile] = (),
     ) -> None:
-        """No network call is made before `begin`. cache: folder for endpoints. beside: solvers of the same model for
-        other numbers of steps; `begin` checks that. Raises TrainerError where options don't fit the checkpoint."""
+        """cache: folder for endpoints. beside: solvers of the same model for other numbers of steps; `begin` checks
+        that. Only adam, whose calls are known when its pairs are, begins here, with a few network calls; nothing else
+        makes one before `begin`. Raises TrainerError where options don't fit the checkpoint."""
         self.options, self.network, self.cluster, self._cache = options, network, cluster, cache
         self.fittings = [Fitting(options, steps, network, cluster) for steps in options.members]
         self._beside = beside
@@ -68,10 +70,18 @@ class FittingSet:
         beside: Sequence[SolverFile] = (),
         told: Callable[[str], object] = print,
     ) -> "FittingSet":
-        """The fits of options that may leave the steps to them, which takes fits for each choice; told: of each."""
+        """The fits of options that may leave the steps to them, which takes a draft for each choice.
+
+        told: called before and after each draft.
+        """
 
         def error_of(draft: DistillOptions) -> float:
             fits = cls(draft, network, cluster, cache)
+            most = fits.expected_calls()
+            told(
+                f"trying {draft.steps[0]} steps, {draft.unconditional_calls} guided: {call_count(most)}"
+                + expected_time(network, most // cluster.size, draft.batch_size)
+            )
             fits.begin()
             for fitting in fits.unfinished():
                 for _ in fitting.run():

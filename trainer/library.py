@@ -1,6 +1,5 @@
 """The fit as a library."""
 
-import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +14,9 @@ from .checkpoints.protocol import Checkpoint
 from .fit.budget import Effort
 from .fitting_set import FittingSet
 from .options.distill import DistillOptions
+from .progress import FitProgress, reports
 from .run.cluster import ALONE
+from .run.errors import TrainerError
 from .run.network import Network
 
 
@@ -34,21 +35,8 @@ class Fitted:
     seconds: float
 
 
-@dataclass(frozen=True)
-class FitProgress:
-    """One report of a running fit."""
-
-    network_calls: int
-    expected_calls: int
-    """Of the whole run, at most."""
-    steps: int
-    """For which the solver is that is being fitted: of several, the smallest first."""
-    error: float
-    """On the pairs that it trains on."""
-    best: float
-    """The smallest so far."""
-    solver: Solver
-    """The best so far."""
+UNUSED = {"add", "out", "report", "resume"}
+"""Options of `trainer.distill` about its file."""
 
 
 def fit_solver(
@@ -65,26 +53,30 @@ def fit_solver(
     checkpoint: an object as `trainer.checkpoints.protocol` describes it, or what `--ckpt` takes. steps: a number of
     steps, or several, for which all together make 0.6 of the calls of fits alone. effort: how many network calls it may
     make. progress: called at each trial; an exception that it raises ends the fit. options: those of `trainer.distill`,
-    as `order=2` or `calls=800`. Raises TrainerError with what to do.
+    as `order=2` or `calls=800`, but not those about its file; endpoints of the teacher are kept only where
+    `cache` names a folder. Raises TrainerError with what to do.
     """
     started = time.monotonic()
     name = checkpoint if isinstance(checkpoint, str) else type(checkpoint).__name__
+    if unused := sorted(UNUSED & options.keys()):
+        raise TrainerError(
+            f"leave out {', '.join(unused)}: fit_solver writes no file and keeps no state; python -m trainer.distill "
+            "does"
+        )
+    if options.get("keep_targets") and "cache" not in options:
+        raise TrainerError("give cache=FOLDER beside keep_targets=True: fit_solver keeps the teacher's endpoints there")
     several = (steps,) if isinstance(steps, int) else tuple(steps)
     given = DistillOptions(
         ckpt=name, steps=several, out=Path("solver.safetensors"), effort=effort, seed=seed, **options
     )
-    made = load_checkpoint(name, given) if isinstance(checkpoint, str) else checked(checkpoint, name)
+    made = load_checkpoint(name, given, given.cache) if isinstance(checkpoint, str) else checked(checkpoint, name)
     network = Network(made, given.per_call)
-    fits = FittingSet.of(given, network, ALONE, given.cache)
+    fits = FittingSet.of(given, network, ALONE, given.cache if given.keep_targets else None)
     fits.begin()
     for fitting in fits.unfinished():
-        best = math.inf
-        for line in fitting.run():
-            best = min(best, line.training_error)
+        for report in reports(fits, fitting):
             if progress is not None:
-                calls, now = network.total, fitting.fit.current()
-                most = calls + fits.expected_calls()
-                progress(FitProgress(calls, most, fitting.steps, line.training_error, best, now))
+                progress(report)
         for warning in fitting.judge():
             print(warning)
     by_steps = {f.steps: {"untrained": f.before, "fitted": f.fitted, "kept": f.after} for f in fits.fittings}

@@ -20,11 +20,11 @@ from .checkpoints.load import checked
 from .checkpoints.protocol import Checkpoint, Rival
 from .compare.convergence import STEPS, refuse_distilled
 from .compare.endpoint_error import Sampler, endpoint, errors_at_equal_calls
-from .distill import provenance, today, together
+from .fitted_file import provenance, today, together
 from .fitting import Fitting
 from .fitting_set import FittingSet
-from .library import FitProgress
 from .options.distill import DistillOptions
+from .progress import FitProgress, reports
 from .run.cluster import ALONE
 from .run.network import Network
 from .run.resume import ResumeFile, comparable
@@ -107,15 +107,11 @@ class UnbrokenFit:
 
     def _fit(self, fitting: Fitting, tell: Callable[[FitProgress], object]) -> None:
         fitting.best_handcrafted()
-        best = min((line.training_error for line in fitting.fit.history), default=math.inf)
-        for line in fitting.run():
-            best = min(best, line.training_error)
-            calls = self._done + self.network.total
+        for report in reports(self.fits, fitting, self._done):
             tensors, values = self.fits.state()
-            own = {"date": self._date, "calls": calls, "handcrafted": fitting.handcrafted}
+            own = {"date": self._date, "calls": report.network_calls, "handcrafted": fitting.handcrafted}
             self._state.save(tensors, {"fits": values, **own})
-            most, now = calls + self.fits.expected_calls(), fitting.fit.current()
-            tell(FitProgress(calls, most, fitting.steps, line.training_error, best, now))
+            tell(report)
 
     def _compare(self, fitting: Fitting) -> None:
         name, error = fitting.best_handcrafted()

@@ -11,7 +11,10 @@ from benchmarks.measurements import (
     instance_aware,
     overhead,
     schedule_rules,
+    sizes,
 )
+from trainer.checkpoints.comfy.installation import find_comfyui
+from trainer.run.errors import CheckpointError
 
 
 def quick(module, folder, *more):
@@ -37,6 +40,20 @@ def test_a_table_for_each_sample_starts_from_the_dyweight_of_its_seed(tmp_path):
     errors = {name: values[0] for name, values in found["errors"].items()}
     assert errors["dyweight, instance-aware"] == pytest.approx(errors["dyweight"], rel=0.3)
     assert errors["indis"] > errors["dyweight"] < min(found["handcrafted"].values())
+
+
+@pytest.mark.slow
+def test_a_file_is_sampled_at_its_size_and_at_another_and_what_is_learned_is_worth_something(tmp_path):
+    try:
+        find_comfyui(None)
+    except CheckpointError as error:
+        pytest.skip(str(error))
+    found = quick(sizes, tmp_path, "--steps", "2", "--samples", "8")
+    assert set(found["errors"]) == {"64", "96"}
+    for width, errors in found["errors"].items():
+        assert len(errors) == 5 and all(len(over_seeds) == 1 for over_seeds in errors.values())
+        handcrafted = min(found["handcrafted"][width].values())
+        assert max(errors["fitted at this size"] + errors["fitted at both, its own sigmas"]) < handcrafted
 
 
 def test_a_split_run_begins_as_the_whole_one_and_the_own_schedule_is_the_best(tmp_path):

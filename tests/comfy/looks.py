@@ -2,6 +2,16 @@
 
 from tests.comfy.browser import ComfyPage
 
+BOX = """node => {
+    const drawn = document.querySelector(`[data-node-id="${node.id}"]`)?.getBoundingClientRect()
+    return drawn ? [drawn.x, drawn.y, drawn.width, drawn.height].map(n => n / app.canvas.ds.scale)
+        : [...node.getBounding()]
+}"""
+"""A node -> left, top, width, height."""
+TEXT = """node => (document.querySelector(`[data-node-id="${node.id}"]`) ?? node.widgets[0].element)
+    ?.querySelector("li, p")"""
+"""A note -> what its text is in."""
+
 
 def narrow_titles(page: ComfyPage) -> list[str]:
     """Titles that the classic canvas cuts off."""
@@ -17,18 +27,32 @@ def narrow_titles(page: ComfyPage) -> list[str]:
 
 def boxes(page: ComfyPage) -> list[tuple[str, float, float, float, float]]:
     """(title, left, top, width, height) of each node as it is drawn, its title and its pictures included."""
-    script = """() => app.graph.nodes.map(node => {
-        const drawn = document.querySelector(`[data-node-id="${node.id}"]`)?.getBoundingClientRect()
-        if (drawn) return [node.title, drawn.x, drawn.y, drawn.width, drawn.height].map((n, i) =>
-            i ? n / app.canvas.ds.scale : n)
-        return [node.title, ...node.getBounding()]
-    })"""
+    script = f"() => app.graph.nodes.map(node => [node.title, ...({BOX})(node)])"
     return [tuple(box) for box in page.page.evaluate(script)]
+
+
+def wait_for_preview(page: ComfyPage, node: str) -> None:
+    """Wait until the node of this id shows a picture."""
+    script = """id => {
+        const drawn = document.querySelector(`[data-node-id="${id}"]`)
+        if (!drawn) return app.graph.nodes.find(node => node.id == id).imgs?.length
+        return [...drawn.querySelectorAll("img")].some(image => image.complete && image.naturalWidth)
+    }"""
+    page.page.wait_for_function(script, arg=node)
+    page.settle()
+
+
+def wait_for_notes(page: ComfyPage) -> None:
+    """Wait until the text of every note is drawn."""
+    script = f"() => app.graph.nodes.filter(node => node.type == 'MarkdownNote').every({TEXT})"
+    page.page.wait_for_function(script)
+    page.settle()
 
 
 def contrasts(page: ComfyPage) -> list[float]:
     """The contrast, 1 to 21, of the text of each note to what is behind it."""
     script = """() => {
+        const find = FIND
         const numbers = colour => (colour.match(/[\\d.]+/g) ?? []).map(Number)
         const paper = element => {
             for (let one = element; one; one = one.parentElement) {
@@ -45,11 +69,10 @@ def contrasts(page: ComfyPage) -> list[float]:
             .map(n => parseInt(n, 16)).join()})`
         const notes = app.graph.nodes.filter(node => node.type == "MarkdownNote")
         return notes.map(node => {
-            const within = document.querySelector(`[data-node-id="${node.id}"]`) ?? node.widgets[0].element
-            const text = within.querySelector("li, p")
-            const behind = within === node.widgets[0].element ? hex(node.bgcolor) : paper(text)
+            const drawn = document.querySelector(`[data-node-id="${node.id}"]`), text = find(node)
+            const behind = drawn ? paper(text) : hex(node.bgcolor)
             const [dark, bright] = [light(getComputedStyle(text).color), light(behind)].sort((a, b) => a - b)
             return (bright + 0.05) / (dark + 0.05)
         })
     }"""
-    return list(page.page.evaluate(script))
+    return list(page.page.evaluate(script.replace("FIND", TEXT)))

@@ -26,8 +26,8 @@ def write_files(server: Server) -> None:
     write_solver(server, "right", "sd3", seed=1, **MADE_FOR)
     write_solver(server, "for-3", "sd3", seed=2, steps=3, **MADE_FOR)
     write_solver(server, "for-7", "sd3", seed=3, steps=7, **MADE_FOR)
-    for name in ("one-of-two", "two-of-two"):
-        write_solver(server, name, "sd3", seed=4, steps=6, **MADE_FOR)
+    write_solver(server, "one-of-two", "sd3", seed=4, steps=6, **MADE_FOR)
+    write_solver(server, "two-of-two", "sd3", seed=6, steps=6, **MADE_FOR)
     write_solver(server, "guided", "flux", seed=5, **{**MADE_FOR, "model_family": "Flux", "guidance": 3.5})
 
 

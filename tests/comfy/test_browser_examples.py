@@ -6,9 +6,9 @@ from itertools import combinations
 
 import pytest
 
-from tests.comfy.browser import MISSING_BROWSER, ComfyPage, browsing
+from tests.comfy.browser import MISSING_BROWSER, SECONDS, ComfyPage, browsing
 from tests.comfy.checkouts import ROOT
-from tests.comfy.looks import boxes, contrasts
+from tests.comfy.looks import boxes, contrasts, wait_for_notes, wait_for_preview
 from tests.comfy.server import PACK, Server
 
 FOLDER = ROOT / "example_workflows"
@@ -17,9 +17,9 @@ SAMPLED = [name for name in EXAMPLES if "Fit" not in name]
 """A fit takes minutes on a CPU; `test_server_fit.py` runs one."""
 LEAST_CONTRAST = 4.5
 """For text of this size: WCAG 2.1, 1.4.3."""
-SAMPLERS_BY_TYPE = {"KSampler", "DyWeightKSampler", "SamplerCustomAdvanced"}
-SAMPLERS = {"KSampler", "KSampler (DyWeight)", "SamplerCustomAdvanced"}
-"""Nodes that grow by a preview."""
+SAMPLERS = {"KSampler", "DyWeightKSampler", "SamplerCustomAdvanced"}
+Boxes = list[tuple[str, float, float, float, float]]
+"""Title, left, top, width, height of each node."""
 
 
 @pytest.fixture(scope="module", params=["classic", "Nodes 2.0"])
@@ -46,33 +46,46 @@ def page(opened: ComfyPage) -> ComfyPage:
     return opened
 
 
-def sampled(page: ComfyPage, name: str) -> None:
-    """Open an example, and run it small: a CPU needs minutes for its size."""
-    if "flux" not in page.server.families and "flux" in (FOLDER / f"{name}.json").read_text("utf-8"):
-        pytest.skip("this ComfyUI detects FLUX at its full width only")
+def layouts(page: ComfyPage, name: str) -> dict[str, Boxes]:
+    """Open an example, and run it small: a CPU needs minutes for its size. The boxes of all nodes while each sampler
+    shows its preview, by the sampler's id, and at the end."""
+    if "flux" in (FOLDER / f"{name}.json").read_text("utf-8"):
+        page.server.needs("flux")
     page.open_template(PACK, name)
     page.shrink(256)
     page.server.forget()  # else a run like an earlier one shows no preview
     page.show_all()
-    history = page.finish(page.run())
+    found: dict[str, Boxes] = {}
+    page.server.post("/testing/preview", {"hold": True})
+    try:
+        run = page.run()
+        while not page.page.evaluate("run => endedRuns.has(run)", run):
+            if sampler := page.server.json("/testing/preview")["node"]:
+                wait_for_preview(page, sampler)
+                found[sampler] = boxes(page)
+                page.server.post("/testing/preview", {"hold": True})
+            page.page.wait_for_timeout(0.05 * SECONDS)
+    finally:
+        page.server.post("/testing/preview", {"hold": False})
+    history = page.finish(run)
     assert history["status"]["status_str"] == "success", history["status"]
+    return {**found, "end": boxes(page)}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SAMPLED)
 def test_nothing_covers_anything_while_previews_are_shown(page: ComfyPage, name: str) -> None:
-    sampled(page, name)
+    shown = layouts(page, name)
     assert page.notes() and all(note.startswith("Set the size to 512 x 512") for note in page.notes())
     assert page.complaints() == [] and page.pictures() >= 1
-    drawn = boxes(page)
-    assert len(drawn) == len(page.nodes())
-    previews = [box for box in drawn if box[0] in SAMPLERS]
     workflow = json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
-    assert len(previews) == len([node for node in workflow["nodes"] if node["type"] in SAMPLERS_BY_TYPE])
-    assert all(height > 250 for *_, height in previews), f"a sampler without its preview: {previews}"
-    for (one, x, y, width, height), (other, x2, y2, width2, height2) in combinations(drawn, 2):
-        apart = x + width <= x2 or x2 + width2 <= x or y + height <= y2 or y2 + height2 <= y
-        assert apart, f"{one} and {other}"
+    samplers = {str(node["id"]) for node in workflow["nodes"] if node["type"] in SAMPLERS}
+    assert samplers and {*shown} == {*samplers, "end"}
+    for moment, drawn in shown.items():
+        assert len(drawn) == len(page.nodes())
+        for (one, x, y, width, height), (other, x2, y2, width2, height2) in combinations(drawn, 2):
+            apart = x + width <= x2 or x2 + width2 <= x or y + height <= y2 or y2 + height2 <= y
+            assert apart, f"{one} and {other}, {moment}"
 
 
 @pytest.mark.slow
@@ -80,7 +93,7 @@ def test_nothing_covers_anything_while_previews_are_shown(page: ComfyPage, name:
 def test_the_notes_can_be_read(page: ComfyPage, name: str) -> None:
     page.open_template(PACK, name)
     page.show_all()
-    page.page.wait_for_timeout(1000)
+    wait_for_notes(page)
     workflow = json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
     found = contrasts(page)
     assert len(found) == len([node for node in workflow["nodes"] if node["type"] == "MarkdownNote"])

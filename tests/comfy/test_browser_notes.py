@@ -31,8 +31,7 @@ def page(opened: ComfyPage) -> ComfyPage:
 
 def run(page: ComfyPage, case: Case, inside: tuple[str, ...] = ()) -> None:
     """Press Run, and wait until the run is over or refused. inside: types of nodes to put into a subgraph."""
-    if case.family not in page.server.families:
-        pytest.skip("this ComfyUI detects FLUX at its full width only")
+    page.server.needs(case.family)
     write_files(page.server)
     page.load(case.graph(page.server))
     if inside:

@@ -87,8 +87,7 @@ def test_a_cancelled_fit_goes_on_where_it_was(server: Server) -> None:
 
 @pytest.mark.slow
 def test_headless_it_takes_the_place_of_the_sampler(server: Server, tmp_path: Path) -> None:
-    if "flux" not in server.families:
-        pytest.skip("this ComfyUI detects FLUX at its full width only")
+    server.needs("flux")
     graph = Graph()
     source, _ = graph.add("TestTrainedFlux")
     links = {"model": (source, 0), "positive": (source, 1), "negative": (source, 1), "latent_image": (source, 3)}

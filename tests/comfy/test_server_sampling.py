@@ -27,8 +27,7 @@ def same(a: Tensor, b: Tensor) -> bool:
 
 @pytest.mark.parametrize("family", ["sd3", "sd15", "wan", "flux"])
 def test_both_sampler_nodes_give_the_same_latent(server: Server, family: str) -> None:
-    if family not in server.families:
-        pytest.skip("this ComfyUI detects FLUX at its full width only")
+    server.needs(family)
     name = write_solver(server, f"both-{family}", family, seed=3)
     assert same(latent_of(server, with_ksampler(name, family)), latent_of(server, with_custom_sampler(name, family)))
 

@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+
+from dyweight import SolverFileError, SolverSet, load_solver, sample
+from dyweight.placement import place
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 
@@ -117,3 +121,42 @@ def parts() -> Parts:
 def parts_of() -> type[Parts]:
     """The parts of any file."""
     return Parts
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[[bytes], Any]:
+    """The bytes of a file -> the solver or the set, or None where it is refused; within a second."""
+
+    def read(content: bytes) -> Any:
+        path = tmp_path / "file"
+        path.write_bytes(content)
+        began = time.process_time()
+        try:
+            return load_solver(path)
+        except SolverFileError as error:
+            assert str(path) in str(error)
+            return None
+        finally:
+            assert time.process_time() - began < 1
+
+    return read
+
+
+@pytest.fixture
+def load(read: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """As `read`, and each solver that comes out works."""
+
+    def load(content: bytes) -> Any:
+        found = read(content)
+        members = [found.member(steps) for steps in found.steps] if isinstance(found, SolverSet) else [found]
+        for solver in filter(None, members):
+            assert solver.plan().rows == solver.network_calls + solver.analytic_first_step
+            x = torch.ones(1, 2, dtype=torch.float64)
+            assert sample(lambda x, sigma: x / 2, x, solver.plan()).shape == (1, 2)
+        if isinstance(found, SolverSet):
+            assert tuple(solver.steps for solver in members) == found.steps
+            for steps in range(1, found.steps[-1] + 2):
+                place(found, found.sigmas_for(steps))
+        return found
+
+    return load

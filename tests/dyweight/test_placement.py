@@ -205,13 +205,30 @@ def test_a_partial_denoise_off_the_schedule_runs_the_untrained_solver(steps):
     assert torch.equal(placement.plan.gains, handcrafted("ipndm_v", sigmas, 3).gains)
 
 
+@pytest.mark.parametrize(
+    ("sigmas", "advice"),
+    [
+        ([0.0, 0.5, 1.0], "turn the sigmas round"),
+        ([1.0, 0.5, 0.5, 0.0], "leave out the sigma that stands twice"),
+        ([1.0, 0.0, 0.0], "leave out the sigma that stands twice"),
+        ([1.0, 0.2, 0.5, 0.0], "sigmas must decrease"),
+        ([1.0], "sigmas has shape"),
+    ],
+)
+def test_sigmas_that_no_solver_can_run_come_with_what_to_do(sigmas, advice):
+    with pytest.raises(ScheduleError, match=f"^{advice}"):
+        place(solver_of(ETA), torch.tensor(sigmas))
+    with pytest.raises(ValueError, match=f"^{advice}"):
+        untrained_plan(torch.tensor(sigmas))
+
+
 @pytest.mark.parametrize("steps", [1, 2, 5, 7, 30])
 def test_another_number_of_steps_is_an_error_that_says_which_the_solver_is_for(steps):
     with pytest.raises(ScheduleError, match=rf"{steps} steps, but this solver is for 6: set steps to 6"):
         place(solver_of(ETA), schedules.polynomial(steps, 0.02, 15.0, rho=3.0))
 
 
-@pytest.mark.parametrize("sigmas", [[1.0], [1.0, 1.0, 0.0], [0.0, 0.5, 1.0], [1.0, math.nan], [1.0, -0.1]])
+@pytest.mark.parametrize("sigmas", [[1.0, 1.0, 0.0], [0.0, 0.5, 1.0], [1.0, math.nan], [1.0, -0.1]])
 def test_sigmas_that_do_not_decrease_are_an_error_with_their_values(sigmas):
     with pytest.raises(ScheduleError, match="sigmas must decrease"):
         place(solver_of(ETA), torch.tensor(sigmas))

@@ -1,64 +1,15 @@
 """Hostile sets: whatever the bytes are, loading gives solvers that work or a SolverFileError, quickly."""
 
 import json
-import time
 from pathlib import Path
 
-import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dyweight import SolverFileError, SolverSet, load_solver, sample
-from dyweight.placement import place
-
 GOLDEN = Path(__file__).with_name("golden-set.safetensors")
-SIZE = GOLDEN.stat().st_size
-fuzz = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@pytest.fixture
-def load(tmp_path):
-    """bytes -> the set, each of whose members works, or None where it is refused; within a second."""
-
-    def load(content: bytes) -> SolverSet | None:
-        path = tmp_path / "file"
-        path.write_bytes(content)
-        began = time.process_time()
-        try:
-            found = load_solver(path)
-        except SolverFileError as error:
-            assert str(path) in str(error)
-            return None
-        finally:
-            assert time.process_time() - began < 1
-        if not isinstance(found, SolverSet):
-            return None
-        x = torch.ones(1, 2, dtype=torch.float64)
-        for steps in found.steps:
-            solver = found.member(steps)
-            assert solver.steps == steps and solver.plan().rows == solver.rows
-            assert sample(lambda x, sigma: x / 2, x, solver.plan()).shape == (1, 2)
-        for steps in range(1, found.steps[-1] + 2):
-            place(found, found.sigmas_for(steps))
-        return found
-
-    return load
-
-
-@fuzz
-@given(flips=st.lists(st.tuples(st.integers(0, SIZE - 1), st.integers(1, 255)), min_size=1, max_size=4))
-def test_bytes_changed(flips, load):
-    content = bytearray(GOLDEN.read_bytes())
-    for place_, mask in flips:
-        content[place_] ^= mask
-    load(bytes(content))
-
-
-@fuzz
-@given(kept=st.integers(0, SIZE - 1))
-def test_bytes_cut_off(kept, load):
-    assert load(GOLDEN.read_bytes()[:kept]) is None
+ALLOWED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]  # on a busy machine drawing is slow too
+fuzz = settings(deadline=None, max_examples=150, suppress_health_check=ALLOWED)
 
 
 values = st.recursive(

@@ -1,5 +1,6 @@
 """What stops a distillation: exit status 2, one line that names what is wrong, no traceback, nothing half done."""
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,15 @@ def test_a_place_that_cannot_be_written_is_refused_before_any_work(
     outcome = commands.distill(model, *QUICK, out=out)
     assert "--out" in outcome.message and out in outcome.message
     assert model.calls == 0
+
+
+def test_a_report_without_matplotlib_is_refused_before_the_fit(
+    commands: Any, peaks: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    model = peaks()
+    outcome = commands.distill(model, *QUICK, "--report", tmp_path / "report")
+    assert "--report" in outcome.message and "pip install matplotlib" in outcome.message and model.calls == 0
 
 
 @pytest.mark.parametrize("option", ["--cache", "--report"])
@@ -182,6 +192,7 @@ def test_a_disk_that_is_full(keep: str, commands: Any, peaks: Any, full_disk: An
     with full_disk(100):
         outcome = commands.distill(peaks(), *QUICK, keep)
     assert "safetensors" in outcome.message
+    assert ("give another place with --cache, or --no-keep-targets" in outcome.message) == (keep == "--keep-targets")
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 

@@ -50,7 +50,9 @@ def test_the_best_share_of_some_evaluations_is_chosen_and_told(commands: Any) ->
         digits_guided(), "--steps", 3, "--evaluations", 3, "--learn-guidance", "--effort", "draft"
     )
     assert outcome.status == 0, outcome.errors
-    assert "3 evaluations by 2 steps, 1 guided: endpoint error" in outcome.printed
+    announced, told = outcome.printed.splitlines()[:2]
+    assert announced == "trying 2 steps, 1 guided: at most 6,000 network calls"
+    assert told.startswith("3 evaluations by 2 steps, 1 guided: endpoint error")
     assert dyweight.load_solver(outcome.out).evaluations == 3
 
 

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from comfyui.prompts import OWN_PROMPTS
 from dyweight import DyWeight, SolverFile
 
 from ..options.prompted import PromptedOptions
 from ..run.errors import CheckpointError
-from .comfy.prompt_files import OWN_PROMPTS, read_prompts
+from .comfy.prompt_files import read_prompts
 
 try:
     import diffusers

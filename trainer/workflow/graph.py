@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from comfyui import schedulers
+from comfyui.prompts import lines
+
 from ..checkpoints.comfy.prompt_files import read_prompts
 from ..options.workflow import WorkflowOptions
 from ..run.errors import TrainerError
@@ -13,7 +16,6 @@ Graph = dict[str, dict[str, Any]]
 """Id -> class_type and inputs; an input is a value or a link, [id, output]."""
 FIT, PROMPTS = "DyWeightFit", "DyWeightPrompts"
 SAMPLERS = ("KSampler", "KSamplerAdvanced", "SamplerCustomAdvanced", "DyWeightKSampler")
-SCHEDULER_NODES = {"Flux2Scheduler": "flux2", "LTXVScheduler": "ltxv", "Ideogram4Scheduler": "ideogram4"}
 NO_SCHEDULER = {"", "dyweight"}
 
 
@@ -99,8 +101,8 @@ def _found(graph: Graph, name: str, field: str) -> Any:
 
 def _scheduler(graph: Graph, name: str) -> str:
     kinds = {graph[one]["class_type"] for one in _upstream(graph, name)}
-    for node, scheduler in SCHEDULER_NODES.items():
-        if node in kinds:
+    for scheduler, one in schedulers.NODES.items():
+        if one.node in kinds:
             return scheduler
     found = str(_found(graph, name, "scheduler") or "")
     return "simple" if found in NO_SCHEDULER else found
@@ -130,7 +132,8 @@ def _several_prompts(graph: Graph, name: str, options: WorkflowOptions) -> Graph
     if len(encoders) != 1:
         print("warning: the prompts stay as they are: connect Prompts (DyWeight) in the workflow for several")
         return graph
-    text = "\n".join(read_prompts(options.prompts)) if options.prompts else ""
+    found = read_prompts(options.prompts) if options.prompts else []
+    text = "\n".join(" ".join(lines(prompt)) for prompt in found)  # the node has a prompt a line
     inputs = {"clip": graph[encoders[0]]["inputs"]["clip"], "text": text, "count": options.count}
     return {**graph, encoders[0]: {"class_type": PROMPTS, "inputs": inputs}}
 

@@ -54,6 +54,28 @@ def pack(node_classes) -> ModuleType:
     return next(module for module in list(sys.modules.values()) if vars(module).get("__file__") == door)
 
 
+@pytest.fixture(scope="session")
+def beside_comfyui(pack) -> None:
+    """The pack's rooms by the names of the command line, after ComfyUI's own modules."""
+    sys.path.append(str(PACK))
+
+
+@pytest.fixture(scope="session")
+def trainer(beside_comfyui) -> ModuleType:
+    """The trainer's module of ComfyUI's checkpoints."""
+    import trainer.checkpoints.comfy.checkpoint as module
+
+    return module
+
+
+@pytest.fixture(scope="session")
+def knows_flux() -> None:
+    """Skips where this ComfyUI does not know the tiny one."""
+    import sampling_tools
+
+    sampling_tools.needs_tiny("flux")
+
+
 @pytest.fixture(autouse=True)
 def _models_of_others() -> Iterator[None]:
     """ComfyUI collects garbage at each call of a network while it lists a model whose MODEL is gone."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import logging
 import weakref
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ _EXTRAS = {
         ),
         "custom_sampler",
     ),
-    **dict.fromkeys(("ModelSamplingDiscrete", "ModelSamplingFlux", "ModelSamplingSD3"), "model_advanced"),
+    **dict.fromkeys(("ModelSamplingDiscrete", "ModelSamplingFlux", "ModelSamplingSD3", "RescaleCFG"), "model_advanced"),
+    "APG": "apg",
     "ContextWindowsManual": "context_windows",
     "DifferentialDiffusion": "differential_diffusion",
     "DualCFGGuider": "custom_sampler",
@@ -35,6 +37,7 @@ _EXTRAS = {
     "EasyCache": "easycache",
     "LazyCache": "easycache",
     "PerpNegGuider": "perpneg",
+    "PerturbedAttentionGuidance": "pag",
     "TemporalScoreRescaling": "eps",
     "TorchCompileModel": "torch_compile",
 }
@@ -62,11 +65,16 @@ def _loaded(family: str) -> Any:
 
 def model(family: str) -> Any:
     """A MODEL of its own that shares the tiny weights; skips where this ComfyUI does not know the tiny one."""
+    needs_tiny(family)
+    return _loaded(family).clone()
+
+
+def needs_tiny(family: str) -> None:
+    """Skips the test where this ComfyUI does not know the tiny model of a family."""
     from comfyui_version import __version__
 
     if family == "flux" and tuple(int(part) for part in __version__.split(".")[:2]) < (0, 9):
         pytest.skip(f"ComfyUI {__version__} detects FLUX at its full width only")
-    return _loaded(family).clone()
 
 
 def latent(family: str, batch: int = 1, image: bool = False) -> dict[str, Tensor]:
@@ -89,17 +97,30 @@ def advanced(model: Any, family: str, steps: int, **options: Any) -> Tensor:
     inputs = {
         "add_noise": "enable",
         "noise_seed": 3,
+        **_learned(family),
+        "start_at_step": 0,
+        "end_at_step": 10000,
+        "return_with_leftover_noise": "disable",
+    }
+    return call("KSamplerAdvanced", model=model, steps=steps, **{**inputs, **options})["samples"]
+
+
+def ksampler(model: Any, family: str, steps: int, **options: Any) -> Tensor:
+    """Endpoint of KSampler with sampler and scheduler `dyweight`."""
+    inputs = {"seed": 3, "denoise": 1.0, **_learned(family)}
+    return call("KSampler", model=model, steps=steps, **{**inputs, **options})["samples"]
+
+
+def _learned(family: str) -> dict[str, Any]:
+    """What the nodes of ComfyUI that have a sampler and a scheduler share."""
+    return {
         "cfg": 1.0,
         "sampler_name": "dyweight",
         "scheduler": "dyweight",
         "positive": tiny_models.conditioning(family),
         "negative": tiny_models.conditioning(family, seed=2),
         "latent_image": latent(family),
-        "start_at_step": 0,
-        "end_at_step": 10000,
-        "return_with_leftover_noise": "disable",
     }
-    return call("KSamplerAdvanced", model=model, steps=steps, **{**inputs, **options})["samples"]
 
 
 def custom(model: Any, family: str, sampler: Any, sigmas: Tensor, **options: Any) -> Tensor:
@@ -222,6 +243,17 @@ def random_solver(pack: Any, sigmas: Tensor, spread: float = 0.1, seed: int = 0,
         if solver.analytic_first_step:
             solver.time_scale[0] = 1
     return solver.requires_grad_(False)
+
+
+def said(caplog: pytest.LogCaptureFixture, level: int | None = None) -> list[str]:
+    """The lines of the pack in ComfyUI's log, of one level or of all."""
+    records = [record for record in caplog.records if record.name == "DyWeight" and level in (None, record.levelno)]
+    return [record.getMessage() for record in records]
+
+
+def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Those of them that are warnings."""
+    return said(caplog, logging.WARNING)
 
 
 def difference(one: Tensor, other: Tensor) -> float:

@@ -4,6 +4,7 @@ import pytest
 import tiny_models
 import torch
 from sampling_tools import (
+    FAMILIES,
     advanced,
     call,
     custom,
@@ -12,6 +13,7 @@ from sampling_tools import (
     latent,
     model,
     random_solver,
+    said,
     select,
     sigmas_of,
     textbook,
@@ -20,7 +22,6 @@ from sampling_tools import (
 )
 
 ROUNDING = 2e-6
-FAMILIES = ("flux", "sd3", "sd15", "wan")
 WHAT = {
     "prediction_type": ("eps", "Choose another file: {file} is for the prediction type eps, this model has flow."),
     "cfg": (7.5, "Set cfg to 7.5: {file} was made with it, not with 2."),
@@ -89,36 +90,32 @@ def test_a_model_sampling_node_after_apply_keeps_the_solver(pack, family, node, 
     before = call("DyWeightApply", model=call(node, model=tiny, **values), solver=solver)
     own = advanced(before, family, 8)
     assert difference(own, custom(tiny, family, textbook(solver), solver.sigmas.float())) < ROUNDING
-    assert not lines(caplog)
+    assert not said(caplog)
     after = call(node, model=call("DyWeightApply", model=tiny, solver=solver), **values)
     end = advanced(after, family, 8)
-    assert any("Move the ModelSampling node before Apply Solver" in line for line in lines(caplog))
+    assert any("Move the ModelSampling node before Apply Solver" in line for line in said(caplog))
     shifted = sigmas_of(after, 8)
     assert difference(end, custom(after, family, textbook(solver), shifted)) < ROUNDING
-
-
-def lines(caplog):
-    return [r.getMessage() for r in caplog.records if r.name == "DyWeight"]
 
 
 @pytest.mark.parametrize("name", WHAT)
 def test_what_the_solver_was_not_made_for_is_named_with_both_values_once(pack, caplog, name):
     tiny = model("sd3")
     solver = random_solver(pack, sigmas_of(tiny, 4))
-    value, said = WHAT[name]
+    value, message = WHAT[name]
     as_here = {"model_family": "SD3", "prediction_type": "flow", "cfg": 2.0, "shape": [16, 8, 8], "shift": 9.0}
     solver = in_file(pack, solver, f"{name}-differs", {**as_here, name: value})
     applied = call("DyWeightApply", model=tiny, solver=solver)
     for _ in range(2):
         advanced(applied, "sd3", 4, cfg=2.0)
-    assert lines(caplog) == [f"DyWeight: {said.format(file=f'{name}-differs')}"]
+    assert said(caplog) == [f"DyWeight: {message.format(file=f'{name}-differs')}"]
 
 
 def test_another_size_is_named_in_pixels(pack, caplog):
     tiny = model("sd3")
     solver = in_file(pack, random_solver(pack, sigmas_of(tiny, 4)), "wide", {"shape": [16, 64, 96]})
     advanced(call("DyWeightApply", model=tiny, solver=solver), "sd3", 4)
-    assert lines(caplog) == ["DyWeight: Set the size to 768 x 512 px: wide was made for it, not for 64 x 64 px."]
+    assert said(caplog) == ["DyWeight: Set the size to 768 x 512 px: wide was made for it, not for 64 x 64 px."]
 
 
 OTHER = "^Choose another file: for-video is for HunyuanVideo, this model is SD3.$"
@@ -139,10 +136,10 @@ def test_a_solver_that_no_sampler_runs_is_said_and_a_wrapped_sampler_runs_it(pac
     solver = in_file(pack, random_solver(pack, sigmas_of(tiny, 4)), "ignored")
     applied = call("DyWeightApply", model=tiny, solver=solver)
     custom(applied, "sd3", wrapping(select("dyweight")), solver.solver.sigmas.float())
-    assert not lines(caplog)
+    assert not said(caplog)
     advanced(applied, "sd3", 4, sampler_name="euler", scheduler="simple")
-    (said,) = lines(caplog)
-    assert said.startswith("DyWeight: Set sampler_name to dyweight: this sampler ignores ignored")
+    (line,) = said(caplog)
+    assert line.startswith("DyWeight: Set sampler_name to dyweight: this sampler ignores ignored")
 
 
 def test_two_applies_in_a_row_are_said(pack, caplog):
@@ -150,10 +147,10 @@ def test_two_applies_in_a_row_are_said(pack, caplog):
     first, second = (in_file(pack, random_solver(pack, sigmas_of(tiny, 4)), name) for name in ("one", "two"))
     once = call("DyWeightApply", model=tiny, solver=first)
     advanced(call("DyWeightApply", model=once, solver=second), "sd3", 4)
-    assert lines(caplog) == ["DyWeight: Remove one Apply Solver: two are in a row, and only the last counts, two."]
+    assert said(caplog) == ["DyWeight: Remove one Apply Solver: two are in a row, and only the last counts, two."]
     caplog.clear()
     advanced(once, "sd3", 4)
-    assert not lines(caplog)
+    assert not said(caplog)
 
 
 def test_the_shift_is_named_where_the_sigmas_are_not_the_solvers_own(pack, caplog):
@@ -183,5 +180,5 @@ def test_a_preset_on_its_model_is_only_told_its_latent_shape(pack, caplog):
     preset = call("DyWeightLoadSolver", solver_name="preset: sd15-4-steps")
     end = advanced(call("DyWeightApply", model=tiny, solver=preset), "sd15", 4, cfg=7.5, latent_image=latent("sd15"))
     assert torch.isfinite(end).all()
-    (said,) = lines(caplog)
-    assert "512 x 512" in said or "4 x 64 x 64" in said
+    (line,) = said(caplog)
+    assert "512 x 512" in line or "4 x 64 x 64" in line

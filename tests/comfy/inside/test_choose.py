@@ -11,11 +11,13 @@ from sampling_tools import (
     difference,
     model,
     random_solver,
+    said,
     save,
     select,
     sigmas_of,
     textbook,
     untrained,
+    warned,
 )
 
 ROUNDING = 2e-6
@@ -25,10 +27,6 @@ ROUNDING = 2e-6
 def log(caplog):
     caplog.set_level(logging.INFO, "DyWeight")
     return caplog
-
-
-def messages(log, level):
-    return [r.getMessage() for r in log.records if r.name == "DyWeight" and r.levelno == level]
 
 
 @pytest.mark.parametrize(
@@ -45,8 +43,8 @@ def test_one_matching_file_is_used_and_named(pack, user_files, log, family, name
     for title, sigmas, other in others:
         save(pack, user_files / f"{title}.safetensors", random_solver(pack, sigmas, seed=1), model_family=other)
     end = advanced(tiny, family, steps, scheduler="simple")
-    assert any(f"right-{family}.safetensors" in line for line in messages(log, logging.INFO))
-    assert not messages(log, logging.WARNING)
+    assert any(f"right-{family}.safetensors" in line for line in said(log, logging.INFO))
+    assert not warned(log)
     assert difference(end, custom(tiny, family, textbook(solver), sigmas_of(tiny, steps))) < ROUNDING
 
 
@@ -56,7 +54,7 @@ def test_in_sampler_custom_advanced_too(pack, user_files, log):
     save(pack, user_files / "custom.safetensors", solver, model_family="SD3")
     end = custom(tiny, "sd3", select("dyweight"), sigmas_of(tiny, 5))
     assert difference(end, custom(tiny, "sd3", textbook(solver), sigmas_of(tiny, 5))) < ROUNDING
-    assert any("custom.safetensors" in line for line in messages(log, logging.INFO))
+    assert any("custom.safetensors" in line for line in said(log, logging.INFO))
 
 
 def test_the_scheduler_takes_the_sigmas_of_the_one_matching_file(pack, user_files, log):
@@ -64,7 +62,7 @@ def test_the_scheduler_takes_the_sigmas_of_the_one_matching_file(pack, user_file
     sigmas = pack.dyweight.schedules.flow(11, shift=5.0)
     save(pack, user_files / "eleven.safetensors", random_solver(pack, sigmas), model_family="SD3")
     assert torch.equal(sigmas_of(tiny, 11, "dyweight"), sigmas.float())
-    assert any("eleven.safetensors" in line for line in messages(log, logging.INFO))
+    assert any("eleven.safetensors" in line for line in said(log, logging.INFO))
     for other in ("sd15", "wan"):
         assert torch.equal(sigmas_of(model(other), 11, "dyweight"), sigmas_of(model(other), 11, "simple"))
     assert torch.equal(call("BasicScheduler", model=tiny, scheduler="dyweight", steps=11, denoise=1.0), sigmas.float())
@@ -76,7 +74,7 @@ def test_files_that_disagree_leave_the_scheduler_with_simple(pack, user_files, l
         solver = random_solver(pack, pack.dyweight.schedules.flow(12, shift=shift))
         save(pack, user_files / f"shift-{shift:g}.safetensors", solver, model_family="SD3")
     assert torch.equal(sigmas_of(tiny, 12, "dyweight"), sigmas_of(tiny, 12, "simple"))
-    (warning,) = messages(log, logging.WARNING)
+    (warning,) = warned(log)
     assert (
         warning
         == "DyWeight: Give the model its file with Apply Solver: SD3 at 12 steps gets ComfyUI's simple schedule."
@@ -85,22 +83,36 @@ def test_files_that_disagree_leave_the_scheduler_with_simple(pack, user_files, l
 
 def test_several_matching_files_run_the_untrained_solver_and_it_is_said_once(pack, user_files, log):
     tiny = model("sd3")
-    for name in ("several-a", "several-b"):
-        save(pack, user_files / f"{name}.safetensors", random_solver(pack, sigmas_of(tiny, 5)), model_family="SD3")
+    for seed, name in enumerate(("several-a", "several-b")):
+        solver = random_solver(pack, sigmas_of(tiny, 5), seed=seed)
+        save(pack, user_files / f"{name}.safetensors", solver, model_family="SD3")
     ends = [advanced(tiny, "sd3", 5, scheduler="simple") for _ in range(2)]
-    (warning,) = messages(log, logging.WARNING)
+    (warning,) = warned(log)
     assert "several-a" in warning and "several-b" in warning and "Load Solver and Apply Solver" in warning
     expected = custom(tiny, "sd3", untrained(pack, sigmas_of(tiny, 5)), sigmas_of(tiny, 5))
     assert all(difference(end, expected) < ROUNDING for end in ends)
+
+
+def test_copies_of_one_file_are_one(pack, user_files, log):
+    tiny = model("sd3")
+    solver = random_solver(pack, sigmas_of(tiny, 5))
+    for name in ("a-copy", "b-copy"):
+        save(pack, user_files / f"{name}.safetensors", solver, model_family="SD3")
+    end = advanced(tiny, "sd3", 5, scheduler="simple")
+    assert not warned(log) and any("a-copy.safetensors" in line for line in said(log, logging.INFO))
+    assert difference(end, custom(tiny, "sd3", textbook(solver), sigmas_of(tiny, 5))) < ROUNDING
 
 
 @pytest.mark.parametrize(("family", "steps"), [("sd3", 1), ("sd3", 2), ("sd15", 3), ("wan", 5), ("flux", 9)])
 def test_no_matching_file_runs_the_untrained_solver_and_says_once_what_to_do(pack, user_files, log, family, steps):
     tiny = model(family)
     ends = [advanced(tiny, family, steps) for _ in range(2)]
-    warnings = [line for line in messages(log, logging.WARNING) if "none is for" in line]
+    warnings = [line for line in warned(log) if "none is for" in line]
     assert len(warnings) == 1
-    assert f"at {steps} steps" in warnings[0] and "Set steps to those of a file, or fit one" in warnings[0]
+    assert (
+        f"at {steps} steps" in warnings[0]
+        and "Set steps to those of a file, or add one and change the seed" in warnings[0]
+    )
     sigmas = sigmas_of(tiny, steps, "simple")
     assert torch.equal(sigmas_of(tiny, steps, "dyweight"), sigmas)
     expected = custom(tiny, family, untrained(pack, sigmas), sigmas)
@@ -114,7 +126,7 @@ def test_damaged_files_are_left_out_and_named(pack, user_files, log):
     (user_files / "cut.safetensors").write_bytes((user_files / "whole.safetensors").read_bytes()[:-9])
     end = advanced(tiny, "sd3", 5, scheduler="simple")
     assert difference(end, custom(tiny, "sd3", textbook(solver), sigmas_of(tiny, 5))) < ROUNDING
-    assert any("cut.safetensors" in line for line in messages(log, logging.WARNING))
+    assert any("cut.safetensors" in line for line in warned(log))
 
 
 def test_a_set_of_the_users_is_found_at_each_of_its_steps_and_at_no_other(pack, user_files, log):
@@ -125,10 +137,10 @@ def test_a_set_of_the_users_is_found_at_each_of_its_steps_and_at_no_other(pack, 
         assert torch.equal(sigmas_of(tiny, steps, "dyweight"), solver.sigmas.float())
         end = advanced(tiny, "sd3", steps)
         assert difference(end, custom(tiny, "sd3", textbook(solver), solver.sigmas.float())) < ROUNDING
-    assert not messages(log, logging.WARNING)
+    assert not warned(log)
     simple = sigmas_of(tiny, 8, "simple")
     assert difference(advanced(tiny, "sd3", 8), custom(tiny, "sd3", untrained(pack, simple), simple)) < ROUNDING
-    assert any("none is for SD3 at 8 steps" in line for line in messages(log, logging.WARNING))
+    assert any("none is for SD3 at 8 steps" in line for line in warned(log))
 
 
 @pytest.mark.parametrize(
@@ -138,7 +150,7 @@ def test_a_preset_is_chosen_where_the_user_has_no_file(pack, user_files, log, fa
     tiny = model(family)
     end = advanced(tiny, family, steps)
     name = "flux1-dev" if family == "flux" else family
-    assert any(f"sampling with the solver preset: {name}" in line for line in messages(log, logging.INFO))
+    assert any(f"sampling with the solver preset: {name}" in line for line in said(log, logging.INFO))
     preset = call("DyWeightLoadSolver", solver_name=f"preset: {name}").member(steps).solver
     assert torch.equal(sigmas_of(tiny, steps, "dyweight"), preset.sigmas.float())
     assert difference(end, custom(tiny, family, textbook(preset), preset.sigmas.float())) < 5 * ROUNDING

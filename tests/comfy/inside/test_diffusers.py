@@ -90,23 +90,20 @@ def pipe():
 
 
 @pytest.fixture(scope="module")
-def model(comfy_version):
+def model(knows_flux):
     import comfy.sd
 
-    if comfy_version < (0, 9):
-        pytest.skip("this ComfyUI detects FLUX at its full width only")
     return comfy.sd.load_diffusion_model(str(MODELS / "tiny-flux.safetensors"))
 
 
 @pytest.fixture(params=["made up", pytest.param("fitted", marks=pytest.mark.slow)])
-def file(request, pack, model, tmp_path):
+def file(request, pack, beside_comfyui, model, tmp_path):
     """A coefficient file for the model in ComfyUI."""
     path = tmp_path / "tiny-flux-3.safetensors"
     if request.param == "made up":
         solver = tools.random_solver(pack, tools.sigmas_of(model, STEPS))
         tools.save(pack, path, solver, model_family="Flux", prediction_type="flow", guidance=GUIDANCE)
     else:
-        sys.path.append(str(Path(pack.__file__).parent))
         from trainer.distill import main
 
         given = {"ckpt": "tiny-flux.safetensors", "conditioning": "tiny-flux-conditions.safetensors"}

@@ -1,7 +1,6 @@
 """Every family that ComfyUI samples: what the trainer ends at is what the nodes end at."""
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -26,15 +25,6 @@ RULE = "|" + " --- |" * HEAD.count(" |")
 TABLE = re.compile(re.escape(HEAD) + r"\n(\|.*\n)*")
 CHECKED: dict[str, str] = {}
 """family -> the row of those whose endpoints were the same."""
-
-
-@pytest.fixture(scope="session")
-def trainer(pack):
-    """The trainer beside ComfyUI, whose own modules stay first."""
-    sys.path.append(str(Path(pack.__file__).parent))
-    import trainer.checkpoints.comfy.checkpoint as module
-
-    return module
 
 
 class Encoder:

@@ -7,12 +7,12 @@ import sampling_tools as tools
 import tiny_models
 import torch
 from safetensors.torch import save_file
-from test_samples_trainer import SEED, trainer  # noqa: F401
+from test_samples_trainer import SEED
 
 FAMILY = "hunyuan"
 
 
-def test_the_trainer_refuses_it_with_the_reason(trainer, tmp_path):  # noqa: F811
+def test_the_trainer_refuses_it_with_the_reason(trainer, tmp_path):
     from trainer.checkpoints.comfy.options import ComfyOptions
     from trainer.run.errors import CheckpointError
 
@@ -55,8 +55,8 @@ def test_a_file_runs_without_its_time_scaling_and_the_log_says_so(pack, slope, c
     end, now, following = run(solver)
     assert now == pytest.approx(states[:-1].tolist(), rel=1e-6) and len(following) == 5
     assert tools.difference(end, run(plain)[0]) < 2e-6
-    said = [record.message for record in caplog.records if "answers for an interval" in record.message]
-    assert len(said) == 1 and "HunyuanVideo" in said[0] and "without its time scaling" in said[0]
+    (line,) = [line for line in tools.said(caplog) if "answers for an interval" in line]
+    assert "HunyuanVideo" in line and "without its time scaling" in line
 
 
 def test_output_layers_for_parts_of_the_schedule_are_recognised(pack):

@@ -189,13 +189,6 @@ def test_cfg_1_is_an_error(pack):
     ],
 )
 def test_a_function_of_the_users_between_is_named(pack, node, inputs):
-    import nodes
-
-    if node not in nodes.NODE_CLASS_MAPPINGS:
-        file = {"RescaleCFG": "model_advanced", "PerturbedAttentionGuidance": "pag", "APG": "apg"}[node]
-        from sampling_tools import _EXTRAS
-
-        _EXTRAS[node] = file
     tiny = model("sd15")
     patched = call(node, model=tiny, **inputs)
     message = refused(patched, "sd15", learned(pack, tiny), cfg=CFG)

@@ -46,6 +46,15 @@ def test_files_subfolders_other_model_paths_and_presets_are_listed(pack, loader,
         folder_paths.folder_names_and_paths["dyweight"][0].remove(str(elsewhere))
 
 
+@pytest.mark.parametrize("name", ["flux/two.safetensors", "flux\\two.safetensors"])
+def test_a_workflow_of_another_system_finds_a_file_in_a_subfolder(pack, loader, user_files, name):
+    save(pack, user_files / "flux" / "two.safetensors", solver_of(pack))
+    assert loader.validate_inputs(solver_name=name) is True
+    assert torch.equal(call("DyWeightLoadSolver", solver_name=name).solver.weights, solver_of(pack).weights)
+    assert loader.fingerprint_inputs(name) == loader.fingerprint_inputs("flux/two.safetensors")
+    assert "no coefficient file" in loader.validate_inputs(solver_name=name.replace("two", "three"))
+
+
 def test_a_new_file_appears_without_a_restart(pack, loader, user_files):
     assert "new.safetensors" not in listed(loader)
     save(pack, user_files / "new.safetensors", solver_of(pack))

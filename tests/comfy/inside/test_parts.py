@@ -1,28 +1,28 @@
 """Parts of a schedule: start and end steps, split sigmas, denoise below 1, other schedules and other step counts."""
 
-import logging
-
 import pytest
-import tiny_models
 import torch
 from sampling_tools import (
+    FAMILIES,
     advanced,
     call,
     custom,
     difference,
     guided,
+    ksampler,
     latent,
     model,
     random_solver,
+    said,
     select,
     sigmas_of,
     textbook,
     untrained,
+    warned,
 )
 
 ROUNDING = 2e-6
 STEPS = 6
-FAMILIES = ("flux", "sd3", "sd15", "wan")
 
 
 def one_step_solver(pack, sigmas):
@@ -102,19 +102,7 @@ def test_ksamplers_denoise_runs_the_last_learned_steps_when_their_number_fits(pa
     tiny, image = model(family), latent(family, image=True)
     sigmas = sigmas_of(tiny, STEPS)
     solver = one_step_solver(pack, sigmas) if order == 1 else random_solver(pack, sigmas, order=order)
-    end = call(
-        "KSampler",
-        model=call("DyWeightApply", model=tiny, solver=solver),
-        seed=3,
-        steps=3,
-        cfg=1.0,
-        sampler_name="dyweight",
-        scheduler="dyweight",
-        latent_image=image,
-        denoise=0.5,
-        positive=tiny_models.conditioning(family),
-        negative=tiny_models.conditioning(family, seed=2),
-    )["samples"]
+    end = ksampler(call("DyWeightApply", model=tiny, solver=solver), family, 3, latent_image=image, denoise=0.5)
     part = call("DyWeightScheduler", model=tiny, solver=solver, denoise=0.5)
     assert torch.equal(part, solver.sigmas[3:].float())
     in_custom = custom(tiny, family, call("DyWeightSampler", solver=solver), part, latent_image=image)
@@ -122,7 +110,7 @@ def test_ksamplers_denoise_runs_the_last_learned_steps_when_their_number_fits(pa
     if order == 1:
         rows = rows_from(pack, solver, 3, 6)
         assert difference(end, custom(tiny, family, textbook(rows), part, latent_image=image)) < ROUNDING
-    assert not [record for record in caplog.records if record.name == "DyWeight"]
+    assert not said(caplog)
 
 
 @pytest.mark.parametrize(("denoise", "steps"), [(1.0, 6), (0.5, 3), (0.34, 2), (0.1, 1), (0.05, 0), (0.0, 0)])
@@ -140,9 +128,9 @@ def test_a_denoise_off_the_schedule_runs_the_untrained_solver_and_warns(pack, fa
     solver = random_solver(pack, sigmas_of(tiny, STEPS))
     part = sigmas_of(tiny, 2 * STEPS, "beta")[-STEPS - 1 :]
     end = custom(tiny, family, call("DyWeightSampler", solver=solver), part, latent_image=image)
-    assert [record.levelno for record in caplog.records if record.name == "DyWeight"] == [logging.WARNING]
-    assert f"Set steps so that steps / denoise is {STEPS}" in caplog.text
-    assert "No learned steps were used" in caplog.text
+    (line,) = said(caplog)
+    assert [line] == warned(caplog)
+    assert f"Set steps so that steps / denoise is {STEPS}" in line and "No learned steps were used" in line
     assert difference(end, custom(tiny, family, untrained(pack, part), part, latent_image=image)) < ROUNDING
 
 

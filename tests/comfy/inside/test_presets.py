@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from sampling_tools import advanced, call, custom, difference, model, textbook
+from sampling_tools import advanced, call, custom, difference, model, said, textbook
 from tiny_models import conditioning
 
 ROUNDING = 2e-6
@@ -74,8 +74,7 @@ def test_no_other_number_of_steps_is_a_name(pack, node_classes, name):
 def test_used_as_made_nothing_but_the_size_is_warned_of(pack, caplog):
     tiny, solver = model("sd15"), call("DyWeightLoadSolver", solver_name="preset: sd15-8-steps")
     advanced(call("DyWeightApply", model=tiny, solver=solver), "sd15", 8, cfg=7.5)
-    (said,) = [record.getMessage() for record in caplog.records if record.name == "DyWeight"]
-    assert said == "DyWeight: Set the size to 512 x 512 px: sd15 was made for it, not for 64 x 64 px."
+    assert said(caplog) == ["DyWeight: Set the size to 512 x 512 px: sd15 was made for it, not for 64 x 64 px."]
 
 
 def test_another_guidance_is_named_with_both_values(pack, caplog):

@@ -23,6 +23,7 @@ from sampling_tools import (
     sigmas_of,
     textbook,
     untrained,
+    warned,
 )
 
 ROUNDING = 5e-6
@@ -32,10 +33,6 @@ each_family = pytest.mark.parametrize("family", FAMILIES)
 
 def drawn(family, batch=3):
     return torch.randn(batch, *tiny_models.LATENT[family], generator=torch.Generator().manual_seed(4))
-
-
-def warnings(caplog):
-    return [r.getMessage() for r in caplog.records if r.name == "DyWeight" and r.levelno == logging.WARNING]
 
 
 def gaussian(x, sigma):
@@ -261,7 +258,7 @@ def test_a_network_that_reads_less_gives_the_plain_loop_without_a_warning(pack, 
     sigmas = solver.sigmas.float()
     ends = [guided(tiny, "sd3", s, sigmas, noise) for s in (call("DyWeightSampler", solver=solver), loop)]
     assert difference(*ends) < ROUNDING
-    assert not warnings(caplog)
+    assert not warned(caplog)
 
 
 def test_two_models_with_two_solvers_do_not_know_of_each_other(pack):

@@ -1,7 +1,5 @@
 """Parts of a schedule, other schedules and masks, with a table for each sample."""
 
-import logging
-
 import pytest
 import tiny_models
 import torch
@@ -15,10 +13,12 @@ from sampling_tools import (
     difference,
     guided,
     in_file,
+    ksampler,
     latent,
     model,
     select,
     sigmas_of,
+    warned,
 )
 
 ROUNDING = 5e-6
@@ -28,10 +28,6 @@ each_family = pytest.mark.parametrize("family", FAMILIES)
 
 def drawn(family, batch=3):
     return torch.randn(batch, *tiny_models.LATENT[family], generator=torch.Generator().manual_seed(4))
-
-
-def warnings(caplog):
-    return [r.getMessage() for r in caplog.records if r.name == "DyWeight" and r.levelno == logging.WARNING]
 
 
 def halves(applied, family, batch, at=2):
@@ -61,10 +57,10 @@ def test_halves_are_nearer_to_the_whole_than_euler_and_nothing_is_wrong_with_the
     solver = in_file(pack, solver, f"said-of-{family}-{kind}")
     applied = call("DyWeightApply", model=tiny, solver=solver)
     whole = advanced(applied, family, STEPS, latent_image=latent(family, 2))
-    assert not warnings(caplog)
+    assert not warned(caplog)
     end, _ = halves(applied, family, 2)
     halves(applied, family, 2)
-    assert not warnings(caplog)
+    assert not warned(caplog)
     euler = advanced(applied, family, STEPS, sampler_name="euler", latent_image=latent(family, 2))
     assert 0 < difference(end, whole) < difference(euler, whole)
 
@@ -81,21 +77,10 @@ def test_ksamplers_denoise_runs_the_last_learned_steps_of_each_sample(pack, kind
     part = call("DyWeightScheduler", model=tiny, solver=solver, denoise=0.5)
     sampler = call("DyWeightSampler", solver=solver)
     end = custom(tiny, "sd3", sampler, part, latent_image=image)
-    in_ksampler = call(
-        "KSampler",
-        model=call("DyWeightApply", model=tiny, solver=solver),
-        seed=3,
-        steps=3,
-        cfg=1.0,
-        sampler_name="dyweight",
-        scheduler="dyweight",
-        latent_image=image,
-        denoise=0.5,
-        positive=tiny_models.conditioning("sd3"),
-        negative=tiny_models.conditioning("sd3", seed=2),
-    )["samples"]
+    applied = call("DyWeightApply", model=tiny, solver=solver)
+    in_ksampler = ksampler(applied, "sd3", 3, latent_image=image, denoise=0.5)
     assert torch.equal(end, in_ksampler)
-    assert not warnings(caplog)
+    assert not warned(caplog)
     clean = tiny.model.process_latent_in(image["samples"])
     together = guided(tiny, "sd3", sampler, part, noise, latent_image=clean)
     for i in range(3):

@@ -1,8 +1,5 @@
 """What phi was fitted to hear in the trainer is what it hears in ComfyUI, and both end at the same latent."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import sampling_tools as tools
 import tiny_models
@@ -12,15 +9,6 @@ from sample_solvers import KINDS, speaking
 
 SEED = 1
 """Of the text, in the trainer and in ComfyUI."""
-
-
-@pytest.fixture(scope="session")
-def trainer(pack):
-    """The trainer beside ComfyUI, whose own modules stay first."""
-    sys.path.append(str(Path(pack.__file__).parent))
-    import trainer.checkpoints.comfy.checkpoint as module
-
-    return module
 
 
 @pytest.fixture(params=tools.FAMILIES)

@@ -1,26 +1,26 @@
 """A file with several numbers of steps: KSampler's steps and the sigmas that arrive choose the solver."""
 
-import logging
-
 import pytest
 import torch
 from sampling_tools import (
+    FAMILIES,
     advanced,
     call,
     custom,
     difference,
     in_file,
+    ksampler,
     latent,
     model,
     random_solver,
     sigmas_of,
     textbook,
     untrained,
+    warned,
 )
 
 ROUNDING = 2e-6
 STEPS = (3, 4, 6, 8)
-FAMILIES = ("flux", "sd3", "sd15", "wan")
 each_family = pytest.mark.parametrize("family", FAMILIES)
 
 
@@ -32,10 +32,6 @@ def applied_to(pack, tiny, solvers, provenance=None):
     return call("DyWeightApply", model=tiny, solver=in_file(pack, solvers, "the-set", provenance))
 
 
-def warnings(caplog):
-    return [r.getMessage() for r in caplog.records if r.name == "DyWeight" and r.levelno == logging.WARNING]
-
-
 @pytest.mark.parametrize("steps", STEPS)
 @each_family
 def test_the_steps_of_ksampler_choose_the_solver(pack, family, steps, caplog):
@@ -44,7 +40,7 @@ def test_the_steps_of_ksampler_choose_the_solver(pack, family, steps, caplog):
     solver = solvers.member(steps)
     end = advanced(applied_to(pack, tiny, solvers), family, steps)
     assert difference(end, custom(tiny, family, textbook(solver), solver.sigmas.float())) < ROUNDING
-    assert not warnings(caplog)
+    assert not warned(caplog)
 
 
 @pytest.mark.parametrize("steps", [*STEPS, 0])
@@ -71,7 +67,7 @@ def test_two_parts_are_parts_of_the_solver_whose_steps_they_are(pack, family, st
         rest = {"start_at_step": split, "add_noise": "disable", "latent_image": {"samples": first}}
         ends.append((first, advanced(applied, family, steps, **rest)))
     assert all(torch.equal(one, other) for one, other in zip(*ends, strict=True))
-    assert not warnings(caplog)
+    assert not warned(caplog)
 
 
 @pytest.mark.parametrize(("steps", "denoise", "whole"), [(2, 0.5, 4), (3, 0.5, 6), (4, 0.5, 8), (3, 0.75, 4)])
@@ -83,25 +79,11 @@ def test_image_to_image_runs_a_part_of_the_solver_for_steps_over_denoise(pack, f
         in_ksampler(applied_to(pack, tiny, one), family, steps, denoise) for one in (solvers, solvers.member(whole))
     ]
     assert torch.equal(*ends)
-    assert not warnings(caplog)
+    assert not warned(caplog)
 
 
 def in_ksampler(applied, family, steps, denoise):
-    import tiny_models
-
-    return call(
-        "KSampler",
-        model=applied,
-        steps=steps,
-        denoise=denoise,
-        seed=3,
-        cfg=1.0,
-        sampler_name="dyweight",
-        scheduler="dyweight",
-        positive=tiny_models.conditioning(family),
-        negative=tiny_models.conditioning(family, seed=2),
-        latent_image=latent(family, image=True),
-    )["samples"]
+    return ksampler(applied, family, steps, denoise=denoise, latent_image=latent(family, image=True))
 
 
 @pytest.mark.parametrize("denoise", [0.25, 0.5, 0.75])
@@ -127,8 +109,8 @@ def test_between_two_solvers_a_mixed_one_runs_and_a_line_names_the_steps_of_the_
     ends = [advanced(applied, family, steps) for _ in range(2)]
     assert difference(ends[0], custom(tiny, family, of_plan(pack, mixed.plan()), mixed.sigmas.float())) < ROUNDING
     assert torch.equal(*ends)
-    (said,) = warnings(caplog)
-    assert said.startswith(f"DyWeight: Set steps to 3, 4, 6 or 8 for learned steps: the-set has none for {steps}")
+    (line,) = warned(caplog)
+    assert line.startswith(f"DyWeight: Set steps to 3, 4, 6 or 8 for learned steps: the-set has none for {steps}")
 
 
 @pytest.mark.parametrize("steps", [2, 9, 20])
@@ -139,8 +121,8 @@ def test_beyond_them_the_untrained_solver_runs_and_a_line_names_the_steps_of_the
     end = advanced(applied_to(pack, tiny, solvers), family, steps)
     sigmas = solvers.sigmas_for(steps).float()
     assert difference(end, custom(tiny, family, untrained(pack, sigmas), sigmas)) < ROUNDING
-    (said,) = warnings(caplog)
-    assert said.startswith(f"DyWeight: Set steps to 3, 4, 6 or 8: the-set is not for {steps} steps. No learned steps")
+    (line,) = warned(caplog)
+    assert line.startswith(f"DyWeight: Set steps to 3, 4, 6 or 8: the-set is not for {steps} steps. No learned steps")
 
 
 def test_the_model_facts_are_those_of_the_file_and_of_the_member(pack, caplog):
@@ -148,7 +130,7 @@ def test_the_model_facts_are_those_of_the_file_and_of_the_member(pack, caplog):
     said = {"model_family": "SD3", "cfg": 1.0, "members": {"4": {"cfg": 3.0}}}
     applied = applied_to(pack, tiny, set_for(pack, tiny), said)
     advanced(applied, "sd3", 6)
-    assert not warnings(caplog)
+    assert not warned(caplog)
     advanced(applied, "sd3", 4)
     assert "Set cfg to 3: the-set was made with it, not with 1." in caplog.text
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from sampling_tools import advanced, answer_with, call, custom, difference, latent, model, select
+from sampling_tools import advanced, answer_with, call, custom, difference, ksampler, latent, model, select
 
 MEMBERS, EVERY = (3, 4, 6), range(3, 7)
 ROUNDING = 5e-6
@@ -27,9 +27,8 @@ def distilled(pack, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def digits(pack):
+def digits(beside_comfyui):
     """x [B, 16, 8, 8], sigma [B] -> denoised, each channel as a digit of its own."""
-    sys.path.append(str(Path(pack.__file__).parent))
     from trainer.checkpoints.builtin import digits
 
     made = digits.checkpoint()
@@ -86,10 +85,7 @@ def test_the_steps_of_ksampler_give_what_the_trainer_samples_and_beat_euler(
 ):
     assert solvers.steps == MEMBERS
     expected, fine = ends_of(pack, tiny, digits, solvers, steps)
-    inputs = {"seed": 3, "cfg": 1.0, "denoise": 1.0, "latent_image": latent("sd3")}
-    inputs |= {"positive": conditioning(), "negative": conditioning()}
-    learned = {"sampler_name": "dyweight", "scheduler": "dyweight"}
-    end = call("KSampler", model=applied, steps=steps, **inputs, **learned)["samples"]
+    end = ksampler(applied, "sd3", steps)
     assert difference(end, expected) < ROUNDING
     euler = custom(tiny, "sd3", select("euler"), pack.dyweight.schedules.flow(steps, SHIFT).float())
     assert float((end - fine).norm()) < 0.5 * float((euler - fine).norm())
@@ -115,9 +111,3 @@ def test_sampler_custom_advanced(pack, tiny, distilled, user_files, digits, solv
     sigmas = call("DyWeightScheduler", model=tiny, solver=loaded, denoise=1.0, steps=steps)
     end = custom(tiny, "sd3", call("DyWeightSampler", solver=loaded), sigmas)
     assert difference(end, ends_of(pack, tiny, digits, solvers, steps)[0]) < ROUNDING
-
-
-def conditioning():
-    import tiny_models
-
-    return tiny_models.conditioning("sd3")

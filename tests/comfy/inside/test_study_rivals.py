@@ -1,7 +1,5 @@
 """The tables of ComfyUI's samplers in the study of rivals are what its code does."""
 
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,9 +10,8 @@ each_kind = pytest.mark.parametrize("flow", [True, False], ids=["flow", "polynom
 
 
 @pytest.fixture(scope="session")
-def study(pack):
+def study(beside_comfyui):
     """The study's tables beside ComfyUI, whose own modules stay first."""
-    sys.path.append(str(Path(pack.__file__).parent))
     import benchmarks.studies.comfy_samplers as module
 
     assert set(module.OWN) < set(module.NAMES) == set(NAMES) and module.missing() is None

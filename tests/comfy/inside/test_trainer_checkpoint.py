@@ -1,7 +1,6 @@
 """The trainer's checkpoints that ComfyUI loads: found by name, asked and sampled as ComfyUI does it."""
 
 import sys
-from pathlib import Path
 
 import pytest
 import sampling_tools as tools
@@ -10,23 +9,12 @@ import torch
 from safetensors.torch import save_file
 from sample_solvers import speaking
 
-FAMILIES = ("flux", "sd3", "sd15", "wan")
-
-
-@pytest.fixture(scope="session")
-def trainer(pack):
-    """The trainer beside ComfyUI, whose own modules stay first."""
-    sys.path.append(str(Path(pack.__file__).parent))
-    import trainer.checkpoints.comfy.checkpoint as module
-
-    return module
-
 
 @pytest.fixture(scope="session")
 def files(tmp_path_factory):
     """Weights and conditions of each tiny model as files: (model, conditions) by family."""
     folder, made = tmp_path_factory.mktemp("models"), {}
-    for family in FAMILIES:
+    for family in tools.FAMILIES:
         save_file(tiny_models.state_dict(family), folder / f"{family}.safetensors")
         tensors = {}
         for prefix, seeds in (("", (1, 3)), ("negative_", (2,))):
@@ -39,7 +27,7 @@ def files(tmp_path_factory):
     return made
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=tools.FAMILIES)
 def family(request):
     tools.model(request.param)  # skips where this ComfyUI does not know the tiny one
     return request.param

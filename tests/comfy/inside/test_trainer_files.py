@@ -1,8 +1,6 @@
 """What the trainer loads through ComfyUI beside a diffusion model: LoRAs, VAE, text encoders; and its dtype."""
 
 import os
-import sys
-from pathlib import Path
 
 import pytest
 import tiny_models
@@ -10,15 +8,6 @@ import torch
 from safetensors.torch import save_file
 
 PROMPTS = ("a fox", "two hares", "a fox in the snow")
-
-
-@pytest.fixture(scope="session")
-def trainer(pack):
-    """The trainer beside ComfyUI, whose own modules stay first."""
-    sys.path.append(str(Path(pack.__file__).parent))
-    import trainer.checkpoints.comfy.checkpoint as module
-
-    return module
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import sampling_tools as tools
 import tiny_models
 import torch
 from safetensors.torch import save_file
-from test_samples_trainer import SEED, trainer  # noqa: F401
+from test_samples_trainer import SEED
 
 STEPS, BOUNDARY = 5, 0.875
 
@@ -21,7 +21,7 @@ def files(tmp_path_factory):
 
 
 @pytest.fixture
-def made(trainer, files):  # noqa: F811
+def made(trainer, files):
     from trainer.checkpoints.comfy.options import ComfyOptions
 
     given = {"conditioning": files / "conditions.safetensors", "width": 64, "frames": 9, "cfg": 1.0}
@@ -131,7 +131,7 @@ def test_samples_on_both_sides_are_asked_apart(made):
     assert torch.equal(both, torch.cat(alone)) and not torch.allclose(both[:1], both[1:], rtol=0.1)
 
 
-def test_the_file_and_the_fingerprint_tell_both(trainer, files, made):  # noqa: F811
+def test_the_file_and_the_fingerprint_tell_both(trainer, files, made):
     from trainer.checkpoints.comfy.options import ComfyOptions
 
     assert made.schedule_recipe["boundary"] == made.made_for["boundary"] == BOUNDARY
@@ -177,7 +177,7 @@ def test_the_log_says_which_half_lacks_the_file(pack, made, models, user_files, 
         ({"ckpt_low": "low", "boundary": -1.0}, "--boundary is -1.0"),
     ],
 )
-def test_options_that_do_not_belong_together_are_named(trainer, options, said):  # noqa: F811
+def test_options_that_do_not_belong_together_are_named(trainer, options, said):
     from trainer.checkpoints.comfy.options import ComfyOptions
     from trainer.run.errors import TrainerError
 
@@ -185,7 +185,7 @@ def test_options_that_do_not_belong_together_are_named(trainer, options, said): 
         ComfyOptions(**options)
 
 
-def test_another_model_as_the_second_is_refused(trainer, files, tmp_path):  # noqa: F811
+def test_another_model_as_the_second_is_refused(trainer, files, tmp_path):
     from trainer.checkpoints.comfy.options import ComfyOptions
     from trainer.run.errors import CheckpointError
 

@@ -1,7 +1,5 @@
 """Samplers of other packs around this one: what ComfyUI hands a sampler and they do not hand on is found."""
 
-import logging
-
 import pytest
 import torch
 from sample_solvers import KINDS, for_model
@@ -13,7 +11,9 @@ from sampling_tools import (
     guided,
     model,
     random_solver,
+    said,
     sigmas_of,
+    warned,
     watch_network,
     wrapping,
 )
@@ -68,7 +68,7 @@ def test_samples_in_a_wrapping_sampler_have_schedules_of_their_own(pack, kind, c
     noise = torch.randn(2, 16, 8, 8, generator=torch.Generator().manual_seed(4))
     plain, wrapped = (guided(tiny, "sd3", one, sigmas, noise) for one in (sampler, wrapping(sampler)))
     assert difference(wrapped, plain) < ROUNDING
-    assert not [record for record in caplog.records if record.name == "DyWeight"]
+    assert not said(caplog)
 
 
 def test_where_the_kept_latent_is_out_of_reach_the_log_says_what_follows(pack, caplog):
@@ -91,8 +91,7 @@ def test_where_the_kept_latent_is_out_of_reach_the_log_says_what_follows(pack, c
 
     image = masked_latent("sd3")
     custom(tiny, "sd3", comfy.samplers.KSAMPLER(elsewhere), sigmas_of(tiny, 4), latent_image=image)
-    said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert any("the picture can change outside the mask" in message for message in said)
+    assert any("the picture can change outside the mask" in line for line in warned(caplog))
 
 
 def test_a_mask_class_of_another_pack_is_the_one_that_is_called(pack, monkeypatch):

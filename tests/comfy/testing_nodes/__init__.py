@@ -18,6 +18,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from . import previews as previews  # holds samplers where a test asks for it
+
 
 def _beside(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, Path(__file__).resolve().parents[1] / "inside" / f"{name}.py")

@@ -9,12 +9,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from comfyui.prompts import OWN_PROMPTS
 from trainer.checkpoints.comfy import installation
 from trainer.checkpoints.comfy.conditions import conditioning, opposite, read_conditions
 from trainer.checkpoints.comfy.encoding import AT_ONCE, EncodedPrompts
 from trainer.checkpoints.comfy.installation import find_comfyui
 from trainer.checkpoints.comfy.options import ComfyOptions
-from trainer.checkpoints.comfy.prompt_files import OWN_PROMPTS, read_prompts
+from trainer.checkpoints.comfy.prompt_files import read_prompts
 from trainer.run.errors import CheckpointError, TrainerError
 
 

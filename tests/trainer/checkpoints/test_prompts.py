@@ -1,12 +1,10 @@
-"""The prompts that ship with the trainer."""
+"""The prompts that come with the pack."""
 
-from pathlib import Path
-
-PROMPTS = Path(__file__).parents[3] / "trainer" / "checkpoints" / "comfy" / "prompts.txt"
+from comfyui.prompts import OWN_PROMPTS
 
 
 def prompts() -> list[str]:
-    return PROMPTS.read_text("utf-8").splitlines()
+    return OWN_PROMPTS.read_text("utf-8").removesuffix("\n").split("\n")
 
 
 def test_there_are_enough_and_all_differ():

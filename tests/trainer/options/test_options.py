@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from comfyui import schedulers
 from trainer.options.distill import DistillOptions
 from trainer.options.evaluate import EvaluateOptions
 from trainer.options.parse import flag, parse
@@ -148,6 +149,11 @@ def test_an_option_of_a_metric_that_is_not_asked_for_is_refused(
     with pytest.raises(SystemExit):
         parse(EvaluateOptions, "program", [*EVALUATE, "--metrics", "lpips", *option.split()])
     assert f"error: {option} is for --metrics" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_help_names_every_scheduler_that_is_a_node() -> None:
+    help_of = squeezed(docstrings(DistillOptions)["scheduler"])
+    assert all(name in help_of and one.node in help_of for name, one in schedulers.NODES.items())
 
 
 def test_help_is_grouped_by_subject_and_starts_with_what_is_required(capsys: pytest.CaptureFixture[str]) -> None:

@@ -114,6 +114,13 @@ def interrupted(commands: Any, peaks: Any, tmp_path: Path) -> tuple[Any, ...]:
     return options
 
 
+def test_without_resume_it_is_said_that_the_state_is_replaced(
+    interrupted: tuple[Any, ...], commands: Any, peaks: Any
+) -> None:
+    outcome = commands.distill(peaks(), *interrupted)
+    assert "solver.safetensors.resume is from an interrupted run; this one replaces it; --resume" in outcome.printed
+
+
 OTHER_OPTIONS = """
     --seed 1, --steps 3, --order 1, --method adam, --pairs 24, --validation-pairs 24, --teacher ipndm:11, --batch 8,
     --effort draft, --calls 3000,

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from comfyui import schedulers
 from trainer.options.workflow import WorkflowOptions
 from trainer.run.errors import TrainerError
 from trainer.workflow.graph import read, with_fit
@@ -68,6 +69,19 @@ def test_steps_and_prompts_of_the_command_line_come_first(tmp_path):
     (tmp_path / "mine.txt").write_text("one\ntwo\n")
     graph, name = with_fit(with_ksampler(), options(steps=(4, 6), prompts=tmp_path / "mine.txt"))
     assert graph[name]["inputs"]["steps"] == "4,6" and graph["3"]["inputs"]["text"] == "one\ntwo"
+
+
+def test_a_caption_of_several_lines_stays_one_prompt(tmp_path):
+    (tmp_path / "mine.jsonl").write_text('{"prompt": "a fox\\nin snow"}\n{"prompt": "two\\u2028hares"}\n')
+    graph, _ = with_fit(with_ksampler(), options(prompts=tmp_path / "mine.jsonl"))
+    assert graph["3"]["inputs"]["text"] == "a fox in snow\ntwo\u2028hares"
+
+
+@pytest.mark.parametrize(("name", "scheduler"), [(one.node, name) for name, one in schedulers.NODES.items()])
+def test_a_scheduler_that_is_a_node_has_the_trainers_name(name, scheduler):
+    sigmas = {"11": node(name, steps=6, width=512, height=512)}
+    graph, fit = with_fit({**with_guider(), **sigmas}, options())
+    assert graph[fit]["inputs"]["scheduler"] == scheduler
 
 
 def test_a_scheduler_of_this_pack_is_none_to_begin_with():

@@ -222,10 +222,10 @@ class Asked:
         if vae is None:
             return None
         with torch.no_grad():  # which ComfyUI's VAE leaves to its caller
-            decoded = tensor_of(vae.decode(self._picture(x.detach().float().cpu())))
+            decoded = tensor_of(vae.decode(self._for_vae(x.detach().float().cpu())))
         return decoded.float().cpu().reshape(len(x), -1, *decoded.shape[-3:])[:, 0]  # the first frame of a video
 
-    def _picture(self, x: Tensor) -> Tensor:
+    def _for_vae(self, x: Tensor) -> Tensor:
         """What ComfyUI's guider gives at the end, without the sound."""
         model, latent = self._patcher.model, self.settings.latent
         model.latent_shapes = [(len(x), *stream) for stream in latent.streams]  # as the guider tells the model

@@ -133,8 +133,8 @@ class CanvasCheckpoint(Asked):
         """ComfyUI's MODEL."""
         return self._patcher
 
-    def picture(self, x: Tensor) -> Tensor:
-        """x [B, *shape] -> the picture or video of it, without the sound."""
+    def without_sound(self, x: Tensor) -> Tensor:
+        """x [B, *shape] -> the latent of its picture or video alone."""
         return self.settings.latent.picture(x)
 
     def vae(self) -> Any:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from comfyui.facts import noise_scale
+from comfyui.prompts import OWN_PROMPTS
+from comfyui.schedulers import NODES
 
 from ...run.errors import CheckpointError
 from .asked import Asked, Settings, refuse_intervals
@@ -17,8 +19,7 @@ from .experts import check_experts
 from .guided import Guided, Texts
 from .loading import Loaded, file_digest, loaded
 from .options import ComfyOptions
-from .prompt_files import OWN_PROMPTS, read_prompts
-from .schedules import NODES
+from .prompt_files import read_prompts
 
 
 class ComfyCheckpoint(Asked):

@@ -3,22 +3,22 @@
 import csv
 import io
 import json
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from comfyui.prompts import lines
 
 from ...run.errors import CheckpointError
 
 PROMPT_FIELDS = ("prompt", "text", "caption")
 """Names of the prompt's field in .jsonl and .csv; MS-COCO's captions are usually called text."""
 PROMPT_FILES = f"give .txt with one prompt per line, or .jsonl or .csv with a field {', '.join(PROMPT_FIELDS)}"
-OWN_PROMPTS = Path(__file__).parent / "prompts.txt"
 
 
 def read_prompts(path: Path) -> list[str]:
     """The prompts of a .txt, .jsonl or .csv file, in order, without empty ones. Raises CheckpointError."""
-    read = {".txt": _lines, ".jsonl": _json_lines, ".csv": _table}.get(path.suffix.lower())
+    read = {".txt": lines, ".jsonl": _json_lines, ".csv": _table}.get(path.suffix.lower())
     if read is None:
         raise CheckpointError(f"--prompts {path}: {PROMPT_FILES}")
     try:
@@ -34,13 +34,8 @@ def read_prompts(path: Path) -> list[str]:
     return found
 
 
-def _lines(text: str) -> Iterator[str]:
-    # str.splitlines would also split at characters that captions hold, such as U+2028.
-    return iter(re.split("\r\n|\r|\n", text))
-
-
 def _json_lines(text: str) -> Iterator[Any]:
-    for number, line in enumerate(_lines(text), 1):
+    for number, line in enumerate(lines(text), 1):
         if line.strip():
             try:
                 value = json.loads(line)
