@@ -88,6 +88,8 @@ def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
         file = ResumeFile(options.out, {**asdict(options), "fingerprint of the model": pairs.targets.fingerprint})
         begun = _resume(file, fits, bar) or Begun(today())
         device = pairs.targets.draw("test", 0).noise.device
+        if shared := cluster.sharing(device):
+            bar.line(shared)
         reset_peak(device)
 
         def keep() -> None:
