@@ -125,7 +125,7 @@ class Cluster:
         """A warning where processes sample on one accelerator, else empty. device: where this one samples."""
         places = self.gather("" if device.type == "cpu" else f"{device} of {socket.gethostname()}")
         shared = {place: places.count(place) for place in places if place and places.count(place) > 1}
-        return "".join(
+        return "\n".join(
             f"warning: {count} processes share {place}: each holds the model, and they wait for each other; start one "
             "process for each GPU"
             for place, count in shared.items()
