@@ -16,6 +16,7 @@ import importlib
 import statistics
 from collections.abc import Iterator
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,6 +28,7 @@ from trainer import Fitted, fit_solver
 from trainer.checkpoints.comfy.canvas import CanvasCheckpoint
 from trainer.checkpoints.comfy.installation import find_comfyui
 from trainer.fit.budget import calls_of
+from trainer.run.errors import TrainerError
 from trainer.run.memory import peak_bytes, reset_peak
 
 from ..harness.bench import seconds_by_turns
@@ -42,10 +44,11 @@ MODELS: dict[str, dict[int, str | None]] = {
 """Architecture and weights -> width and height in pixels -> what is fitted, in the order in which it is measured."""
 TEXTS, BATCH = 4, 4
 """Prompts of a fit, and samples in its calls, as by default."""
+ONE_TRIAL = {"iterations": 1, "teacher": "euler:4", "validation_pairs": 1}
 FITS: dict[str, dict[str, Any]] = {
     "draft": {},
-    "few calls": {"calls": 280, "teacher": "ipndm:8", "pairs": BATCH, "validation_pairs": 1},
-    "quick": {"calls": 140, "teacher": "euler:4", "batch": 1, "pairs": 1, "validation_pairs": 1},
+    "few calls": {**ONE_TRIAL, "pairs": BATCH},
+    "quick": {**ONE_TRIAL, "pairs": 1, "batch": 1},
 }
 QUICK = {512: 64, 1024: 128}
 PIXELS = 8
@@ -56,7 +59,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--comfyui", type=Path, help="ComfyUI's folder; the default is the trainer's")
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=3, help="runs of each sampler that count")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="by default all; in any order")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="by default all; in any order")
 
 
 def part(model: str, size: int, fits: bool = False) -> str:
@@ -64,12 +67,13 @@ def part(model: str, size: int, fits: bool = False) -> str:
     return f"{model}, {size}{', fit' if fits else ''}"
 
 
-PARTS = [
-    part(model, size, fits)
+PARTS = {
+    part(model, size, fits): (model, size, kind if fits else None)
     for model, sizes in MODELS.items()
     for size, kind in sizes.items()
     for fits in ((False, True) if kind else (False,))
-]
+}
+"""Name -> model, size, and what is fitted: None where sampling is measured."""
 
 
 @torch.inference_mode()
@@ -77,38 +81,37 @@ def measure(options: Options) -> Iterator[tuple[str, Any]]:
     """Part -> model, size, steps, and of sampling or of the fit: seconds, bytes at the peak, of the fit its calls."""
     given = options.more
     pack = pack_in_comfyui(find_comfyui(given.comfyui))
-    for model, sizes in MODELS.items():
-        wanted = [size for size in sizes if {part(model, size), part(model, size, fits=True)} & {*given.parts}]
-        if not wanted:
-            continue
-        name, weights = model.split()
-        try:
-            with_weights = patcher(name, weights, options.quick)
-        except torch.OutOfMemoryError:
-            print(f"\n{model} is left out: its weights do not fit on this device", flush=True)
-            continue
-        for size in wanted:
-            pixels = QUICK[size] if options.quick else size
-            made = Made(pack, name, with_weights, pixels, given.steps, options.quick)
-            known = {"model": model, "size": pixels, "steps": given.steps}
-            if part(model, size) in given.parts:
-                yield part(model, size), {**known, **made.sampling(1 if options.quick else given.repeats)}
-            kind = sizes[size]
-            if kind is not None and part(model, size, fits=True) in given.parts:
-                yield part(model, size, fits=True), {**known, **made.fit("quick" if options.quick else kind)}
-        del with_weights, made
+    for model, names in groupby((name for name in PARTS if name in given.parts), lambda name: PARTS[name][0]):
+        made: Made | None = None
+        for name in names:
+            try:
+                made = made or Made(pack, model, given.steps, options.quick)
+                yield name, made.part(*PARTS[name][1:], 1 if options.quick else given.repeats)
+            except (TrainerError, torch.OutOfMemoryError) as error:
+                print(f"\n{name} is left out: {error}", flush=True)
+                forget()
+        del made
         forget()
 
 
 class Made:
-    """A model with its texts and a size of picture."""
+    """A model with its texts."""
 
-    def __init__(self, pack: ModuleType, name: str, model: Any, pixels: int, steps: int, small: bool) -> None:
-        self._pack, self._model, self._steps = pack, model, steps
+    def __init__(self, pack: ModuleType, model: str, steps: int, quick: bool) -> None:
+        """Raises torch.OutOfMemoryError where its weights do not fit. quick: at a tenth of the width."""
+        name, weights = model.split()
+        self._pack, self._name, self._steps, self._quick = pack, model, steps, quick
         self._told: Architecture = ARCHITECTURES[name]
-        self._negative, *self._positive = conditioning(name, 1 + TEXTS, small)
+        self._model = patcher(name, weights, quick)
+        self._negative, *self._positive = conditioning(name, 1 + TEXTS, quick)
+        self._device: torch.device = self._model.load_device
+
+    def part(self, size: int, kind: str | None, repeats: int) -> dict[str, Any]:
+        """One part. kind: what is fitted, None to sample."""
+        pixels = QUICK[size] if self._quick else size
         self._latent = torch.zeros(1, self._told.network["in_channels"], *[pixels // PIXELS] * 2)
-        self._device: torch.device = model.load_device
+        found = self.sampling(repeats) if kind is None else self.fit("quick" if self._quick else kind)
+        return {"model": self._name, "size": pixels, "steps": self._steps, **found}
 
     def sampling(self, repeats: int) -> dict[str, Any]:
         """Seconds of a step and bytes at the peak, of euler and of DyWeight, with one picture."""

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from benchmarks.measurements.real_size import FITS, PARTS
+from benchmarks.measurements.real_size import PARTS
 from tests.comfy.checkouts import MISSING, ROOT, checkouts, environment, version
 
 RUN = ["flux1-dev bf16, 512, fit", "sdxl fp16, 1024", "flux1-dev fp8_e4m3fn_fast, 512"]
@@ -26,7 +26,7 @@ def test_parts_are_measured_and_kept(checkout, tmp_path):
     numbers = json.loads((tmp_path / "real-size.json").read_text())["numbers"]
     assert list(numbers) == RUN
     fit, *sampled = numbers.values()
-    assert 90 < fit["calls"] <= FITS["quick"]["calls"] and fit["peak"] > 0 < fit["sampling"]
+    assert 60 < fit["calls"] < 200 and fit["peak"] > 0 < fit["sampling"]
     assert f"{fit['seconds'] / fit['calls']:.3f}" in done.stdout
     for found in sampled:
         assert set(found["seconds"]) == set(found["peak"]) == {"euler", "dyweight"}
