@@ -41,6 +41,7 @@ MEASUREMENTS = {
             "two-processes",
             "overhead",
             "comfy-overhead",
+            "real-size",
         )
     },
     "tree": "benchmarks.tree.__main__",

@@ -7,6 +7,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
+import torch
+
 from dyweight import Solver, SolverFile
 
 from .checkpoints.load import load_checkpoint
@@ -17,6 +19,7 @@ from .fitting_set import FittingSet
 from .options.distill import DistillOptions
 from .options.parse import parse
 from .options.workflow import WorkflowOptions
+from .pairs.pairs import Pairs
 from .pairs.targets import default_cache
 from .run.cluster import Cluster
 from .run.command import CallBar, run, writable_folder
@@ -78,7 +81,7 @@ def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
         pairs = fits.pairs
         file = ResumeFile(options.out, {**asdict(options), "fingerprint of the model": pairs.targets.fingerprint})
         begun = _resume(file, fits, bar) or Begun(today())
-        device = pairs.targets.draw("test", 0).noise.device
+        device = _device(pairs, cluster, bar)
         reset_peak(device)
 
         def keep() -> None:
@@ -121,6 +124,14 @@ def _distill(options: DistillOptions, cluster: Cluster) -> Distillation:
             distillation_report(options, done, network, pairs)
             print(f"report and pictures are in {options.report}")
     return done
+
+
+def _device(pairs: Pairs, cluster: Cluster, bar: CallBar) -> torch.device:
+    """Where this process samples; that others do so too is told."""
+    device = pairs.targets.draw("test", 0).noise.device
+    if shared := cluster.sharing(device):
+        bar.line(shared)
+    return device
 
 
 def _announced(options: DistillOptions, fits: FittingSet, most: int, processes: int) -> str:

@@ -10,8 +10,9 @@ import importlib
 import statistics
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -71,31 +72,45 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
     return int(live.peak)
 
 
-def sampling_runs(comfyui: Path, device: torch.device, steps: int, size: int) -> dict[str, Callable[[], Tensor]]:
-    """A sampling run with ComfyUI's euler, and one with a solver of order 3 from DyWeightApply."""
+def pack_in_comfyui(comfyui: Path) -> ModuleType:
+    """The pack as ComfyUI loads it; ComfyUI is started."""
     use_stand_ins()
     start(comfyui)
-    importlib.import_module("comfy.cli_args").args.cpu = device.type == "cpu"
-    import comfy.sample
-    import comfy.sd
-
     nodes = importlib.import_module("nodes")
     asyncio.run(nodes.load_custom_node(str(ROOT)))
-    pack = next(m for m in list(sys.modules.values()) if vars(m).get("__file__") == str(ROOT / "__init__.py"))
-    model = comfy.sd.load_diffusion_model(str(TINY_FLUX))
-    solver = pack.dyweight.DyWeight(pack.dyweight.schedules.flow(steps, 3.0), ORDER).requires_grad_(False)
+    return next(m for m in list(sys.modules.values()) if vars(m).get("__file__") == str(ROOT / "__init__.py"))
+
+
+def beside_euler(
+    pack: ModuleType, model: Any, scheduler: str, steps: int, cfg: float, texts: Sequence[Any], noise: Tensor
+) -> dict[str, Callable[[], Tensor]]:
+    """A sampling run with ComfyUI's euler, and one with a solver of order 3 from DyWeightApply.
+
+    pack: of `pack_in_comfyui`. model: ComfyUI's MODEL. texts: CONDITIONING, positive and negative.
+    """
+    sample = importlib.import_module("comfy.sample").sample
+    samplers, nodes = (importlib.import_module(name) for name in ("comfy.samplers", "nodes"))
+    sigmas = samplers.calculate_sigmas(model.get_model_object("model_sampling"), scheduler, steps)
+    solver = pack.dyweight.DyWeight(sigmas.double(), ORDER).requires_grad_(False)
     learned = nodes.NODE_CLASS_MAPPINGS["DyWeightApply"].execute(model, solver).result[0]
+    empty = torch.zeros_like(noise)
+
+    def run(patched: Any, sampler: str) -> Callable[[], Tensor]:
+        return lambda: sample(patched, noise, steps, cfg, sampler, scheduler, *texts, empty, disable_pbar=True, seed=0)
+
+    return {"euler": run(model, "euler"), "dyweight": run(learned, "dyweight")}
+
+
+def sampling_runs(comfyui: Path, device: torch.device, steps: int, size: int) -> dict[str, Callable[[], Tensor]]:
+    """`beside_euler` of the small FLUX, at so many numbers along a side of its latent."""
+    start(comfyui)
+    importlib.import_module("comfy.cli_args").args.cpu = device.type == "cpu"
+    pack = pack_in_comfyui(comfyui)
+    model = importlib.import_module("comfy.sd").load_diffusion_model(str(TINY_FLUX))
     told = load_file(TINY_FLUX.with_name("tiny-flux-conditions.safetensors"))
     positive = [[told["cross_attn"][:1], {"pooled_output": told["pooled"][:1]}]]
     noise = torch.randn(1, 16, size, size, generator=torch.Generator().manual_seed(0))
-
-    def run(patched: Any, sampler: str) -> Callable[[], Tensor]:
-        empty = torch.zeros_like(noise)
-        return lambda: comfy.sample.sample(
-            patched, noise, steps, 1.0, sampler, "simple", positive, positive, empty, disable_pbar=True, seed=0
-        )
-
-    return {"euler": run(model, "euler"), "dyweight": run(learned, "dyweight")}
+    return beside_euler(pack, model, "simple", steps, 1.0, (positive, positive), noise)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -22,13 +22,13 @@ def test_what_is_slow_inside_comfyui(checkout, tmp_path):
     run(checkout, tmp_path, "slow")
 
 
-def run(checkout, folder, marked):
-    """The tests of a mark in a ComfyUI."""
+def run(checkout, folder, marked, file="", *options):
+    """The tests of a mark in a ComfyUI, all or those of a file."""
     if checkout is None:
         pytest.skip(MISSING)
     configured = ["--rootdir", str(INSIDE), "-c", str(INSIDE / "pytest.ini"), "--comfyui", str(checkout)]
     quiet = ["-q", "-rs", "-p", "no:cacheprovider", "--basetemp", str(folder / "inside"), "-m", marked]
-    command = [sys.executable, "-m", "pytest", str(INSIDE), *configured, *quiet]
+    command = [sys.executable, "-m", "pytest", str(INSIDE / file), *configured, *quiet, *options]
     try:
         done = subprocess.run(command, cwd=checkout, env=environment(), capture_output=True, text=True, timeout=3600)
     except subprocess.TimeoutExpired as late:

@@ -1,6 +1,6 @@
-"""Empty modules for torchvision and torchaudio where they are not installed.
+"""Empty modules for torchvision, torchaudio and av where they are not installed.
 
-ComfyUI imports both when it starts, but neither tests nor benchmarks use them. Python runs this file when its folder is
+ComfyUI imports them when it starts, but neither tests nor benchmarks use them. Python runs this file when its folder is
 on PYTHONPATH; installed packages take precedence.
 """
 
@@ -12,6 +12,7 @@ import types
 _SUBMODULES = {
     "torchvision": ("transforms", "transforms.functional", "transforms.v2", "ops", "io", "models", "utils"),
     "torchaudio": ("functional", "transforms"),
+    "av": ("container", "subtitles", "subtitles.stream", "video", "video.reformatter"),
 }
 
 

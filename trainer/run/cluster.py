@@ -121,6 +121,16 @@ class Cluster:
             raise StoppedError(self._store_lost()) from error
         return found
 
+    def sharing(self, device: torch.device) -> str:
+        """A warning where processes sample on one accelerator, else empty. device: where this one samples."""
+        places = self.gather("" if device.type == "cpu" else f"{device} of {socket.gethostname()}")
+        shared = {place: places.count(place) for place in places if place and places.count(place) > 1}
+        return "\n".join(
+            f"warning: {count} processes share {place}: each holds the model, and they wait for each other; start one "
+            "process for each GPU"
+            for place, count in shared.items()
+        )
+
     def agree(self, values: dict[str, str]) -> None:
         """Raise StoppedError if a process was started with other values than the first."""
         everyones = self.gather(values)

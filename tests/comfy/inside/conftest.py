@@ -16,6 +16,8 @@ PACK = Path(__file__).parents[3]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--comfyui", required=True, help="the ComfyUI checkout")
+    parser.addoption("--device", choices=("cpu", "cuda"), default="cpu", help="where ComfyUI samples")
+    parser.addoption("--vram", choices=("normal", "lowvram", "novram"), default="normal", help="ComfyUI's memory mode")
     parser.addoption("--record", action="store_true", help="write the tables of the docs that tests make")
 
 
@@ -24,7 +26,8 @@ def pytest_configure(config: pytest.Config) -> None:
     runpy.run_path(str(PACK / "tests" / "shapes.py"))["install"]("trainer")
     from comfy.cli_args import args
 
-    args.cpu = True
+    args.cpu = config.getoption("--device") == "cpu"
+    args.lowvram, args.novram = (config.getoption("--vram") == mode for mode in ("lowvram", "novram"))
     import folder_paths
 
     models = Path(config.getoption("basetemp") or "/tmp/dyweight-inside") / "models"

@@ -8,10 +8,22 @@ from tiny_videos import VIDEOS
 from torch import Tensor
 
 TINY = {**IMAGES, **VIDEOS}
+CPU = torch.device("cpu")
 
 
-def patcher(family: str, seed: int = 0) -> Any:
-    """ComfyUI's ModelPatcher of the tiny network of a family, float32 on the CPU."""
+def patcher(
+    family: str,
+    seed: int = 0,
+    weights: torch.dtype = torch.float32,
+    computed: torch.dtype | None = None,
+    device: torch.device = CPU,
+    offload: torch.device = CPU,
+) -> Any:
+    """ComfyUI's ModelPatcher of the tiny network of a family, float32 on the CPU.
+
+    computed: the dtype of its activations where it is another one than that of its weights. offload: where weights lie
+    that are not on the device.
+    """
     import comfy.model_patcher
     import comfy.supported_models
 
@@ -19,12 +31,11 @@ def patcher(family: str, seed: int = 0) -> Any:
     tiny = {**kind.unet_config, **TINY[family].unet}
     config = kind(tiny)
     config.unet_config.update(TINY[family].unet)
-    config.set_inference_dtype(torch.float32, None)
+    config.set_inference_dtype(weights, computed)
     with torch.inference_mode(False):
         model = config.get_model({}, "")
         _seed(model.diffusion_model, seed)
-    cpu = torch.device("cpu")
-    return comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu)
+    return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=offload)
 
 
 def tensors(family: str, seed: int = 1) -> dict[str, Tensor]:

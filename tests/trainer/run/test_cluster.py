@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -236,6 +237,24 @@ def test_alone_a_cluster_changes_nothing_and_talks_to_nobody(monkeypatch: pytest
         assert cluster.gather("a") == ["a"] and cluster.from_first(lambda: 3) == 3
         assert cluster.first and all(cluster.mine(i) for i in range(5))
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize(
+    ("devices", "told"),
+    [
+        (("cuda:0", "cuda:0", "cuda:1"), f"warning: 2 processes share cuda:0 of {HOST}: "),
+        (("cuda:0", "cuda:1", "cuda:2"), ""),
+        (("cpu", "cpu", "cpu"), ""),
+    ],
+)
+def test_processes_that_share_a_gpu_are_told_and_those_that_share_a_cpu_are_not(
+    devices: tuple[str, ...], told: str
+) -> None:
+    store = torch.distributed.HashStore()
+    everyone = [Cluster(rank, len(devices), store) for rank in range(len(devices))]
+    with ThreadPoolExecutor(len(devices)) as pool:
+        found = list(pool.map(lambda one: one[0].sharing(torch.device(one[1])), zip(everyone, devices, strict=True)))
+    assert found == found[:1] * len(devices) and found[0].startswith(told) and bool(found[0]) == bool(told)
 
 
 @slow

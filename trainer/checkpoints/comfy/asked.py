@@ -114,7 +114,7 @@ class Asked:
         return scaled.to(self._patcher.load_device), prompts
 
     def condition(self, cond: Tensor) -> Tensor:
-        """cond [B], numbers of prompts -> [B, width], what a solver may read of them, the same as in the nodes."""
+        """cond [B], numbers of prompts -> [B, n], what a solver may read of them, the same as in the nodes."""
         texts = [self._conditions[number] for number in cond.tolist()]
         return torch.cat([conditions.of_text(text.cross_attn, text.extra.get(POOLED)) for text in texts])
 
