@@ -72,6 +72,9 @@ UNREADABLE_FILE = "Remove or replace a file in models/dyweight: {reason}"
 UNREADABLE_FOLDER = "Check the folder {folder}: it can't be read ({reason}), so none of your files are listed."
 NO_FOLDER = "Make the folder {folder} for solver files: it can't be made here ({reason})."
 FIT_NEEDS = "Connect what is missing to Fit Solver: model and positive, or a guider."
+FIT_TWO_MODELS = (
+    "Connect model, positive and negative to Fit Solver instead of guider: model_low is the second half of model."
+)
 FIT_STEPS = "Set steps of Fit Solver to a number from 1 to {most}, or to several as 4,6,8: it is {steps}."
 FIT_NO_NEGATIVE = "Connect negative to Fit Solver, or set cfg to 1: with cfg {cfg} the model needs one."
 CANT_FIT = "Check what is connected to Fit Solver: {reason}"
