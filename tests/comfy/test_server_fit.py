@@ -4,11 +4,12 @@ import json
 import re
 import subprocess
 import sys
-import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from dyweight import SolverFile
 from tests.comfy.checkouts import ROOT, environment
@@ -16,6 +17,7 @@ from tests.comfy.graphs import saved
 from tests.comfy.server import Graph, Server
 
 SETTINGS = {"steps": "3", "scheduler": "simple", "effort": "draft", "seed": 0, "cfg": 1.0}
+TRAINED = ROOT / "tools" / "models" / "tiny-flux.safetensors"
 
 
 def of_tiny_model(server: Server, **changed: Any) -> tuple[Graph, str]:
@@ -34,6 +36,12 @@ def of_tiny_model(server: Server, **changed: Any) -> tuple[Graph, str]:
     sampled = {"model": model, "positive": one, "negative": one, "latent_image": latent, "solver": (fit, 0)}
     settings = {"solver_name": "preset: sd15", "steps": 0, "seed": 7, "cfg": 1.0, "denoise": 1.0}
     return saved(graph, graph.add("DyWeightKSampler", **settings, **sampled)), fit
+
+
+def needed(graph: Graph, node: str) -> set[str]:
+    """The node and all on which it depends."""
+    links = [value[0] for value in graph[node]["inputs"].values() if isinstance(value, tuple)]
+    return {node}.union(*(needed(graph, link) for link in links))
 
 
 def written(server: Server, name: str) -> list[Path]:
@@ -73,8 +81,7 @@ def test_a_cancelled_fit_goes_on_where_it_was(server: Server) -> None:
     def cancel(calls: int) -> None:
         if calls > 700 and not cancelled:
             cancelled.append(calls)
-            request = urllib.request.Request(f"{server.url}/interrupt", b"{}", {"Content-Type": "application/json"})
-            urllib.request.urlopen(request, timeout=30).read()
+            server.post("/interrupt", {})
 
     graph, fit = of_tiny_model(server, name="cancelled", seed=1)
     run = server.run(graph, cancel)
@@ -83,6 +90,57 @@ def test_a_cancelled_fit_goes_on_where_it_was(server: Server) -> None:
     resumed = server.run(graph)
     assert resumed.end == "execution_success", resumed.error
     assert resumed.progress[fit][-1][1] < 0.9 * run.progress[fit][0][1]
+
+
+def test_fits_that_are_queued_run_one_after_the_other(server: Server) -> None:
+    """Among them one step, and cfg 0, where the negative prompt alone counts."""
+    graphs = []
+    for name, changed in {"one-step": {"steps": "1"}, "no-cfg": {"cfg": 0.0}}.items():
+        graph, fit = of_tiny_model(server, name=name, **changed)
+        inputs = graph[fit]["inputs"]
+        inputs["negative"] = inputs["positive"]
+        graphs.append(graph)
+    with ThreadPoolExecutor() as queue:
+        runs = list(queue.map(server.run, graphs))
+    assert [run.end for run in runs] == ["execution_success"] * 2, [run.error for run in runs]
+    assert not any("nothing was fitted" in str(run.outputs) for run in runs)
+
+
+def test_a_model_that_is_another_than_before_is_noticed(server: Server) -> None:
+    """The file of the model has the same name, and all settings are the same."""
+    family = "flux" if "flux" in server.families else "sd3"
+    models = server.base / "models" / "diffusion_models"
+    weights = load_file(TRAINED if family == "flux" else models / f"tiny-{family}.safetensors")
+    graph, fit = of_tiny_model(server, name="swapped", steps="1")
+    mine, _ = graph.add("UNETLoader", unet_name="mine.safetensors", weight_dtype="default")
+    graph[fit]["inputs"]["model"] = (mine, 0)
+    graph = Graph({node: graph[node] for node in needed(graph, fit)})
+
+    def fitted(last_layer: float) -> str:
+        last = {name: last_layer * value for name, value in weights.items() if name.startswith("final_layer.linear.")}
+        assert last
+        save_file({**weights, **last}, models / "mine.safetensors")
+        server.forget()
+        run = server.run(graph)
+        assert run.end == "execution_success", run.error
+        return str(run.outputs[fit]["text"])
+
+    assert "nothing was fitted" not in fitted(1.0)
+    assert "nothing was fitted" not in fitted(1.05)
+    if family == "flux":
+        assert [path.name for path in written(server, "swapped")] == ["swapped-2.safetensors", "swapped.safetensors"]
+        assert "swapped is for this model" in fitted(1.0)
+
+
+def test_64_steps_are_many_calls_and_can_be_cancelled(server: Server) -> None:
+    def cancel(calls: int) -> None:
+        if calls > 50:
+            server.post("/interrupt", {})
+
+    graph, fit = of_tiny_model(server, name="many", steps="64")
+    run = server.run(graph, cancel)
+    assert run.end == "execution_interrupted" and run.progress[fit][0][1] > 20_000
+    assert server.json("/system_stats") and written(server, "many") == []
 
 
 @pytest.mark.slow
