@@ -1,9 +1,13 @@
 """Fit Solver in a ComfyUI server: through its API, cancelled, headless, and with what can't be fitted."""
 
 import json
+import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,9 @@ from dyweight import SolverFile
 from tests.comfy.checkouts import ROOT, environment
 from tests.comfy.graphs import saved
 from tests.comfy.server import Graph, Server
+from tests.comfy.test_workflows import COMFY
+from trainer.distill import fit_workflow
+from trainer.options.workflow import WorkflowOptions
 
 SETTINGS = {"steps": "3", "scheduler": "simple", "effort": "draft", "seed": 0, "cfg": 1.0}
 TRAINED = ROOT / "tools" / "models" / "tiny-flux.safetensors"
@@ -155,11 +162,65 @@ def test_headless_it_takes_the_place_of_the_sampler(server: Server, tmp_path: Pa
     (tmp_path / "flux_api.json").write_text(json.dumps(graph))
     command = [sys.executable, "-m", "trainer.distill", "--workflow", str(tmp_path / "flux_api.json")]
     command += ["--server", server.url, "--steps", "3", "--effort", "draft", "--name", "headless"]
+    stops = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}  # a shell's & leaves it ignored
+    with subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True, **stops) as stopped:
+        assert stopped.stdout is not None and any("network calls" in line for line in stopped.stdout)
+        stopped.send_signal(signal.SIGINT)
+        assert stopped.wait(60) == 130
+    end = time.monotonic() + 60
+    while server.json("/queue")["queue_running"] and time.monotonic() < end:
+        time.sleep(0.1)
+    assert server.json("/queue") == {"queue_running": [], "queue_pending": []}, "it goes on without its command"
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "headless is saved in models/dyweight" in done.stdout and "network calls" in done.stdout
+    assert done.stdout.count("headless is saved in models/dyweight") == 1 and "network calls" in done.stdout
     (path,) = written(server, "headless")
     assert SolverFile.read(path).solver.settings()["schedule"]["scheduler"] == "beta"
+
+
+@pytest.mark.slow
+def test_the_fit_workflow_runs_by_comfy_cli(server: Server, tmp_path: Path) -> None:
+    """The example, small, as the page saves it."""
+    if COMFY is None:
+        pytest.skip("NO COMFY-CLI: the fit is NOT run by it. Install comfy-cli")
+    if "flux" not in server.families:
+        pytest.skip("this ComfyUI detects FLUX at its full width only")
+    workflow = json.loads((ROOT / "example_workflows" / "8 Fit a solver for your model.json").read_text("utf-8"))
+    values = {node["type"]: node.get("widgets_values") for node in workflow["nodes"]}
+    values["EmptySD3LatentImage"][:2] = [64, 64]
+    values["DyWeightFit"][0] = "1"
+    (tmp_path / "workflow.json").write_text(json.dumps(workflow))
+    command = [COMFY, "--skip-prompt", "--json", "run", "--workflow", "workflow.json", "--wait"]
+    command += ["--host", "127.0.0.1", "--port", str(server.port)]
+    own = {**os.environ, "HOME": str(tmp_path), "DO_NOT_TRACK": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=own, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '"status": "completed"' in done.stdout and ".png" in done.stdout
+    assert len(written(server, "flux1-dev-fp8-1")) == 1
+
+
+@pytest.mark.slow
+def test_a_server_is_started_where_none_runs(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a ComfyUI that has not installed the pack: the same code and none of its files."""
+    if "flux" not in server.families:
+        pytest.skip("this ComfyUI detects FLUX at its full width only")
+    comfyui = tmp_path / "ComfyUI"
+    for folder in ("models", "input", "output", "custom_nodes"):
+        (comfyui / folder).mkdir(parents=True)
+    for one in server.checkout.iterdir():
+        if not one.name.startswith(".") and not (comfyui / one.name).exists():
+            (comfyui / one.name).symlink_to(one) if one.is_dir() else shutil.copy(one, comfyui)
+    (comfyui / "custom_nodes" / "testing_nodes").symlink_to(Path(__file__).parent / "testing_nodes")
+    graph = Graph()
+    source, _ = graph.add("TestTrainedFlux")
+    links = {"model": (source, 0), "positive": (source, 1), "latent_image": (source, 3)}
+    graph.add("DyWeightFit", **{**SETTINGS, **links, "steps": "1", "name": "own-server"})
+    (tmp_path / "fit_api.json").write_text(json.dumps(graph))
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("trainer.workflow.server.DEFAULT", "http://127.0.0.1:9")
+    fit_workflow(WorkflowOptions(workflow=tmp_path / "fit_api.json", comfyui=comfyui))
+    assert (comfyui / "models" / "dyweight" / "own-server.safetensors").is_file()
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
