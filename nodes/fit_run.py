@@ -77,7 +77,10 @@ def run(inputs: FitInputs, node: str, graph: dict[str, Any]) -> Done:
         try:
             return _run(inputs, node, graph)
         except TrainerError as error:
-            raise notes.refusal(messages.CANT_FIT, reason=error) from None
+            if isinstance(error.__cause__, OSError):  # of what is kept until the fit is done
+                raise notes.refusal(messages.CANT_SAVE, reason=error.__cause__) from None
+            reason = str(error).removeprefix("--ckpt ")  # which is the model
+            raise notes.refusal(messages.CANT_FIT, reason=reason) from None
         except OSError as error:
             raise notes.refusal(messages.CANT_SAVE, reason=error) from None
 

@@ -78,7 +78,7 @@ FIT_TWO_MODELS = (
 FIT_STEPS = "Set steps of Fit Solver to a number from 1 to {most}, or to several as 4,6,8: it is {steps}."
 FIT_NO_NEGATIVE = "Connect negative to Fit Solver, or set cfg to 1: with cfg {cfg} the model needs one."
 CANT_FIT = "Check what is connected to Fit Solver: {reason}"
-CANT_SAVE = "Make room in the folder for solver files, and let it be written to: {reason}"
+CANT_SAVE = "Make room on the disk, and let this be written: {reason}"
 FEW_PROMPTS = (
     "Connect several prompts to Fit Solver, with Prompts (DyWeight): with one alone the file may be good for it alone."
 )

@@ -24,7 +24,7 @@ app.registerExtension({
         const text = document.createElement("pre")
         text.style.cssText = LOOKS
         const height = LINES * 16 + 12
-        node.addDOMWidget("result", "text", text, { serialize: false, hideOnZoom: false, getMinHeight: () => height, getMaxHeight: () => height })
+        node.addDOMWidget("result", "dyweight_lines", text, { serialize: false, hideOnZoom: false, getMinHeight: () => height, getMaxHeight: () => height })
         shown.set(node, text)
     },
     setup() {
