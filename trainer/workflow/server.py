@@ -134,7 +134,7 @@ def _started(comfyui: Path) -> Iterator[str]:
 def with_pack(comfyui: Path, folder: Path) -> list[str]:
     """Options with which ComfyUI loads this pack: none where it is installed, else one that names a file in a folder,
     which links to it."""
-    if any(one.resolve() == PACK for one in (comfyui / "custom_nodes").iterdir()):
+    if any(one.resolve() == PACK for one in (comfyui / "custom_nodes").glob("*")):
         return []
     (folder / "custom_nodes").mkdir()
     (folder / "custom_nodes" / "comfyui-dyweight").symlink_to(PACK)
