@@ -37,6 +37,14 @@ def distance(one: Sequence[float], other: Sequence[float]) -> float:
     return apart / length if length > 0 and math.isfinite(apart) else math.inf
 
 
+def nearest(several: Sequence[float], one: Sequence[float]) -> float:
+    """The smallest distance of a network to one of those of a sketch, which holds two for a model of two experts."""
+    length = len(one)
+    if not length or len(several) % length:
+        return math.inf
+    return min((distance(several[i : i + length], one) for i in range(0, len(several), length)), default=math.inf)
+
+
 def _projected(answer: Tensor) -> Tensor:
     flat = answer.detach().flatten().to("cpu", torch.float64)
     generator = torch.Generator().manual_seed(len(flat))

@@ -17,15 +17,18 @@ from . import messages, notes, solver_library
 from .fit_pictures import as_pillow
 
 _MODELS = ("checkpoints", "diffusion_models", "unet_gguf")
+_OTHERWISE = ("steps", "model_low")
+"""Settings that are not compared as such: a name tells nothing of a model."""
 
 
 def already_fitted(sketch: Sequence[float] | None, settings: dict[str, Any]) -> SolverFile | None:
     """The file of a finished fit of this model at these settings; None where there is none."""
+    compared = {name: value for name, value in settings.items() if name not in _OTHERWISE}
 
     def same(file: SolverFile) -> bool:
         made_for = file.provenance
         known = sketch is not None and settings.get("conditions_digest") is not None
-        alike = all(_plain(made_for.get(name)) == _plain(value) for name, value in settings.items() if name != "steps")
+        alike = all(_plain(made_for.get(name)) == _plain(value) for name, value in compared.items())
         alike = alike and list(file.solvers.steps) == settings["steps"] and not made_for.get("unfinished")
         found: object = made_for.get("sketch")
         return known and alike and isinstance(found, list) and distance(found, sketch or []) <= SAME
@@ -33,11 +36,12 @@ def already_fitted(sketch: Sequence[float] | None, settings: dict[str, Any]) -> 
     return next((file for file in solver_library.user_files() if same(file)), None)
 
 
-def model_name(graph: dict[str, Any], node: str) -> str | None:
-    """The file of the model in a workflow from which a node gets it, in the API's format; None where none is named."""
+def model_name(graph: dict[str, Any], node: str, *inputs_of_node: str) -> str | None:
+    """The file of the model in a workflow from which a node gets one of these inputs, in the API's format; None where
+    none is named."""
     known = {name for folder in _MODELS if folder in folder_paths.folder_names_and_paths for name in _listed(folder)}
     inputs = graph.get(node, {}).get("inputs", {})
-    waiting = [inputs[name] for name in ("guider", "model") if isinstance(inputs.get(name), list)]
+    waiting = [inputs[name] for name in inputs_of_node if isinstance(inputs.get(name), list)]
     seen: set[str] = set()
     while waiting:
         source = str(waiting.pop(0)[0])

@@ -19,7 +19,7 @@ from .new_file import write_new
 from .trainer_room import rooms_by_name
 
 with rooms_by_name("dyweight", "comfyui"):
-    from ..trainer.checkpoints.comfy.canvas import CanvasCheckpoint
+    from ..trainer.checkpoints.comfy.canvas import CanvasCheckpoint, LowExpert
     from ..trainer.options.distill import DistillOptions
     from ..trainer.pairs.targets import default_cache
     from ..trainer.progress import FitProgress
@@ -49,6 +49,8 @@ class FitInputs:
     cfg: float = 1.0
     guider: Any = None
     vae: Any = None
+    model_low: Any = None
+    boundary: float = 0.875
 
     @classmethod
     def of(cls, lists: Mapping[str, Any]) -> "FitInputs":
@@ -75,17 +77,22 @@ def run(inputs: FitInputs, node: str, graph: dict[str, Any]) -> Done:
         try:
             return _run(inputs, node, graph)
         except TrainerError as error:
-            raise notes.refusal(messages.CANT_FIT, reason=error) from None
+            if isinstance(error.__cause__, OSError):  # of what is kept until the fit is done
+                raise notes.refusal(messages.CANT_SAVE, reason=error.__cause__) from None
+            reason = str(error).removeprefix("--ckpt ")  # which is the model
+            raise notes.refusal(messages.CANT_FIT, reason=reason) from None
         except OSError as error:
             raise notes.refusal(messages.CANT_SAVE, reason=error) from None
 
 
 def _run(inputs: FitInputs, node: str, graph: dict[str, Any]) -> Done:
     refuse_unwritable()
+    if inputs.guider is not None and inputs.model_low is not None:
+        raise notes.refusal(messages.FIT_TWO_MODELS)
     guider = inputs.guider or guider_of(inputs.model, inputs.negative, inputs.cfg)
-    model = model_name(graph, node) or type(guider.model_patcher.model).__name__
-    latent = inputs.latent_image.get("samples")
-    checkpoint = CanvasCheckpoint(model, guider, inputs.positive, latent, inputs.scheduler, inputs.vae)
+    model = model_name(graph, node, "guider", "model") or type(guider.model_patcher.model).__name__
+    latent, low = inputs.latent_image.get("samples"), _low_expert(inputs, node, graph)
+    checkpoint = CanvasCheckpoint(model, guider, inputs.positive, latent, inputs.scheduler, inputs.vae, low)
     options = DistillOptions(
         ckpt=model, steps=_steps(inputs.steps), out=Path("x.safetensors"), effort=inputs.effort, seed=inputs.seed
     )
@@ -112,6 +119,14 @@ def _run(inputs: FitInputs, node: str, graph: dict[str, Any]) -> Done:
         _keep_what_there_is(fit, display, name)
         raise
     return _finished(fit, result, name, display, checkpoint)
+
+
+def _low_expert(inputs: FitInputs, node: str, graph: dict[str, Any]) -> LowExpert | None:
+    """The second model, with the guidance of the first."""
+    if inputs.model_low is None:
+        return None
+    name = model_name(graph, node, "model_low") or type(inputs.model_low.model).__name__
+    return LowExpert(name, guider_of(inputs.model_low, inputs.negative, inputs.cfg), inputs.boundary)
 
 
 def _finished(fit: UnbrokenFit, result: Result, name: str, display: Display, checkpoint: CanvasCheckpoint) -> Done:

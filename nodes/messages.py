@@ -73,10 +73,13 @@ UNREADABLE_FILE = "Remove or replace a file in models/dyweight: {reason}"
 UNREADABLE_FOLDER = "Check the folder {folder}: it can't be read ({reason}), so none of your files are listed."
 NO_FOLDER = "Make the folder {folder} for solver files: it can't be made here ({reason})."
 FIT_NEEDS = "Connect what is missing to Fit Solver: model and positive, or a guider."
+FIT_TWO_MODELS = (
+    "Connect model, positive and negative to Fit Solver instead of guider: model_low is the second half of model."
+)
 FIT_STEPS = "Set steps of Fit Solver to a number from 1 to {most}, or to several as 4,6,8: it is {steps}."
 FIT_NO_NEGATIVE = "Connect negative to Fit Solver, or set cfg to 1: with cfg {cfg} the model needs one."
 CANT_FIT = "Check what is connected to Fit Solver: {reason}"
-CANT_SAVE = "Make room in the folder for solver files, and let it be written to: {reason}"
+CANT_SAVE = "Make room on the disk, and let this be written: {reason}"
 FEW_PROMPTS = (
     "Connect several prompts to Fit Solver, with Prompts (DyWeight): with one alone the file may be good for it alone."
 )

@@ -8,7 +8,7 @@ from typing import Any
 from ..comfyui.behaviour import answers, patches
 from ..comfyui.facts import answers_for_interval, cfg_scale, family_of, noise_scale, pixels_per_latent, prediction_type
 from ..dyweight import SolverFile
-from ..dyweight.sketch import OTHER, distance, sketch
+from ..dyweight.sketch import OTHER, nearest, sketch
 from . import messages
 from .summary import number, size
 
@@ -63,7 +63,7 @@ class ModelFacts:
             if matters and here is not None and there is not None and not _alike(here, there):
                 yield message, f"{here:g}", f"{there:g}"
         sketched: object = made_for.get("sketch")
-        if isinstance(sketched, list) and (far := distance(sketched, self.sketch() or sketched)) > OTHER:
+        if isinstance(sketched, list) and (far := nearest(sketched, self.sketch() or sketched)) > OTHER:
             yield messages.OTHER_MODEL, f"{far:.0%}", ""
         shape = made_for.get("shape")
         every: object = made_for.get("shapes")

@@ -46,8 +46,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def fit_workflow(options: WorkflowOptions) -> None:
     """Put a fit in the place of a workflow's sampler, and run it on a ComfyUI server. Raises TrainerError."""
     graph, node = with_fit(read(options.workflow), options)
+    told = [""]
+
+    def tell(lines: str) -> None:
+        told.append(lines)
+        print(lines, flush=True)
+
     with server(options.server, options.comfyui) as address:
-        print("\n".join(run_workflow(address, graph, node, lambda lines: print(lines, flush=True))))
+        for text in run_workflow(address, graph, node, tell):
+            if text != told[-1]:
+                print(text)
 
 
 def distill(options: DistillOptions) -> Distillation:

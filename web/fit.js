@@ -24,7 +24,8 @@ app.registerExtension({
         const text = document.createElement("pre")
         text.style.cssText = LOOKS
         const height = LINES * 16 + 12
-        node.addDOMWidget("result", "text", text, { serialize: false, hideOnZoom: false, getMinHeight: () => height, getMaxHeight: () => height })
+        // a type of its own: for those that it knows, such as text, Nodes 2.0 shows a field instead of the element
+        node.addDOMWidget("result", "dyweight_lines", text, { serialize: false, hideOnZoom: false, getMinHeight: () => height, getMaxHeight: () => height })
         shown.set(node, text)
     },
     setup() {

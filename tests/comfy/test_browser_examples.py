@@ -14,7 +14,7 @@ from tests.comfy.server import PACK, Server
 FOLDER = ROOT / "example_workflows"
 EXAMPLES = sorted(path.stem for path in FOLDER.glob("*.json"))
 SAMPLED = [name for name in EXAMPLES if "Fit" not in name]
-"""A fit takes minutes on a CPU; `test_server_fit.py` runs one."""
+"""At their size; a fit takes minutes on a CPU, and has a test of its own."""
 LEAST_CONTRAST = 4.5
 """For text of this size: WCAG 2.1, 1.4.3."""
 SAMPLERS = {"KSampler", "DyWeightKSampler", "SamplerCustomAdvanced"}
@@ -86,6 +86,36 @@ def test_nothing_covers_anything_while_previews_are_shown(page: ComfyPage, name:
         for (one, x, y, width, height), (other, x2, y2, width2, height2) in combinations(drawn, 2):
             apart = x + width <= x2 or x2 + width2 <= x or y + height <= y2 or y2 + height2 <= y
             assert apart, f"{one} and {other}, {moment}"
+
+
+@pytest.mark.slow
+def test_a_fit_is_sampled_with_in_its_graph_and_after_a_reload_of_the_page(page: ComfyPage) -> None:
+    """Both canvases fit the same, so the second one finds the file of the first."""
+    if "flux" not in page.server.families:
+        pytest.skip("this ComfyUI detects FLUX at its full width only")
+    name = "flux1-dev-fp8-1"
+    page.open_template(PACK, "8 Fit a solver for your model")
+    page.shrink(64)
+    page.set_widget("DyWeightFit", "steps", "1")
+    page.show_all()
+    history = page.finish(page.run())
+    assert history["status"]["status_str"] == "success", history["status"]
+    assert page.page.get_by_text(f"{name} is").first.is_visible(), "what came out is shown on the node"
+    assert page.notes() == page.complaints() == [] and page.pictures() >= 1
+    page.command("Comfy.RefreshNodeDefinitions")  # the key R
+    page.page.wait_for_function(
+        "name => app.graph.nodes.flatMap(node => node.widgets ?? [])"
+        ".some(widget => widget.name == 'solver_name' && widget.options.values.includes(name))",
+        arg=f"{name}.safetensors",
+    )
+    page.open()
+    page.open_template(PACK, "2 FLUX.1-dev, one file")
+    page.shrink(64)
+    page.set_widget("DyWeightKSampler", "solver_name", f"{name}.safetensors")
+    assert page.widget("DyWeightKSampler", "steps") == 1
+    history = page.finish(page.run())
+    assert history["status"]["status_str"] == "success", history["status"]
+    assert page.notes() == page.complaints() == [] and page.pictures() >= 1
 
 
 @pytest.mark.slow

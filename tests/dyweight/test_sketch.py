@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from dyweight.sketch import NUMBERS, OTHER, SAME, distance, sketch
+from dyweight.sketch import NUMBERS, OTHER, SAME, distance, nearest, sketch
 
 
 def answers(seed: int, elements: int = 4096) -> list[torch.Tensor]:
@@ -37,3 +37,10 @@ def test_another_model_is_far_and_rounding_to_16_bits_is_near():
 def test_what_is_no_sketch_is_far_from_all(other):
     one = [0.0] * 48 if other == [0.0] * 48 else sketch(answers(0))
     assert distance(one, other) > OTHER
+
+
+def test_each_of_two_networks_is_near_a_sketch_of_both():
+    both = sketch([*answers(0), *answers(1)])
+    assert [nearest(both, sketch(answers(seed))) for seed in (0, 1)] == [0, 0]
+    assert nearest(both, sketch(answers(2))) > OTHER
+    assert nearest(both, [1.0] * 5) == nearest(both, []) == math.inf

@@ -57,29 +57,44 @@ async def _run(address: str, graph: dict[str, Any], node: str, tell: Callable[[s
             said = await answer.json()
         if "prompt_id" not in said:
             raise TrainerError(f"--workflow: the server refuses it: {_refusal(said)}")
-        async for event in events:
-            if event.type is not aiohttp.WSMsgType.TEXT:
-                continue
-            message = json.loads(event.data)
-            data = message.get("data", {})
-            if message["type"] == "dyweight.fit":
-                tell(data["text"])
-            if data.get("prompt_id") != said["prompt_id"]:
-                continue
-            if message["type"] in ("execution_error", "execution_interrupted"):
-                raise TrainerError(data.get("exception_message") or "it was cancelled; run it again to go on")
-            if message["type"] == "execution_success":
-                break
-        else:
-            raise TrainerError(f"{address}: the server closed the connection; start it, and run it again to go on")
+        own = str(said["prompt_id"])
+        try:
+            await _end(events, own, tell)
+        except asyncio.CancelledError:  # Ctrl-C, after which the server would go on
+            _get(f"{address}/queue", {"delete": [own]})
+            _get(f"{address}/interrupt", {"prompt_id": own})
+            raise
+        except ConnectionError:
+            message = f"{address}: the server closed the connection; start it, and run it again to go on"
+            raise TrainerError(message) from None
     history: dict[str, Any] = {}
     for _ in range(100):  # written a moment after the last message
-        history = json.loads(_get(f"{address}/history/{said['prompt_id']}") or "{}")
+        history = json.loads(_get(f"{address}/history/{own}") or "{}")
         if history:
             break
         await asyncio.sleep(0.1)
-    outputs = history.get(said["prompt_id"], {}).get("outputs", {})
+    outputs = history.get(own, {}).get("outputs", {})
     return list(outputs.get(node, {}).get("text", []))
+
+
+async def _end(events: Any, own: str, tell: Callable[[str], object]) -> None:
+    """Wait for the end of a run. Raises TrainerError where it failed, ConnectionError where the server is gone."""
+    import aiohttp
+
+    async for event in events:
+        if event.type is not aiohttp.WSMsgType.TEXT:
+            continue
+        message = json.loads(event.data)
+        data = message.get("data", {})
+        if message["type"] == "dyweight.fit":
+            tell(data["text"])
+        if data.get("prompt_id") != own:
+            continue
+        if message["type"] in ("execution_error", "execution_interrupted"):
+            raise TrainerError(data.get("exception_message") or "it was cancelled; run it again to go on")
+        if message["type"] == "execution_success":
+            return
+    raise ConnectionError
 
 
 def _refusal(said: dict[str, Any]) -> str:
@@ -101,12 +116,7 @@ def _started(comfyui: Path) -> Iterator[str]:
     command = [sys.executable, "main.py", "--port", str(port), "--disable-auto-launch"]
     command += [] if torch.cuda.is_available() or torch.backends.mps.is_available() else ["--cpu"]
     with tempfile.TemporaryDirectory() as folder:
-        if PACK.parent.name != "custom_nodes":  # a clone: the server finds it beside its own custom nodes
-            (Path(folder) / "custom_nodes").mkdir()
-            (Path(folder) / "custom_nodes" / "comfyui-dyweight").symlink_to(PACK)
-            paths = Path(folder) / "paths.yaml"
-            paths.write_text(f"pack:\n  base_path: {folder}\n  custom_nodes: custom_nodes\n")
-            command += ["--extra-model-paths-config", str(paths)]
+        command += with_pack(comfyui, Path(folder))
         log = Path(folder) / "log.txt"
         with log.open("w") as file:
             process = subprocess.Popen(command, cwd=comfyui, stdout=file, stderr=file)
@@ -119,6 +129,18 @@ def _started(comfyui: Path) -> Iterator[str]:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(20)
             process.kill()
+
+
+def with_pack(comfyui: Path, folder: Path) -> list[str]:
+    """Options with which ComfyUI loads this pack: none where it is installed, else one that names a file in a folder,
+    which links to it."""
+    if any(one.resolve() == PACK for one in (comfyui / "custom_nodes").glob("*")):
+        return []
+    (folder / "custom_nodes").mkdir()
+    (folder / "custom_nodes" / "comfyui-dyweight").symlink_to(PACK)
+    paths = folder / "paths.yaml"
+    paths.write_text(f"pack:\n  base_path: {folder}\n  custom_nodes: custom_nodes\n")
+    return ["--extra-model-paths-config", str(paths)]
 
 
 def _wait(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
@@ -134,9 +156,12 @@ def _answers(address: str) -> bool:
     return _get(f"{address}/system_stats") is not None
 
 
-def _get(url: str) -> str | None:
+def _get(url: str, told: dict[str, Any] | None = None) -> str | None:
+    """What the server answers, to a POST where it is told something; None where it does not."""
+    content = None if told is None else json.dumps(told).encode()
+    request = urllib.request.Request(url, content, {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(url, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=30) as answer:
             return str(answer.read().decode())
     except (OSError, urllib.error.URLError, ValueError):
         return None

@@ -132,7 +132,7 @@ def test_with_a_full_disk_nothing_is_lost(knows_flux, run, monkeypatch, user_fil
     counted = [0]
     with monkeypatch.context() as patched:
         patched.setattr(run, "write_new", full)
-        with pytest.raises(ValueError, match=r"Make room in the folder .* No space left"):
+        with pytest.raises(ValueError, match=r"Make room on the disk.* No space left"):
             fit(interrupted_at(counted, 0))
     first, counted[0] = counted[0], 0
     assert list(user_files.iterdir()) == []
@@ -144,8 +144,15 @@ def test_a_folder_that_can_not_be_written_to_is_told_before_the_first_call(run, 
     import folder_paths
 
     monkeypatch.setattr(folder_paths, "get_folder_paths", lambda kind: ["/proc/no-such-folder"])
-    with pytest.raises(ValueError, match="Make room in the folder for solver files"):
+    with pytest.raises(ValueError, match="Make room on the disk, and let this be written: /proc"):
         call("DyWeightFit", **trained_flux.fit_inputs(model=model("sd3")), positive=[tiny_models.conditioning("sd3")])
+
+
+def test_where_nothing_can_be_kept_until_the_end_the_folder_is_named(run, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/no-such-folder")
+    given = {"positive": [tiny_models.conditioning("sd3")], "latent_image": latent("sd3"), "steps": "1"}
+    with pytest.raises(ValueError, match=r"Make room on the disk, and let this be written: .*/proc/no-such-folder"):
+        fit(model("sd3"), **given)
 
 
 def test_a_smaller_batch_where_memory_runs_out_and_then_an_error_with_the_size(run, monkeypatch):
@@ -175,7 +182,7 @@ def test_caches_that_skip_calls_are_named(run, cache):
 
 
 BAD = {
-    "a condition of another model": ({"positive": [tiny_models.conditioning("sd15")]}, "fails on"),
+    "a condition of another model": ({"positive": [tiny_models.conditioning("sd15")]}, "Fit Solver: SD3: SD3 fails on"),
     "something else than a condition": ({"positive": [[1, 2]]}, "positive 1 is not CONDITIONING"),
     "a latent of another model": ({"latent_image": latent("sd15", image=True)}, "latent: connect the empty latent"),
     "a latent that is none": ({"latent_image": {"samples": None}}, "latent: connect the empty latent"),

@@ -143,6 +143,18 @@ def test_the_file_and_the_fingerprint_tell_both(trainer, files, made):
     assert len({made.fingerprint, alone.fingerprint, moved.fingerprint}) == 3
 
 
+@pytest.mark.parametrize("other", [False, True])
+def test_either_half_is_the_model_of_the_file_and_another_is_not(pack, made, models, caplog, other):
+    solver = solver_for(pack, made)
+    file = tools.in_file(pack, solver, "wan-known", {"sketch": made.sketch()})
+    if other:
+        models[1] = tools.model("wan")
+        tools.answer_with(models[1], lambda x, sigma: 0.3 * x)
+    applied = [tools.call("DyWeightApply", model=model, solver=file) for model in models]
+    in_two_samplers(applied, solver.handover, noise_of(made))
+    assert ("wan-known was made for another model of this family" in caplog.text) == other
+
+
 @pytest.mark.parametrize("lacking", [0, 1])
 def test_the_log_says_which_half_lacks_the_file(pack, made, models, user_files, caplog, lacking):
     solver = solver_for(pack, made)

@@ -4,6 +4,7 @@ import copy
 import hashlib
 import importlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +18,7 @@ from ...run.errors import CheckpointError
 from .asked import Asked, Settings, refuse_intervals
 from .caches import refuse_caches
 from .conditions import GUIDANCE, Condition, conditioning
+from .experts import check_experts
 from .families import family_of
 from .guided import Guided, Texts
 from .latents import Latent, downscale
@@ -56,6 +58,17 @@ class Prompts:
         return conditioning([self[number] for number in chosen]) if plain else None
 
 
+@dataclass(frozen=True)
+class LowExpert:
+    """The network for the low noise levels of a model of two experts, as in Wan 2.2."""
+
+    name: str
+    guider: Any
+    """ComfyUI's GUIDER around it"""
+    boundary: float
+    """The noise level below which it runs."""
+
+
 class CanvasCheckpoint(Asked):
     """A checkpoint made of what is connected to a node."""
 
@@ -67,17 +80,22 @@ class CanvasCheckpoint(Asked):
         latent: Any,
         scheduler: str,
         vae: Any = None,
+        low: LowExpert | None = None,
     ) -> None:
         """name: of the model, for errors and the file. guider: ComfyUI's GUIDER; it is left as it is. positive: the
-        prompts; none for the guider's own. latent: the tensor of a LATENT, for its shape.
+        prompts; none for the guider's own. latent: the tensor of a LATENT, for its shape. low: where there are two.
 
         Raises CheckpointError with what to do.
         """
-        guider = copy.copy(guider)
-        guider.original_conds = dict(guider.original_conds)
-        patcher, self._vae = guider.model_patcher, vae
-        refuse_intervals(name, patcher.model)
-        refuse_caches(guider.model_options)
+        guiders = [copy.copy(one) for one in (guider, *([] if low is None else [low.guider]))]
+        for one in guiders:
+            one.original_conds = dict(one.original_conds)
+            refuse_intervals(name, one.model_patcher.model)
+            refuse_caches(one.model_options)
+        guider, patcher = guiders[0], guiders[0].model_patcher
+        self._vae, self._low = vae, low
+        if low is not None:
+            check_experts(patcher, low.guider.model_patcher, low.boundary, "model_low")
         self._own = not positive
         known = Prompts(positive or [_entries(guider.original_conds.get("positive"))])
         self.guider_kind, self.cfg = type(guider).__name__, cfg_scale(guider)
@@ -90,10 +108,11 @@ class CanvasCheckpoint(Asked):
             (down * space[-1], down * space[0]),
             scheduler,
             family_of(patcher.model.model_config).one_prompt_a_call,
+            None if low is None else low.boundary,
             what_to_check="the conditions and the size of the latent",
             how_to_make_smaller="connect a smaller latent, or a model in fewer bits",
         )
-        super().__init__(settings, [Guided(guider, shape)], known)
+        super().__init__(settings, [Guided(one, shape) for one in guiders], known)
         self._known, self._opposed = known, guider.original_conds
         self.width, self.height = settings.size
 
@@ -105,6 +124,8 @@ class CanvasCheckpoint(Asked):
             "noise_scale": noise_scale(self._sampling),
             "guider": self.guider_kind,
             "scheduler": self.scheduler,
+            "model_low": self._low and self._low.name,
+            "boundary": self.settings.boundary,
             "width": self.width,
             "height": self.height,
             "prompts": self.prompts,
@@ -125,6 +146,7 @@ class CanvasCheckpoint(Asked):
         """Of the sketch of the network and of what it is told; None where either can't be told."""
         sketch = self.sketch()
         told = [sketch, self.conditions_digest, self.cfg, self.guidance, self.shift, self.shape, self.scheduler]
+        told += [] if self._low is None else [self._low.boundary]
         unknown = sketch is None or self.conditions_digest is None
         return None if unknown else "canvas-" + hashlib.sha256(repr(told).encode()).hexdigest()[:24]
 

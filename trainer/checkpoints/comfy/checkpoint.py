@@ -46,8 +46,8 @@ class ComfyCheckpoint(Asked):
         patchers = [self._loaded.patcher]
         self._low = None if low is None else loaded(low, replace(options, lora=options.lora_low))
         if self._low is not None:
-            check_experts(self._loaded, self._low)
             patchers.append(self._low.patcher)
+            check_experts(self._loaded.patcher, self._low.patcher, options.boundary, f"--ckpt-low {low}")
         guided = [Guided.by_cfg(patcher, latent, self.cfg) for patcher in patchers]
         one_by_one = defaults.one_prompt_a_call
         settings = Settings(str(path), latent, self._loaded.size, scheduler, one_by_one, options.boundary)

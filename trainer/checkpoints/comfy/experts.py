@@ -1,13 +1,15 @@
 """Two networks for one model, as in Wan 2.2: one above a noise level, the other below it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from comfyui.facts import family_of
+
 from ...run.errors import CheckpointError
-from .loading import Loaded
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,16 @@ class Experts:
         return torch.allclose(every_other, self.schedule(steps)[:-1].expand_as(every_other), rtol=1e-5)
 
 
-def check_experts(high: Loaded, low: Loaded) -> None:
-    """CheckpointError where the two do not make one model."""
-    if (high.family, high.latent) != (low.family, low.latent):
+def check_experts(high: Any, low: Any, boundary: float | None, name: str) -> None:
+    """CheckpointError where two MODELs of ComfyUI do not make one model. name: of the second, in the error."""
+    families = [family_of(one.model) for one in (high, low)]
+    if families[0] != families[1]:
+        raise CheckpointError(f"{name}: it is {families[1]}, and the first model is {families[0]}: give its other half")
+    sampling, other = (one.get_model_object("model_sampling") for one in (high, low))
+    if not torch.equal(sampling.sigmas, other.sigmas):
+        raise CheckpointError(f"{name}: it has another schedule than the first model: give both the same shift")
+    least, most = float(sampling.sigma_min), float(sampling.sigma_max)
+    if boundary is None or not least < boundary < most:
         raise CheckpointError(
-            f"--ckpt-low {low.path}: it is {low.family}, and --ckpt is {high.family}: give its other half"
+            f"boundary is {boundary}: give a noise level between {least:.3g} and {most:.3g}, such as 0.875 for Wan 2.2"
         )
-    sigmas: Sequence[Tensor] = [one.patcher.get_model_object("model_sampling").sigmas for one in (high, low)]
-    if not torch.equal(*sigmas):
-        raise CheckpointError(f"--ckpt-low {low.path}: it has another schedule than --ckpt: give both one --shift")
