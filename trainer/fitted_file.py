@@ -22,7 +22,7 @@ def provenance(fitting: Fitting, date: str) -> Provenance:
     """For what and how a file was made; the same run has the same."""
     options, pairs, checkpoint = fitting.options, fitting.pairs, fitting.network.checkpoint
     effort: Provenance = {"effort": options.effort} if options.fitted_by == "gauss-newton" and not options.calls else {}
-    best, best_error = fitting.handcrafted or (None, math.nan)
+    best, best_error = fitting.best_handcrafted() if fitting.handcrafted else (None, math.nan)
     chosen: Provenance = {}
     if pairs.validation_pairs:
         before, after = fitting.validation

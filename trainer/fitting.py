@@ -5,13 +5,16 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from dyweight import DyWeight, Solver
 
-from .compare.endpoint_error import endpoint_error, error_or_infinity
+from .compare.endpoint_error import endpoint_error, pair_errors
 from .fit import Fit, Progress
 from .fit.choose import make_fit
 from .fit.guided import with_rows
-from .fit.judge import as_table, best_handcrafted, judging_calls
+from .fit.judge import as_table, best_handcrafted, is_worse, judging_calls
 from .fit.new_solver import new_solver
 from .losses.features import Latent
 from .options.distill import DistillOptions
@@ -35,8 +38,8 @@ class Fitting:
         self.validation = (math.nan, math.nan)
         self.kept = "fitted"
         """What `solver` is after `judge`: fitted, untrained, or the name of a handcrafted one."""
-        self.handcrafted: tuple[str, float] | None = None
-        """Name and endpoint error of the best one, where it is known."""
+        self.handcrafted: tuple[str, list[float]] | None = None
+        """Name of the best one and its error on each unseen pair, where it is known."""
         self.training_pairs = self.judging = 0
         self.history: list[Progress] = []
 
@@ -80,10 +83,11 @@ class Fitting:
     def judge(self) -> list[str]:
         """Measure the result on pairs that the fit never saw and keep what is better than it; warnings for the user."""
         self.history, self.training_pairs = self.fit.history, self.pairs.training_pairs
-        self.before, self.fitted = self.error(self.untrained), self.error(self.solver)
+        before, fitted = self._errors(self.untrained), self._errors(self.solver)
+        self.before, self.fitted = float(before.mean()), float(fitted.mean())
         self.after = self.fitted
         self.validation = (self.validation[0], self._validation_error())
-        told = self._keep_the_better() if self.options.loss == "l2" else []
+        told = self._keep_the_better(before, fitted) if self.options.loss == "l2" else []
         if self.after > 1:
             told.append(
                 f"warning: the endpoint error {self.after:.5f} is above 1, which is worse than a constant guess: give "
@@ -91,11 +95,16 @@ class Fitting:
             )
         return told
 
-    def _keep_the_better(self) -> list[str]:
+    def _keep_the_better(self, before: Tensor, fitted: Tensor) -> list[str]:
+        """before, fitted: [pairs] errors of the untrained and the fitted solver."""
         more = "give more --pairs" if self._adam else "give a higher --effort or more --calls"
         name, best = ("", math.inf) if self._adam else self.best_handcrafted()
-        # Adam's iterate is chosen on pairs of its own, so the unseen ones decide nothing.
-        lost = self.validation[1] >= self.validation[0] if self._adam else self.after >= min(self.before, best)
+        if self._adam:  # its iterate is chosen on pairs of its own, so the unseen ones decide nothing
+            lost = self.validation[1] >= self.validation[0]
+        else:
+            assert self.handcrafted is not None
+            handcrafted = torch.tensor(self.handcrafted[1], dtype=torch.float64)
+            lost = is_worse(fitted, before if self.before <= best else handcrafted)
         if lost and self.before <= best:
             self.solver.load_state_dict(self.untrained.state_dict())
             self.after, self.validation = self.before, (self.validation[0], self.validation[0])
@@ -105,10 +114,12 @@ class Fitting:
             table = as_table(self.network, self._each // self.network.per_call, name)
             self.solver, self.after, self.kept = table, best, name
             return [f"warning: {more}: {name} ends at {best:.5f} and the fit at {self.fitted:.5f}; {name} is kept"]
-        if self.after >= self.before:
+        if self.after >= min(self.before, best):
+            other, error = ("the untrained one", self.before) if self.before <= best else (name, best)
+            few = "" if self._adam else "; that is a few pairs' doing, so it is kept: give more --validation-pairs"
             return [
-                f"warning: {more}: on {self.pairs.test_pairs} unseen pairs the fitted solver has {self.after:.5f}, the "
-                f"untrained one {self.before:.5f}"
+                f"warning: {more}: on {self.pairs.test_pairs} unseen pairs the fitted solver has {self.after:.5f}, "
+                f"{other} {error:.5f}{few}"
             ]
         return []
 
@@ -116,14 +127,20 @@ class Fitting:
         """Name and endpoint error of the best one on the pairs that the fit never sees; measured once."""
         if self.handcrafted is None:
             before = self.network.total
-            self.handcrafted = best_handcrafted(self.network, self.pairs, self._each // self.network.per_call)
+            name, errors = best_handcrafted(self.network, self.pairs, self._each // self.network.per_call)
+            self.handcrafted = name, errors.tolist()
             self.judging -= self.network.total - before
-        return self.handcrafted
+        name, errors_by_pair = self.handcrafted
+        return name, sum(errors_by_pair) / len(errors_by_pair)
 
     def error(self, solver: Solver) -> float:
         """Endpoint error on the pairs that the fit never sees."""
+        return float(self._errors(solver).mean())
+
+    def _errors(self, solver: Solver) -> Tensor:
+        """[pairs] of the pairs that the fit never sees."""
         unit = Latent(deviation(self.pairs.test, self.cluster))
-        return error_or_infinity(self.network, self.pairs.test, solver, unit, self.cluster)
+        return pair_errors(self.network, self.pairs.test, solver, unit, self.cluster)
 
     def _validation_error(self) -> float:
         if not self.pairs.validation_blocks:

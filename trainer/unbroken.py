@@ -132,7 +132,7 @@ class UnbrokenFit:
             current.fitted = current.after = current.error(current.solver)
         for fitting in self.fits.fittings:
             if fitting.handcrafted is not None and fitting.kept == "fitted":
-                name, error = fitting.handcrafted
+                name, error = fitting.best_handcrafted()
                 if fitting.fitted < error:
                     errors[fitting.steps] = {FITTED: fitting.fitted, name: error}
         better = [fitting for fitting in self.fits.fittings if fitting.steps in errors]

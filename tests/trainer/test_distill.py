@@ -156,7 +156,9 @@ def test_a_fit_that_found_nothing_better_says_so_and_keeps_the_untrained(
     factor: float, commands: Any, peaks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trainer.fitting.make_fit", fit_that_scales_weights(factor))
-    monkeypatch.setattr("trainer.fitting.best_handcrafted", lambda network, pairs, calls: ("euler", 1e9))
+    monkeypatch.setattr(
+        "trainer.fitting.best_handcrafted", lambda network, pairs, calls: ("euler", torch.tensor([1e9]))
+    )
     outcome = commands.distill(peaks(), *QUICK, "--steps", 3, "--no-time-shifting")
     assert "the fit found nothing better than the untrained solver" in outcome.printed
     file = dyweight.SolverFile.read(outcome.out)
@@ -168,13 +170,34 @@ def test_a_fit_above_a_handcrafted_solver_says_so_and_keeps_that_as_a_table(
     commands: Any, peaks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trainer.fitting.make_fit", fit_that_scales_weights(3.0))
-    monkeypatch.setattr("trainer.fitting.best_handcrafted", lambda network, pairs, calls: ("ipndm:2", 1e-9))
+    monkeypatch.setattr(
+        "trainer.fitting.best_handcrafted",
+        lambda network, pairs, calls: ("ipndm:2", torch.full((pairs.test_pairs,), 1e-9, dtype=torch.float64)),
+    )
     outcome = commands.distill(peaks(), *QUICK, "--steps", 3, "--no-time-shifting")
     assert "ipndm:2 is kept" in outcome.printed
     file = dyweight.SolverFile.read(outcome.out)
     expected = dyweight.baselines.plan("ipndm", peaks().schedule(3), 2)
     assert torch.allclose(file.solver.plan().gains, expected.gains, rtol=1e-12)
     assert file.provenance["endpoint_error_after"] == 1e-9
+
+
+def test_a_fit_that_only_one_pair_speaks_against_is_kept_and_says_so(
+    commands: Any, peaks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    untrained, fitted = [0.2, 0.3, 0.1, 0.4], [0.02, 0.03, 9.0, 0.04]
+    measured = iter([torch.tensor(untrained), torch.tensor(fitted)])
+    monkeypatch.setattr("trainer.fitting.make_fit", fit_that_scales_weights(3.0))
+    monkeypatch.setattr("trainer.fitting.pair_errors", lambda *given: next(measured))
+    monkeypatch.setattr(
+        "trainer.fitting.best_handcrafted", lambda network, pairs, calls: ("euler", torch.tensor([0.2] * 4))
+    )
+    outcome = commands.distill(peaks(), *QUICK, "--steps", 3, "--validation-pairs", 4, "--no-time-shifting")
+    assert "the fitted solver has 2.27250, euler 0.20000; that is a few pairs' doing, so it is kept" in outcome.printed
+    file = dyweight.SolverFile.read(outcome.out)
+    expected = dyweight.DyWeight(peaks().schedule(3)).weights
+    assert torch.equal(file.solver.weights[0], 3 * expected[0])
+    assert file.provenance["endpoint_error_after"] == pytest.approx(2.2725)
 
 
 @pytest.mark.parametrize(("factor", "after"), [(300.0, "a number"), (1e38, None)])
@@ -201,7 +224,9 @@ def test_pairs_are_whole_network_calls_and_the_file_tells_how_many(commands: Any
 def test_any_number_of_steps_and_every_order(
     steps: int, method: str, commands: Any, peaks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainer.fitting.best_handcrafted", lambda network, pairs, calls: ("euler", 1e9))
+    monkeypatch.setattr(
+        "trainer.fitting.best_handcrafted", lambda network, pairs, calls: ("euler", torch.tensor([1e9]))
+    )
     for order in (1, None, steps):
         more = () if order is None else ("--order", order)
         outcome = commands.distill(peaks(), *QUICK, "--steps", steps, "--method", method, *more)

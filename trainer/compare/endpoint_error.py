@@ -56,30 +56,44 @@ def endpoint_error(
     For the latent itself, in standard deviations of the targets, it is the relative endpoint error. The mean is taken
     over the blocks of all processes.
     """
-    total, count = cluster.sum(_squares(network, blocks, sampler, features)).tolist()
-    return float(total / count)
+    squares, count = 0.0, 0
+    for block in blocks:
+        error = _errors_in(network, block, sampler, features)
+        squares, count = squares + float(error.square().sum()), count + error.numel()
+    return cluster.total(squares) / cluster.total(count)
 
 
 def error_or_infinity(
     network: Network, blocks: Iterable[Block], sampler: Sampler, features: Features, cluster: Cluster = ALONE
 ) -> float:
     """`endpoint_error`; infinity if the network gives values that are not finite."""
-    try:
-        squares = _squares(network, blocks, sampler, features)
-    except NonFiniteError as found:
-        print(f"warning: {sampler.network_calls} network calls: {found}")
-        squares = torch.tensor([math.inf, 1.0], dtype=torch.float64)
-    total, count = cluster.sum(squares).tolist()
-    return float(total / count) if math.isfinite(total) else math.inf
+    return float(pair_errors(network, blocks, sampler, features, cluster).mean())
 
 
-def _squares(network: Network, blocks: Iterable[Block], sampler: Sampler, features: Features) -> Tensor:
-    """Sum of the squared errors, and their number."""
-    total, count = 0.0, 0
+def pair_errors(
+    network: Network, blocks: Iterable[Block], sampler: Sampler, features: Features, cluster: Cluster = ALONE
+) -> Tensor:
+    """[pairs] float64: what each pair of all processes adds to `endpoint_error`, in order.
+
+    Infinity from the first block on where the network gives values that are not finite.
+    """
+    own, finite = dict[int, Tensor](), True
     for block in blocks:
-        error = (features(endpoint(network, block, sampler)) - features(block.target)).double() / features.unit
-        total, count = total + float((error**2).sum()), count + error.numel()
-    return torch.tensor([total, count], dtype=torch.float64)
+        own[block.first] = torch.full((len(block.noise),), math.inf, dtype=torch.float64)
+        try:
+            if finite:
+                own[block.first] = _errors_in(network, block, sampler, features).square().mean(1).cpu()
+        except NonFiniteError as found:
+            print(f"warning: {sampler.network_calls} network calls: {found}")
+            finite = False
+    every = {first: errors for others in cluster.gather(own) for first, errors in others.items()}
+    return torch.cat([every[first] for first in sorted(every)])
+
+
+def _errors_in(network: Network, block: Block, sampler: Sampler, features: Features) -> Tensor:
+    """[pairs, n] float64, in units. Raises NonFiniteError."""
+    error = features(endpoint(network, block, sampler)) - features(block.target)
+    return error.double().flatten(1) / features.unit
 
 
 def errors_at_equal_calls(

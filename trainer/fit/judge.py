@@ -1,12 +1,14 @@
 """Whether a fit was worth it: its solver against the best handcrafted one, on pairs that neither has seen."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
+from torch import Tensor
 
 from dyweight import FreeTable, Plan, Solver
 
-from ..compare.endpoint_error import error_or_infinity
+from ..compare.endpoint_error import pair_errors
 from ..compare.handcrafted import handcrafted, solvers
 from ..losses.features import Latent
 from ..pairs.pairs import Pairs
@@ -24,22 +26,37 @@ def judging_calls(solver: Solver, network: Network, pairs: Pairs) -> int:
     return pairs.test_targets.batch * rounds * each
 
 
-def best_handcrafted(network: Network, pairs: Pairs, calls: int) -> tuple[str, float]:
-    """Name and relative endpoint error of the best handcrafted solver with one call a step, at any order."""
+def best_handcrafted(network: Network, pairs: Pairs, calls: int) -> tuple[str, Tensor]:
+    """Name and errors [pairs] of the best handcrafted solver with one call a step, at any order."""
     features, cluster, plans = Latent(pairs.deviation), pairs.cluster, _rivals(network, calls)
-    count, blocks = pairs.test_blocks, list(pairs.test)
+    blocks = list(pairs.test)
 
-    def errors(names: Sequence[str], among: Sequence[Block]) -> dict[str, float]:
-        return {name: error_or_infinity(network, among, plans[name], features, cluster) for name in names}
+    def errors(names: Sequence[str], among: Sequence[Block]) -> dict[str, Tensor]:
+        return {name: pair_errors(network, among, plans[name], features, cluster) for name in names}
 
     first, rest = (blocks[:1], blocks[1:]) if cluster.first else ([], blocks)
     screened = errors(list(plans), first)
-    finalists = sorted(screened, key=screened.__getitem__)[:FINALISTS]
-    if count > 1:
+    finalists = sorted(screened, key=lambda name: float(screened[name].mean()))[:FINALISTS]
+    if pairs.test_blocks > 1:
         others = errors(finalists, rest)
-        screened = {name: (screened[name] + (count - 1) * others[name]) / count for name in finalists}
-    best = min(finalists, key=screened.__getitem__)
+        screened = {name: torch.cat([screened[name], others[name]]) for name in finalists}
+    best = min(finalists, key=lambda name: float(screened[name].mean()))
     return best, screened[best]
+
+
+def is_worse(errors: Tensor, others: Tensor) -> bool:
+    """Whether a solver's errors [pairs] are above another's on average, and not by the chance of a few pairs.
+
+    Endpoint errors have heavy tails: a pair near the border between two pictures may end with many times the others'
+    error, by either solver, so that the mean alone would leave the verdict to it. So the ratios must say the same: the
+    mean of their logarithms by at least its standard error, which one pair among better ones never reaches.
+    """
+    if not float(errors.mean()) >= float(others.mean()):
+        return False
+    if len(errors) == 1:
+        return True
+    ratios = (errors / others).log()
+    return not float(ratios.mean()) < float(ratios.std()) / math.sqrt(len(ratios))
 
 
 def as_table(network: Network, calls: int, name: str) -> FreeTable:

@@ -12,6 +12,7 @@ from trainer.compare.endpoint_error import (
     endpoint_error,
     error_or_infinity,
     errors_at_equal_calls,
+    pair_errors,
 )
 from trainer.compare.handcrafted import handcrafted
 from trainer.losses.features import Latent
@@ -54,6 +55,19 @@ def test_a_plan_that_leaves_the_networks_range_has_infinite_error(bad: float, pe
     checkpoint.denoise = lambda x, sigma, cond: x * bad
     plan = dyweight.baselines.plan("euler", checkpoint.schedule(4))
     assert error_or_infinity(Network(checkpoint), blocks, plan, Latent(1.0)) == float("inf")
+
+
+def test_pairs_have_errors_of_their_own_in_order_and_infinite_ones_from_the_first_bad_answer_on(
+    peaks: Any, blocks: list[Block]
+) -> None:
+    checkpoint, unit = peaks(), Latent(1.7)
+    plan = dyweight.baselines.plan("euler", checkpoint.schedule(4))
+    found = pair_errors(Network(checkpoint), blocks, plan, unit)
+    assert float(found.mean()) == pytest.approx(endpoint_error(Network(checkpoint), blocks, plan, unit))
+    end = endpoint(Network(checkpoint), blocks[1], plan)
+    assert float(found[7]) == pytest.approx(float((end[2] - blocks[1].target[2]).square().mean()) / 1.7**2, rel=1e-5)
+    begun = [*blocks[:1], Block(5, blocks[1].noise * torch.nan, None, blocks[1].target), *blocks[2:]]
+    assert pair_errors(Network(checkpoint), begun, plan, unit).isfinite().tolist() == [True] * 5 + [False] * 10
 
 
 def test_solvers_with_one_table_run_once(peaks: Any, blocks: list[Block]) -> None:

@@ -3,11 +3,14 @@
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
 import dyweight
 from trainer.checkpoints.builtin import gmm
 from trainer.compare.endpoint_error import endpoint_error
 from trainer.compare.handcrafted import handcrafted
+from trainer.fit.judge import is_worse
 from trainer.losses.features import Latent
 from trainer.pairs.pairs import deviation
 from trainer.pairs.targets import Targets
@@ -24,3 +27,35 @@ def test_the_file_names_a_handcrafted_solver_and_its_error_on_unseen_pairs(comma
     rival = handcrafted(network.checkpoint, 3)[str(provenance["handcrafted"])]
     expected = endpoint_error(network, fresh, rival, Latent(deviation(fresh)))
     assert provenance["endpoint_error_handcrafted"] == pytest.approx(expected, rel=1e-4)
+
+
+def some_errors(seed: int, pairs: int) -> Tensor:
+    """[pairs] with a heavy tail."""
+    return torch.randn(pairs, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).mul(2).exp()
+
+
+@pytest.mark.parametrize("pairs", [4, 8, 16])
+@pytest.mark.parametrize("blown_up", [10, 1e3, 1e9])
+def test_one_pair_among_better_ones_never_decides(blown_up: float, pairs: int) -> None:
+    for seed in range(20):
+        handcrafted = some_errors(seed, pairs)
+        fitted = handcrafted * 0.7
+        fitted[seed % pairs] = blown_up * handcrafted.max()
+        assert fitted.mean() > handcrafted.mean()
+        assert not is_worse(fitted, handcrafted)
+        assert is_worse(fitted, handcrafted * 0.01)  # where the others are worse too, it is
+
+
+@pytest.mark.parametrize("pairs", [1, 2, 4, 16])
+def test_what_is_worse_on_each_pair_is_worse_and_never_the_other_way_round(pairs: int) -> None:
+    for seed in range(20):
+        handcrafted, factor = some_errors(seed, pairs), 1.01 + some_errors(seed + 100, pairs)
+        assert is_worse(handcrafted * 1.01, handcrafted)
+        assert is_worse(handcrafted, handcrafted)
+        assert not is_worse(handcrafted, handcrafted * factor)
+
+
+def test_what_ends_at_infinity_on_a_pair_is_worse() -> None:
+    fitted = torch.tensor([0.1, 0.1, 0.1, torch.inf], dtype=torch.float64)
+    assert is_worse(fitted, torch.ones(4, dtype=torch.float64))
+    assert not is_worse(torch.ones(4, dtype=torch.float64), fitted)
