@@ -98,6 +98,8 @@ def sums(
     gradient = torch.einsum("pne,pe->n", weighted, residual.double()) / size
     movement = torch.zeros(count, count, dtype=torch.float64)
     for row in range(table.first, table.plan.rows):
+        if not table.moving(row):
+            continue
         d = moved[row].double() / float(centre.log_queries[row].exp())
         movement += torch.einsum("pne,pme->nm", d, d)
     told = ends(loss, shape, made, centre, target)

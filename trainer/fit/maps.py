@@ -173,12 +173,12 @@ def tangents(table: Table, made: Rollout, maps: Maps, until: int) -> list[Tensor
         moved = moved + torch.einsum("jn,jpe->pne", own, residuals[: row + 1])
         for gain, derivative in zip(gains[row, : row + 1].tolist(), by_residual, strict=True):
             if gain:
-                moved = moved + gain * derivative
+                moved += gain * derivative
         if table.guidance is not None and table.plan.guidance is not None and made.directions is not None:
             own = table.guidance[row, : row + 1].to(residuals)
             moved = moved + torch.einsum("jn,jpe->pne", own, made.directions[: row + 1])
             for j, derivative in by_direction.items():
-                moved = moved + float(table.plan.guidance[row, j]) * derivative
+                moved += float(table.plan.guidance[row, j]) * derivative
         states.append(moved)
     return states
 
@@ -187,6 +187,7 @@ def imagined(plan: Plan, made: Rollout, maps: Maps) -> Rollout:
     """The rollout on another table as the maps have it."""
     log_queries, gains = plan.query_sigmas.log(), plan.gains.to(made.x)
     x, states, answers, directions = made.x[0], list[Tensor](), list[Tensor](), list[Tensor]()
+    residuals = list[Tensor]()
     for row in range(plan.rows):
         change = torch.zeros_like(x)
         off = (x - made.x[row])[:, None], (log_queries[row] - made.log_queries[row])[None]
@@ -194,8 +195,8 @@ def imagined(plan: Plan, made: Rollout, maps: Maps) -> Rollout:
             change = maps(row, *off)[:, 0]
         states.append(x)
         answers.append(made.answers[row] + change)
-        residuals = torch.stack(states) - torch.stack(answers)
-        x = x + torch.einsum("j,jpe->pe", gains[row, : row + 1], residuals)
+        residuals.append(x - answers[-1])
+        x = x + torch.einsum("j,jpe->pe", gains[row, : row + 1], torch.stack(residuals))
         if plan.guidance is not None and maps.second is not None and made.directions is not None:
             guided = row in plan.guided
             directions.append(made.directions[row] + (maps.second(row, *off)[:, 0] if guided else 0))
