@@ -12,7 +12,8 @@ network instead of on the endpoint). `tangents` and `imagined` go through the ta
 """
 
 import math
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -144,7 +145,9 @@ def probe(network: Network, block: Block, table: Table, made: Rollout, probing: 
         maps.d[row] = by_sigma[:, :elements]
         if guided and maps.second is not None:
             maps.second.d[row] = by_sigma[:, elements:]
-        u = _directions(tangents(table, made, maps, row)[row], min(probing.directions, table.moving(row)))
+        (moved,) = deque(tangents(table, made, maps, row), maxlen=1)
+        u = _directions(moved, min(probing.directions, table.moving(row)))
+        del moved
         if u.shape[1] == 0:
             continue
         step = probing.state_step * query * elements**0.5
@@ -159,28 +162,33 @@ def probe(network: Network, block: Block, table: Table, made: Rollout, probing: 
     return maps
 
 
-def tangents(table: Table, made: Rollout, maps: Maps, until: int) -> list[Tensor]:
-    """[pairs, count, elements] for each state up to row `until`: how it moves with the numbers, by the chain rule."""
+def tangents(table: Table, made: Rollout, maps: Maps, until: int) -> Iterator[Tensor]:
+    """[pairs, count, elements] for each state up to row `until`: how it moves with the numbers, by the chain rule.
+
+    One after the other, since they may be large: those of one state, and of the residuals that later rows use.
+    """
     residuals, gains = made.residuals, table.plan.gains
     moved = residuals.new_zeros(residuals.shape[1], table.gains.shape[-1], residuals.shape[2])
-    states, by_residual, by_direction = [moved], list[Tensor](), dict[int, Tensor]()
+    by_residual, by_direction = dict[int, Tensor](), dict[int, Tensor]()
+    yield moved
     for row in range(until):
         answered = moved if row < table.first else maps(row, moved, table.log_queries[row])
-        by_residual.append(moved - answered)
+        by_residual[row] = moved - answered
+        del answered
         if row in table.plan.guided and maps.second is not None:
             by_direction[row] = maps.second(row, moved, table.log_queries[row])
         own = table.gains[row, : row + 1].to(residuals)
         moved = moved + torch.einsum("jn,jpe->pne", own, residuals[: row + 1])
-        for gain, derivative in zip(gains[row, : row + 1].tolist(), by_residual, strict=True):
-            if gain:
-                moved += gain * derivative
+        for j, derivative in by_residual.items():
+            if gains[row, j]:
+                moved += float(gains[row, j]) * derivative
+        by_residual = {j: by_residual[j] for j in by_residual if j + table.plan.history > row + 1}
         if table.guidance is not None and table.plan.guidance is not None and made.directions is not None:
             own = table.guidance[row, : row + 1].to(residuals)
             moved = moved + torch.einsum("jn,jpe->pne", own, made.directions[: row + 1])
             for j, derivative in by_direction.items():
                 moved += float(table.plan.guidance[row, j]) * derivative
-        states.append(moved)
-    return states
+        yield moved
 
 
 def imagined(plan: Plan, made: Rollout, maps: Maps) -> Rollout:
