@@ -43,9 +43,9 @@ class Maps:
     """The maps of some pairs, by row."""
 
     u: list[Tensor]
-    """[pairs, k, elements] each"""
+    """[pairs, k, elements] each, in half precision where they are sketches"""
     y: list[Tensor]
-    """[pairs, k, elements] each"""
+    """[pairs, k, elements] each, as u"""
     d: Tensor
     """[rows, pairs, elements]"""
     rho: Tensor
@@ -56,7 +56,7 @@ class Maps:
     def __call__(self, row: int, v: Tensor, s: Tensor) -> Tensor:
         """How the answer moves with the state by v [pairs, n, elements] and log query by s [n] -> the shape of v."""
         moved = self.rho[row][:, None, None] * v + s.to(v)[:, None] * self.d[row][:, None]
-        return moved + (v @ self.u[row].mT) @ self.y[row]
+        return moved + (v @ self.u[row].to(v).mT) @ self.y[row].to(v)
 
     def learn(self, here: Rollout, there: Rollout, elements: int, first: int, trembling: float = 0.0) -> None:
         """Make the maps right about the answers of another rollout, less so where the inputs moved by less than
@@ -68,8 +68,8 @@ class Maps:
             level = float(here.log_queries[row].exp()) * elements**0.5
             moved = v.square().sum(1) + level**2 * (float(s) ** 2 + trembling**2)
             moved = moved.clamp_min(1e-30)[:, None]
-            self.u[row] = torch.cat([self.u[row], (v / moved)[:, None]], 1)
-            self.y[row] = torch.cat([self.y[row], wrong[:, None]], 1)
+            self.u[row] = torch.cat([self.u[row], (v / moved)[:, None].to(self.u[row].dtype)], 1)
+            self.y[row] = torch.cat([self.y[row], wrong[:, None].to(self.y[row].dtype)], 1)
             d[row] = d[row] + wrong * (level**2 * float(s) / moved)
         self.d = torch.stack(d)
         if self.second is not None:
@@ -77,7 +77,8 @@ class Maps:
 
     def sketched(self, sketch: Sketch) -> "Maps":
         second = None if self.second is None else self.second.sketched(sketch)
-        return Maps([sketch(u) for u in self.u], [sketch(y) for y in self.y], sketch(self.d), self.rho, second)
+        u, y = ([sketch(one).to(sketch.held) for one in both] for both in (self.u, self.y))
+        return Maps(u, y, sketch(self.d), self.rho, second)
 
     @classmethod
     def unasked(cls, made: Rollout, guided: bool = False) -> "Maps":

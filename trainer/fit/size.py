@@ -3,8 +3,8 @@
 from .maps import DIRECTIONS
 from .sketch import SIZE
 
-FLOAT = 4
-"""Bytes of a number: all are float32."""
+FLOAT, HALF = 4, 2
+"""Bytes of a number, float32, and of one in the directions of maps where they are sketches."""
 
 
 def kept_bytes(network_calls: int, pairs: int, rows: int, elements: int, guided: bool = False) -> int:
@@ -14,7 +14,8 @@ def kept_bytes(network_calls: int, pairs: int, rows: int, elements: int, guided:
     and what the answer did. States, answers and what sigma does are three a row; learned guidance adds two.
     """
     around = pairs * ((5 if guided else 3) * rows + 2)
-    return FLOAT * min(elements, SIZE) * (around + 2 * network_calls)
+    held = FLOAT if elements <= SIZE else HALF
+    return min(elements, SIZE) * (FLOAT * around + held * 2 * network_calls)
 
 
 def endpoint_bytes(pairs: int, elements: int) -> int:
