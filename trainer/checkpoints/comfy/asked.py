@@ -152,9 +152,12 @@ class Asked:
         texts = {} if running else self._texts(cond.tolist())
         if texts is None:
             return self._by_parts(range(len(x) + 1), x, sigma, cond, states, row, both)
-        experts = self._experts.of_row(states, row)
-        if bool((experts != experts[0]).any()):
-            return self._by_parts(range(len(x) + 1), x, sigma, cond, states, row, both)
+        expert = 0
+        if len(self._guided) > 1:
+            experts = self._experts.of_row(states, row)
+            if bool((experts != experts[0]).any()):
+                return self._by_parts(range(len(x) + 1), x, sigma, cond, states, row, both)
+            expert = int(experts[0])
         try:
 
             def ask(model: Any, extra: dict[str, Any]) -> tuple[Tensor, ...]:
@@ -163,7 +166,7 @@ class Asked:
                 found = Denoiser(model, extra, states, self._last_sigma, row=row, predictions=own)(x, sigma, both)
                 return found if both else (found,)
 
-            inside = self._guided[int(experts[0])].inside
+            inside = self._guided[expert].inside
             answers: tuple[Tensor, ...] = self._preparation.ask(ask) if running else inside(texts, x, ask)
             return answers
         except _out_of_memory():
