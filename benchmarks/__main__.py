@@ -38,6 +38,7 @@ MEASUREMENTS = {
             "sizes",
             "phi-cost",
             "fit-memory",
+            "fit-cost",
             "two-processes",
             "overhead",
             "comfy-overhead",

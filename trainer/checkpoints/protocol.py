@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from ..run.errors import CheckpointError
+
+Result = TypeVar("Result")
 
 
 class Checkpoint(Protocol):
@@ -126,6 +128,12 @@ class FullCheckpoint:
                 "--method adam fits to a part of it; remove that, or use --method gauss-newton"
             )
         return denoised
+
+    def prepared(self, noise: Tensor, cond: Any, run: Callable[[], Result]) -> Result:
+        """run(), one sampling run from this noise [B, *shape]: a checkpoint with a `prepared` of its own sets up once
+        what all calls with this cond need. It may begin the run again."""
+        prepare: Callable[..., Result] | None = getattr(self.made, "prepared", None)
+        return run() if prepare is None else prepare(noise, cond, run)
 
     def predictions(
         self, x: Tensor, sigma: Tensor, cond: Any, both: bool, states: Tensor, row: int

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-import dyweight
 from dyweight import Plan, Solver
 
 from ..checkpoints.protocol import Rival
@@ -43,9 +42,7 @@ def endpoint(network: Network, block: Block, sampler: Sampler) -> Tensor:
             if not bool(torch.isfinite(end).all()):
                 raise NonFiniteError(f"pairs from {block.first}: the sampler gave a value that is not finite")
             return end
-        plan = plan_for(sampler, network, block)
-        denoise = network.bound(block.cond, block.first, plan=plan)
-        return dyweight.sample(denoise, block.noise, plan)
+        return network.sample(block.noise, block.cond, plan_for(sampler, network, block), block.first)
 
 
 def endpoint_error(

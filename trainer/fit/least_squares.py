@@ -88,18 +88,18 @@ def sums(
     made: the rollout of the table, real or imagined, whose movement from the centre counts. target [pairs, elements].
     shape: of a latent, for a loss of features; sketches have none, and no such loss.
     """
-    moved = tangents(table, made, maps, table.plan.rows)
-    residual, jacobian = _residuals(loss, shape, made.x[-1], target, moved[-1])
+    count = table.gains.shape[-1]
+    movement = torch.zeros(count, count, dtype=torch.float64)
+    for row, moved in enumerate(tangents(table, made, maps, table.plan.rows)):
+        if table.first <= row < table.plan.rows and table.moving(row):
+            d = moved.double() / float(centre.log_queries[row].exp())
+            movement += torch.einsum("pne,pme->nm", d, d)
+    residual, jacobian = _residuals(loss, shape, made.x[-1], target, moved)
     weights = loss.weights(residual)
-    count = jacobian.shape[1]
     weighted = (jacobian * weights[:, None]).double()
     size = _residual_count(loss, shape, residual)
     curvature = torch.einsum("pne,pme->nm", weighted, jacobian.double()) / size
     gradient = torch.einsum("pne,pe->n", weighted, residual.double()) / size
-    movement = torch.zeros(count, count, dtype=torch.float64)
-    for row in range(table.first, table.plan.rows):
-        d = moved[row].double() / float(centre.log_queries[row].exp())
-        movement += torch.einsum("pne,pme->nm", d, d)
     told = ends(loss, shape, made, centre, target)
     return torch.cat([curvature.flatten(), gradient, movement.flatten(), told])
 

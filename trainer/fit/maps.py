@@ -12,7 +12,8 @@ network instead of on the endpoint). `tangents` and `imagined` go through the ta
 """
 
 import math
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -42,9 +43,9 @@ class Maps:
     """The maps of some pairs, by row."""
 
     u: list[Tensor]
-    """[pairs, k, elements] each"""
+    """[pairs, k, elements] each, in half precision where they are sketches"""
     y: list[Tensor]
-    """[pairs, k, elements] each"""
+    """[pairs, k, elements] each, as u"""
     d: Tensor
     """[rows, pairs, elements]"""
     rho: Tensor
@@ -55,7 +56,7 @@ class Maps:
     def __call__(self, row: int, v: Tensor, s: Tensor) -> Tensor:
         """How the answer moves with the state by v [pairs, n, elements] and log query by s [n] -> the shape of v."""
         moved = self.rho[row][:, None, None] * v + s.to(v)[:, None] * self.d[row][:, None]
-        return moved + (v @ self.u[row].mT) @ self.y[row]
+        return moved + (v @ self.u[row].to(v).mT) @ self.y[row].to(v)
 
     def learn(self, here: Rollout, there: Rollout, elements: int, first: int, trembling: float = 0.0) -> None:
         """Make the maps right about the answers of another rollout, less so where the inputs moved by less than
@@ -67,8 +68,8 @@ class Maps:
             level = float(here.log_queries[row].exp()) * elements**0.5
             moved = v.square().sum(1) + level**2 * (float(s) ** 2 + trembling**2)
             moved = moved.clamp_min(1e-30)[:, None]
-            self.u[row] = torch.cat([self.u[row], (v / moved)[:, None]], 1)
-            self.y[row] = torch.cat([self.y[row], wrong[:, None]], 1)
+            self.u[row] = torch.cat([self.u[row], (v / moved)[:, None].to(self.u[row].dtype)], 1)
+            self.y[row] = torch.cat([self.y[row], wrong[:, None].to(self.y[row].dtype)], 1)
             d[row] = d[row] + wrong * (level**2 * float(s) / moved)
         self.d = torch.stack(d)
         if self.second is not None:
@@ -76,7 +77,8 @@ class Maps:
 
     def sketched(self, sketch: Sketch) -> "Maps":
         second = None if self.second is None else self.second.sketched(sketch)
-        return Maps([sketch(u) for u in self.u], [sketch(y) for y in self.y], sketch(self.d), self.rho, second)
+        u, y = ([sketch(one).to(sketch.held) for one in both] for both in (self.u, self.y))
+        return Maps(u, y, sketch(self.d), self.rho, second)
 
     @classmethod
     def unasked(cls, made: Rollout, guided: bool = False) -> "Maps":
@@ -144,7 +146,9 @@ def probe(network: Network, block: Block, table: Table, made: Rollout, probing: 
         maps.d[row] = by_sigma[:, :elements]
         if guided and maps.second is not None:
             maps.second.d[row] = by_sigma[:, elements:]
-        u = _directions(tangents(table, made, maps, row)[row], min(probing.directions, table.moving(row)))
+        (moved,) = deque(tangents(table, made, maps, row), maxlen=1)
+        u = _directions(moved, min(probing.directions, table.moving(row)))
+        del moved
         if u.shape[1] == 0:
             continue
         step = probing.state_step * query * elements**0.5
@@ -159,34 +163,40 @@ def probe(network: Network, block: Block, table: Table, made: Rollout, probing: 
     return maps
 
 
-def tangents(table: Table, made: Rollout, maps: Maps, until: int) -> list[Tensor]:
-    """[pairs, count, elements] for each state up to row `until`: how it moves with the numbers, by the chain rule."""
+def tangents(table: Table, made: Rollout, maps: Maps, until: int) -> Iterator[Tensor]:
+    """[pairs, count, elements] for each state up to row `until`: how it moves with the numbers, by the chain rule.
+
+    One after the other, since they may be large: those of one state, and of the residuals that later rows use.
+    """
     residuals, gains = made.residuals, table.plan.gains
     moved = residuals.new_zeros(residuals.shape[1], table.gains.shape[-1], residuals.shape[2])
-    states, by_residual, by_direction = [moved], list[Tensor](), dict[int, Tensor]()
+    by_residual, by_direction = dict[int, Tensor](), dict[int, Tensor]()
+    yield moved
     for row in range(until):
         answered = moved if row < table.first else maps(row, moved, table.log_queries[row])
-        by_residual.append(moved - answered)
+        by_residual[row] = moved - answered
+        del answered
         if row in table.plan.guided and maps.second is not None:
             by_direction[row] = maps.second(row, moved, table.log_queries[row])
         own = table.gains[row, : row + 1].to(residuals)
         moved = moved + torch.einsum("jn,jpe->pne", own, residuals[: row + 1])
-        for gain, derivative in zip(gains[row, : row + 1].tolist(), by_residual, strict=True):
-            if gain:
-                moved = moved + gain * derivative
+        for j, derivative in by_residual.items():
+            if gains[row, j]:
+                moved += float(gains[row, j]) * derivative
+        by_residual = {j: by_residual[j] for j in by_residual if j + table.plan.history > row + 1}
         if table.guidance is not None and table.plan.guidance is not None and made.directions is not None:
             own = table.guidance[row, : row + 1].to(residuals)
             moved = moved + torch.einsum("jn,jpe->pne", own, made.directions[: row + 1])
             for j, derivative in by_direction.items():
-                moved = moved + float(table.plan.guidance[row, j]) * derivative
-        states.append(moved)
-    return states
+                moved += float(table.plan.guidance[row, j]) * derivative
+        yield moved
 
 
 def imagined(plan: Plan, made: Rollout, maps: Maps) -> Rollout:
     """The rollout on another table as the maps have it."""
     log_queries, gains = plan.query_sigmas.log(), plan.gains.to(made.x)
     x, states, answers, directions = made.x[0], list[Tensor](), list[Tensor](), list[Tensor]()
+    residuals = list[Tensor]()
     for row in range(plan.rows):
         change = torch.zeros_like(x)
         off = (x - made.x[row])[:, None], (log_queries[row] - made.log_queries[row])[None]
@@ -194,8 +204,8 @@ def imagined(plan: Plan, made: Rollout, maps: Maps) -> Rollout:
             change = maps(row, *off)[:, 0]
         states.append(x)
         answers.append(made.answers[row] + change)
-        residuals = torch.stack(states) - torch.stack(answers)
-        x = x + torch.einsum("j,jpe->pe", gains[row, : row + 1], residuals)
+        residuals.append(x - answers[-1])
+        x = x + torch.einsum("j,jpe->pe", gains[row, : row + 1], torch.stack(residuals))
         if plan.guidance is not None and maps.second is not None and made.directions is not None:
             guided = row in plan.guided
             directions.append(made.directions[row] + (maps.second(row, *off)[:, 0] if guided else 0))

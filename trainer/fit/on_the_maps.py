@@ -3,8 +3,11 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
+
+from dyweight import Plan
 
 from ..losses.endpoint import EndpointLoss
 from ..run.cluster import Cluster
@@ -12,6 +15,7 @@ from .known import Known
 from .least_squares import LeastSquares, distance, ends, problem, sums
 from .limits import SigmaRange
 from .maps import imagined
+from .rollout import Rollout
 from .table import Numbers, Table
 
 MOST_STEPS = 6
@@ -48,41 +52,49 @@ class OnTheMaps:
         while steps < MOST_STEPS and radius > trusted * SHORTEST:
             step = here.step(radius, self.range.limits(table))
             there = vector + step
-            gain = here.loss - self._imagined_loss(there, trusted)
-            if gain <= 0 and radius / 3 <= trusted * SHORTEST:
+            loss, seen = self._imagined(there, trusted)
+            if loss >= here.loss and radius / 3 <= trusted * SHORTEST:
                 there = vector + step / 2  # the limits are linear: even a short step may leave the range
-                gain = here.loss - self._imagined_loss(there, trusted)
+                loss, seen = self._imagined(there, trusted)
+            gain = here.loss - loss
             if gain <= 0:
                 radius /= 3
                 continue
             vector, table, steps, radius = there, self.numbers.table(there), steps + 1, min(2 * radius, trusted)
-            here = self.problem(table)
+            here = self.problem(table, seen)
             if gain < TOO_LITTLE * begun:
                 break
         return vector, begun - here.loss, here.moved
 
-    def _imagined_loss(self, vector: Tensor, trusted: float) -> float:
-        """As the maps have it; infinite out of range, or farther from the current table than they are trusted."""
+    def _imagined(self, vector: Tensor, trusted: float) -> tuple[float, dict[int, Rollout]]:
+        """(loss, rollouts by block of pairs) as the maps have them; the loss is infinite out of range, or farther from
+        the current table than they are trusted."""
         try:
             plan = self.numbers.plan(vector)
         except ValueError:
-            return math.inf
+            return math.inf, {}
         if not self.range.holds(plan):
-            return math.inf
+            return math.inf, {}
+        seen = self._rollouts(plan)
+        own = {i: ends(self.loss, self.shape, seen[i], known.made, known.target) for i, known in self.known.items()}
+        loss, far, count = self.cluster.sum_in_order(own).tolist()
+        moved = distance(far / (count * math.prod(self.shape)), plan, self._centre)
+        return loss / count if moved <= FARTHEST * trusted else math.inf, seen
+
+    def _rollouts(self, plan: Plan) -> dict[int, Rollout]:
+        return {index: imagined(plan, known.made, known.maps) for index, known in self.known.items()}
+
+    def problem(self, table: Table, seen: Mapping[int, Rollout] | None = None) -> LeastSquares:
+        """The least-squares problem of a table on the maps, over the pairs of all processes. seen: its rollouts, by
+        block of pairs, where they are known."""
+        seen = self._rollouts(table.plan) if seen is None else seen
         own = {
-            index: ends(self.loss, self.shape, imagined(plan, known.made, known.maps), known.made, known.target)
+            index: sums(self.loss, self.shape, table, known.made, seen[index], known.maps, known.target)
             for index, known in self.known.items()
         }
-        loss, far, count = self.cluster.sum_in_order(own).tolist()
-        centre = self.numbers.plan(self.vector).query_sigmas.log()
-        moved = distance(far / (count * math.prod(self.shape)), plan, centre)
-        return loss / count if moved <= FARTHEST * trusted else math.inf
+        return problem(self.cluster.sum_in_order(own), table, self._centre, math.prod(self.shape))
 
-    def problem(self, table: Table) -> LeastSquares:
-        """The least-squares problem of a table on the maps, over the pairs of all processes."""
-        own = dict[int, Tensor]()
-        for index, known in self.known.items():
-            made = imagined(table.plan, known.made, known.maps)
-            own[index] = sums(self.loss, self.shape, table, known.made, made, known.maps, known.target)
-        centre = self.numbers.plan(self.vector).query_sigmas.log()
-        return problem(self.cluster.sum_in_order(own), table, centre, math.prod(self.shape))
+    @cached_property
+    def _centre(self) -> Tensor:
+        """[rows] log queries where the network was last asked."""
+        return self.numbers.plan(self.vector).query_sigmas.log()

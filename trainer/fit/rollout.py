@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-import dyweight
 from dyweight import Plan
 from dyweight.sampling import Call
 
@@ -44,17 +43,19 @@ class Rollout:
 
 def rollout(network: Network, block: Block, plan: Plan) -> Rollout:
     """Sample some pairs and keep what was seen; latents are whole."""
-    states, answers, directions = [], [], []
+    states, answers, directions = list[Tensor](), list[Tensor](), list[Tensor]()
 
     def seen(call: Call) -> None:
+        if call.step == int(plan.analytic_first_step):  # of a run that may have begun again
+            for kept in (states, answers, directions):
+                kept.clear()
         states.append(flat(call.x))
         answers.append(flat(call.denoised))
         if plan.guidance is not None:
             newest = call.direction if call.step in plan.guided else None
             directions.append(torch.zeros_like(states[-1]) if newest is None else flat(newest))
 
-    with torch.inference_mode():
-        end = dyweight.sample(network.bound(block.cond, block.first, plan=plan), block.noise, plan, seen)
+    end = network.sample(block.noise, block.cond, plan, block.first, callback=seen)
     if plan.analytic_first_step:
         noise, sigma = flat(block.noise), float(plan.sigmas[0])
         states.insert(0, noise)

@@ -13,7 +13,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-import dyweight
 from dyweight.files import write_whole
 
 from ..run.cluster import ALONE, Cluster
@@ -96,9 +95,7 @@ class Targets:
         digests = _digests(drawn.noise, drawn.cond)
         target = self._read(split, index, digests)
         if target is None:
-            denoise = self.network.bound(drawn.cond, drawn.first, who="teacher", plan=self._plan)
-            with torch.inference_mode():
-                target = dyweight.sample(denoise, drawn.noise, self._plan)
+            target = self.network.sample(drawn.noise, drawn.cond, self._plan, drawn.first, who="teacher")
             self._store(split, index, digests, target)
         return self._complete(drawn, target)
 

@@ -1,5 +1,6 @@
 """The checkpoint's network with every call counted and checked."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -8,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint as recompute
 
+import dyweight
 from dyweight import Plan
-from dyweight.sampling import Predict
+from dyweight.sampling import Call, Predict
 
 from ..checkpoints.protocol import Checkpoint, FullCheckpoint, full
 from .errors import CheckpointError, NonFiniteError
@@ -94,6 +96,24 @@ class Network:
 
         return denoise
 
+    def sample(
+        self,
+        noise: Tensor,
+        cond: Any,
+        plan: Plan,
+        pair: int = 0,
+        who: str = "student",
+        callback: Callable[[Call], None] | None = None,
+    ) -> Tensor:
+        """The endpoints [B, *shape] of a plan from noise [B, *shape], without gradients; the rest is as `bound` and
+        `dyweight.sample` have it. A run may begin again, where the memory is too small for the whole batch."""
+
+        def run() -> Tensor:
+            return dyweight.sample(self.bound(cond, pair, who=who, plan=plan), noise, plan, callback)
+
+        with torch.inference_mode():
+            return self.checkpoint.prepared(noise, cond, run)
+
     def _asked_at(self, plan: Plan | None) -> Callable[[Tensor, Tensor, Any, int], Tensor]:
         at = self.checkpoint.denoise_at
         if plan is None or at is None:
@@ -110,7 +130,9 @@ class Network:
         if not isinstance(denoised, Tensor) or denoised.shape != x.shape:
             found = f"shape {tuple(denoised.shape)}" if isinstance(denoised, Tensor) else type(denoised).__name__
             raise CheckpointError(f"denoise gave {found} for x of shape {tuple(x.shape)}: return a tensor like x")
-        finite = torch.isfinite(denoised.detach()).flatten(1).all(1)
-        if not bool(finite.all()):
+        if not math.isfinite(float(denoised.detach().sum())):  # quick, and false where a sum of finite values overflows
+            finite = torch.isfinite(denoised.detach()).flatten(1).all(1)
+            if bool(finite.all()):
+                return
             bad = pair + int((~finite).nonzero()[0])
             raise NonFiniteError(f"pair {bad}, step {step} of the {who}: the network gave a value that is not finite")

@@ -68,7 +68,7 @@ def made(solver: Solver, model: Bent, directions: int, pairs: int = 3, step: flo
 @pytest.mark.parametrize("solver", SOLVERS, ids=NAMES)
 def test_with_all_directions_asked_the_chain_rule_is_the_jacobian(solver: Solver) -> None:
     numbers, vector, _, block, table, around, maps = made(solver, Bent(), directions=99)
-    found = tangents(table, around, maps, table.plan.rows)[-1]
+    *_, found = tangents(table, around, maps, table.plan.rows)
 
     solver = numbers.solver_of(vector).requires_grad_(True)
     end = dyweight.sample(lambda x, sigma: Bent().denoise(x, sigma, None), block.noise.double(), solver.plan())

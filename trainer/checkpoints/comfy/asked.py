@@ -19,11 +19,12 @@ from dyweight import conditions
 from dyweight.sketch import sketch
 
 from ...run.errors import CheckpointError
-from ..protocol import Rival
+from ..protocol import Result, Rival
 from .conditions import POOLED, Conditions
 from .experts import Experts
 from .guided import Guided, Texts
 from .latents import Latent
+from .preparation import FAILURES, Preparation, TooLargeError
 from .rivals import found
 from .schedules import schedule
 
@@ -46,10 +47,6 @@ class Settings:
     how_to_make_smaller: str = "give a smaller --width and --height or --dtype fp8_e4m3fn"
 
 
-FAILURES = (RuntimeError, KeyError, TypeError, AttributeError)
-"""What ComfyUI's networks raise where a condition or a latent is of another model."""
-
-
 class Asked:
     """A checkpoint for the trainer, of ComfyUI's objects; a condition is the number of a prompt, [B].
 
@@ -70,6 +67,7 @@ class Asked:
         self._first_sigma, _, self._last_sigma = self.schedule(2).tolist()
         self.shift = getattr(self._sampling, "shift", None)
         self._sketch: list[float] | None = None
+        self._preparation = Preparation(guided[0])
         self.prediction_type = prediction_type(self._sampling)
         self.schedule_recipe = {"kind": "comfyui", "scheduler": self.scheduler, "shift": self.shift}
         if settings.boundary is not None:
@@ -134,6 +132,11 @@ class Asked:
         """
         return self._predicted(x, sigma, cond, states, row, None)[0]
 
+    def prepared(self, noise: Tensor, cond: Tensor, run: Callable[[], Result]) -> Result:
+        """As `FullCheckpoint.prepared`, but for two networks, and prompts that go one by one."""
+        texts = self._texts(cond.tolist()) if len(self._guided) == 1 and self._preparation.fits else None
+        return run() if texts is None else self._preparation.run(texts, noise, run)
+
     def predictions_at(
         self, x: Tensor, sigma: Tensor, cond: Tensor, states: Tensor, row: int, both: bool
     ) -> tuple[Tensor, Tensor | None]:
@@ -145,12 +148,16 @@ class Asked:
         self, x: Tensor, sigma: Tensor, cond: Tensor, states: Tensor, row: int, both: bool | None
     ) -> tuple[Tensor, ...]:
         """The guided prediction where `both` is None, the conditional one, or both."""
-        texts = self._texts(cond.tolist())
+        running = self._preparation.running
+        texts = {} if running else self._texts(cond.tolist())
         if texts is None:
             return self._by_parts(range(len(x) + 1), x, sigma, cond, states, row, both)
-        experts = self._experts.of_row(states, row)
-        if bool((experts != experts[0]).any()):
-            return self._by_parts(range(len(x) + 1), x, sigma, cond, states, row, both)
+        expert = 0
+        if len(self._guided) > 1:
+            experts = self._experts.of_row(states, row)
+            if bool((experts != experts[0]).any()):
+                return self._by_parts(range(len(x) + 1), x, sigma, cond, states, row, both)
+            expert = int(experts[0])
         try:
 
             def ask(model: Any, extra: dict[str, Any]) -> tuple[Tensor, ...]:
@@ -159,13 +166,16 @@ class Asked:
                 found = Denoiser(model, extra, states, self._last_sigma, row=row, predictions=own)(x, sigma, both)
                 return found if both else (found,)
 
-            answers: tuple[Tensor, ...] = self._guided[int(experts[0])].inside(texts, x, ask)
+            inside = self._guided[expert].inside
+            answers: tuple[Tensor, ...] = self._preparation.ask(ask) if running else inside(texts, x, ask)
             return answers
         except _out_of_memory():
             if len(x) == 1:
                 raise CheckpointError(
                     f"out of memory with one sample of {list(self.shape)}: {self.settings.how_to_make_smaller}"
                 ) from None
+            if running:
+                raise TooLargeError from None
         except FAILURES as error:
             raise CheckpointError(
                 f"--ckpt {self.settings.name}: {self.model_family} fails on {list(x.shape)} with a condition of "
