@@ -20,22 +20,21 @@ from trainer.checkpoints.protocol import Checkpoint
 from trainer.report.curves import COOL, DIVERGING, INK, LEGEND, MUTED, SMALL, WARM, write
 from trainer.run.errors import NonFiniteError
 
-from ..harness.bench import FLUX, SAMPLES, TINY_FLUX, Bench, without_flux
+from ..harness.bench import FLUX, TINY_FLUX, Bench, without_flux
 from ..harness.panels import log_scale, panels
 from ..harness.study import Numbers, Options, Study, Tables, best, significant, table
 
 OURS = "benchmarks.models:"
-MODELS = ("digits", *(f"{OURS}digits_{kind}" for kind in ("shifted", "guided", "exploding")), "gmm", "shapes", FLUX)
+MODELS = ("digits", *(f"{OURS}digits_{kind}" for kind in ("shifted", "guided", "exploding")), "gmm", FLUX)
 QUICK_MODELS = (MODELS[0], MODELS[1], MODELS[3])
 STEPS, QUICK_STEPS, FLUX_STEPS = (3, 5), (3,), 5
-METHODS: dict[str, dict[str, Any]] = {"gauss-newton": {}, "adam": {"method": "adam", "pairs": 2000}}
-"""The default, which takes any weights with a small error, and the paper's, which stays close to its first weights."""
-SLOW, SLOW_SAMPLES, SLOW_FIT = ("shapes",), 50, {"pairs": 16}
-"""Models with slow network calls: fewer samples and pairs, and no Adam."""
+METHODS: dict[str, dict[str, Any]] = {"gauss-newton": {"batch": 16}, "adam": {"method": "adam", "pairs": 2000}}
+"""The default, which takes any weights with a small error, and the paper's, which stays close to its first weights.
+Larger network calls than by default are faster on few cores."""
+SAMPLES, FLUX_SAMPLES = 300, 100
 QUICK_METHODS: dict[str, dict[str, Any]] = {"gauss-newton": {"pairs": 16, "iterations": 2}}
 FLUX_FIT: dict[str, Any] = {"pairs": 32, "batch": 16}
-"""Fewer and larger network calls than by default, which are faster on few cores."""
-FLUX_SAMPLES = 100
+"""Fewer and larger network calls than by default."""
 LORA = TINY_FLUX.with_name("tiny-flux-lora.safetensors")
 VARIANTS: dict[str, dict[str, Any]] = {
     "as made": {},
@@ -63,7 +62,7 @@ ROWS = (
 )
 """Method, way, title."""
 SERIES = {"own schedule": (WARM, "o", "file of the model as made"), "native": (WARM, "D", "the variant's own")}
-GROUPS = {"flow": {"digits", "digits_shifted", "digits_guided"}, "exploding": {"digits_exploding", "gmm", "shapes"}}
+GROUPS = {"flow": {"digits", "digits_shifted", "digits_guided"}, "exploding": {"digits_exploding", "gmm"}}
 """Models with the same kind of noise."""
 
 
@@ -71,14 +70,11 @@ def measure(options: Options) -> Iterator[tuple[str, Any]]:
     """Method -> steps -> the matrix of all models except the FLUX; the FLUX -> its variants."""
     models = without_flux(options.models)
     small = {
-        model.removeprefix(OURS): Bench(model, options.quick, samples=SLOW_SAMPLES if model in SLOW else SAMPLES)
-        for model in models
-        if model != FLUX
+        model.removeprefix(OURS): Bench(model, options.quick, samples=SAMPLES) for model in models if model != FLUX
     }
     steps, methods = (QUICK_STEPS, QUICK_METHODS) if options.quick else (STEPS, METHODS)
     for method, more in methods.items() if small else ():
-        chosen = {name: bench for name, bench in small.items() if method != "adam" or name not in SLOW}
-        yield method, {n: matrix(chosen, n, options.seeds, more) for n in steps}
+        yield method, {n: matrix(small, n, options.seeds, more) for n in steps}
     if FLUX in models:
         yield FLUX, variants(options)
 
@@ -94,10 +90,7 @@ def matrix(
     (docs/schedules.md).
     """
     solvers = {
-        name: [
-            bench.fit(steps, seed, **{**more, **(SLOW_FIT if name in SLOW else {})}).solver.requires_grad_(False)
-            for seed in seeds
-        ]
+        name: [bench.fit(steps, seed, **more).solver.requires_grad_(False) for seed in seeds]
         for name, bench in benches.items()
     }
     return {
