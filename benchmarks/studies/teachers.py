@@ -42,7 +42,7 @@ class Sizes:
 
     steps: tuple[int, ...] = (3, 7)
     """In the part on teachers."""
-    teachers: tuple[str, ...] = ("ipndm:10", "ipndm:18", "ipndm:35", "ipndm:50", "dpm_solver_2:35", "heun:35")
+    teachers: tuple[str, ...] = ("ipndm:10", "ipndm:18", "ipndm:35", "dpm_solver_2:35", "heun:35")
     """Those of table 5, and a coarse one."""
     adam: tuple[int, ...] = (600, 2000, 10_000)
     """Pairs, each seen once."""

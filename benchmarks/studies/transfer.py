@@ -156,8 +156,8 @@ def variants(options: Options) -> dict[str, dict[str, Any]]:
 
 
 def tables(numbers: Numbers) -> Tables:
-    """A matrix for each method, number of steps and way: a row for each sampled model, a column for each model of the
-    coefficients; the variants of the FLUX; and how often foreign coefficients win."""
+    """A matrix for each method, number of steps and way; the variants of the FLUX; and how often foreign coefficients
+    win."""
     made = {
         f"{method}, {steps} steps, {kind}": of_matrix(rows, kind)
         for method in METHODS
@@ -172,12 +172,12 @@ def tables(numbers: Numbers) -> Tables:
 
 
 def of_matrix(rows: Mapping[str, Mapping[str, Any]], kind: str) -> str:
-    """The errors of one way."""
+    """The errors of one way, over that of the best handcrafted solver of the row."""
     lines = (
-        [f"`{name}`", *(significant(row[kind][of]) for of in rows), f"{ipndm(row['handcrafted']):.3g}", _best(row)]
+        [f"`{name}`", *(significant(_over_best(row, row[kind][of])) for of in rows), _best(row)]
         for name, row in rows.items()
     )
-    return table(["model", *rows, "iPNDM", "best handcrafted"], lines)
+    return table(["used on", *(f"made on `{of}`" for of in rows), "best handcrafted"], lines)
 
 
 def of_wins(numbers: Numbers) -> str:
@@ -201,6 +201,12 @@ def of_wins(numbers: Numbers) -> str:
 def ipndm(handcrafted: Mapping[str, float]) -> float:
     """The error of iPNDM at its best order."""
     return min(error for name, error in handcrafted.items() if name.partition(":")[0] == "ipndm")
+
+
+def _over_best(row: Mapping[str, Any], errors: Sequence[float | None]) -> list[float | None]:
+    """Errors as multiples of that of the best handcrafted solver."""
+    least = min(row["handcrafted"].values())
+    return [error and error / least for error in errors]
 
 
 def _best(row: Mapping[str, Any]) -> str:
@@ -248,9 +254,9 @@ def _draw_matrix(axes: Any, rows: Mapping[str, Any], kind: str) -> None:
     axes.set_ylabel("used on", fontsize=SMALL - 1)
 
 
-def _ratio(row: Mapping[str, Any], values: Sequence[float | None]) -> float:
-    finite = [value for value in values if value is not None]
-    return statistics.mean(finite) / min(row["handcrafted"].values()) if finite else math.nan
+def _ratio(row: Mapping[str, Any], errors: Sequence[float | None]) -> float:
+    finite = [ratio for ratio in _over_best(row, errors) if ratio is not None]
+    return statistics.mean(finite) if finite else math.nan
 
 
 def _draw_variants(axes: Any, variants: Mapping[str, Any]) -> None:
