@@ -40,7 +40,7 @@ GAUSS_NEWTON: Mapping[str, Any] = {"batch": BATCH}
 class Sizes:
     """The amount of work for a model."""
 
-    steps: tuple[int, ...] = (3, 7)
+    steps: tuple[int, ...] = (7,)
     """In the part on teachers."""
     teachers: tuple[str, ...] = ("ipndm:10", "ipndm:18", "ipndm:35", "dpm_solver_2:35", "heun:35")
     """Those of table 5, and a coarse one."""
@@ -48,11 +48,11 @@ class Sizes:
     """Pairs, each seen once."""
     again: tuple[int, ...] = (600,)
     """Pairs that are repeated for as many iterations as the largest number of `adam` takes."""
-    gauss_newton: tuple[int, ...] = (16, 32, 64, 128)
+    gauss_newton: tuple[int, ...] = (16, 64, 128)
     """Pairs that it begins with, each with CALLS network calls."""
-    convergence: int = 4000
+    convergence: int = 2000
     """Pairs of each run."""
-    validation: int = 256
+    validation: int = 128
     fit: Mapping[str, Any] = field(default_factory=dict)
     """More options of the fits in the part on teachers."""
 
