@@ -158,7 +158,7 @@ def _draw(
         if reference not in shown:
             continue
         one, (colour, marker) = statistics.mean(variants[reference][calls]), STYLES[calls]
-        at = [names.index(name) + 0.24 * (index - 1) for name in shown]
+        at = [names.index(name) + 0.24 * (index - 0.5) for name in shown]
         ratios = [[error / one for error in variants[name][calls]] for name in shown]
         axes.vlines(at, [*map(min, ratios)], [*map(max, ratios)], color=colour, lw=1.2, alpha=0.6)
         means = [*map(statistics.mean, ratios)]

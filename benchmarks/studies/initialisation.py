@@ -29,7 +29,7 @@ PARTS = ("weights", "schedule")
 def measure(options: Options) -> Iterator[tuple[str, Any]]:
     """Model -> the best handcrafted errors, and those of both parts."""
     for model in options.models:
-        sizes = QUICK if options.quick else SIZES.get(model, Sizes(adam_pairs=2000))
+        sizes = QUICK if options.quick else SIZES.get(model, Sizes((5,), adam_pairs=2000))
         fits = Fits(sizes.bench(model, options.quick), sizes)
         found = {
             "handcrafted": fits.handcrafted(),
