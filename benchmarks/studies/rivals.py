@@ -35,7 +35,7 @@ FAMILIES: Mapping[str, Mapping[str, str]] = {
     "free-table": {"family": "free-table"},
 }
 """Family -> the trainer's options for it; without a base it is ipndm."""
-CALLS, FITTED, SAMPLES = range(3, 11), (3, 5, 7), 300
+CALLS, FITTED, SAMPLES = range(3, 11), (5, 7), 200
 BUDGET: Mapping[str, Any] = {"batch": 16}
 """Larger network calls than by default, which are faster on few cores."""
 REFERENCE, MOST_CALLS = 5, 40

@@ -31,7 +31,7 @@ STEPS, QUICK_STEPS, FLUX_STEPS = (3, 5), (3,), 5
 METHODS: dict[str, dict[str, Any]] = {"gauss-newton": {"batch": 16}, "adam": {"method": "adam", "pairs": 2000}}
 """The default, which takes any weights with a small error, and the paper's, which stays close to its first weights.
 Larger network calls than by default are faster on few cores."""
-SAMPLES, FLUX_SAMPLES = 300, 100
+SAMPLES, FLUX_SAMPLES = 200, 100
 QUICK_METHODS: dict[str, dict[str, Any]] = {"gauss-newton": {"pairs": 16, "iterations": 2}}
 FLUX_FIT: dict[str, Any] = {"pairs": 32, "batch": 16}
 """Fewer and larger network calls than by default."""
