@@ -30,7 +30,7 @@ TIME: Cases = {
 def measure(options: Options) -> Iterator[tuple[str, Any]]:
     """Model -> the errors of the best handcrafted solvers, all variants, and the default's tables without shifting."""
     for model in options.models:
-        sizes = QUICK if options.quick else SIZES.get(model, Sizes((5,), adam_pairs=2000))
+        sizes = QUICK if options.quick else SIZES.get(model, Sizes((5,), adam_pairs=1000))
         fits = Fits(sizes.bench(model, options.quick), sizes)
         errors = fits.errors(cases, options.seeds)
         again = rewritten(fits, options.seeds[0])
