@@ -2,8 +2,8 @@
 to A.9).
 
 Endpoint error over 3 to 10 network calls, and the number of calls with which each rival equals DyWeight at 5. All
-learned families are fitted by Gauss-Newton with its defaults, but in larger network calls, two of them by Adam too.
-`--quick` leaves out ComfyUI's samplers.
+learned families are fitted by Gauss-Newton with its defaults, two of them by Adam too. `--quick` leaves out ComfyUI's
+samplers.
 """
 
 import copy
@@ -75,8 +75,7 @@ def measured(model: str, options: Options, with_comfyui: bool) -> dict[str, Any]
     """errors: rival -> network calls -> error. learned: family -> steps -> errors by seed. equal: rival or family ->
     the number of calls with which it equals DyWeight at REFERENCE, None if MOST_CALLS do not suffice."""
     samples, fitted = SLOW.get(model, (SAMPLES, FITTED))
-    # Larger network calls than gauss-newton's default are faster on few cores.
-    calls, budget = CALLS, dict[str, Any](batch=16)
+    calls, budget = CALLS, dict[str, Any]()
     if options.quick:
         fitted, calls, budget = (3, REFERENCE), range(3, 6), {"pairs": 8, "iterations": 1}
     bench = Bench(model, options.quick, samples=samples)
