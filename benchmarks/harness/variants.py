@@ -11,7 +11,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from trainer.fit.distillation import Distillation
 from trainer.report.curves import COOL, INK, LEGEND, SMALL, WARM, write
 
-from .bench import Bench
+from .bench import SAMPLES, Bench
 from .panels import panels
 from .study import Numbers, best, significant, table
 
@@ -24,7 +24,7 @@ Found = tuple[Errors, Mapping[str, tuple[str, float]]]
 ANALYTIC_FIRST_STEP = ("shapes",)
 """Pixel-space models, for which the paper makes the first slope without a network call."""
 HANDCRAFTED = "best handcrafted"
-STYLES = {"3": (WARM, "o"), "5": (COOL, "s"), "7": (INK, "^")}
+STYLES = {"3": (WARM, "o"), "5": (COOL, "s")}
 """Network calls -> colour and marker."""
 
 
@@ -32,18 +32,27 @@ STYLES = {"3": (WARM, "o"), "5": (COOL, "s"), "7": (INK, "^")}
 class Sizes:
     """The amount of work for a model."""
 
-    calls: tuple[int, ...] = (3, 5, 7)
+    calls: tuple[int, ...] = (3, 5)
     methods: tuple[str, ...] = ("adam", "gauss-newton")
     adam_pairs: int = 4000
+    samples: int = SAMPLES
+    """Number of unseen samples on which errors are measured."""
     more: Mapping[str, Mapping[str, Any]] | None = None
     """Method -> more options of its fits."""
 
+    def bench(self, model: str, quick: bool) -> Bench:
+        """The model with its unseen samples."""
+        return Bench(model, quick, samples=self.samples)
+
     def options(self, method: str) -> dict[str, Any]:
         """The options of a fit with this method."""
-        pairs = {"pairs": self.adam_pairs} if method == "adam" else {}
-        return {"method": method, **pairs, **(self.more or {}).get(method, {})}
+        # Gauss-Newton is faster on few cores with larger network calls than by default.
+        own = {"pairs": self.adam_pairs} if method == "adam" else {"batch": 16}
+        return {"method": method, **own, **(self.more or {}).get(method, {})}
 
 
+SLOW = Sizes((5,), adam_pairs=600, samples=200)
+"""For models with slow network calls."""
 QUICK = Sizes((3,), adam_pairs=64, more={"gauss-newton": {"pairs": 16, "iterations": 1}})
 
 
@@ -149,7 +158,7 @@ def _draw(
         if reference not in shown:
             continue
         one, (colour, marker) = statistics.mean(variants[reference][calls]), STYLES[calls]
-        at = [names.index(name) + 0.24 * (index - 1) for name in shown]
+        at = [names.index(name) + 0.24 * (index - 0.5) for name in shown]
         ratios = [[error / one for error in variants[name][calls]] for name in shown]
         axes.vlines(at, [*map(min, ratios)], [*map(max, ratios)], color=colour, lw=1.2, alpha=0.6)
         means = [*map(statistics.mean, ratios)]

@@ -11,15 +11,13 @@ from typing import Any
 
 from dyweight import DyWeight, Solver
 
-from ..harness.bench import Bench
 from ..harness.study import Numbers, Options, Study, Tables, table
-from ..harness.variants import QUICK, Cases, Fits, Sizes, errors_table, figure, of_models
+from ..harness.variants import QUICK, SLOW, Cases, Fits, Sizes, errors_table, figure, of_models
 
 DEFAULT = "order 3"
 MODELS = ("digits", "gmm", "shapes")
 SIZES = {
-    "digits": Sizes(adam_pairs=10_000),
-    "shapes": Sizes((3, 5), adam_pairs=1000),
+    "shapes": SLOW,
     "tiny-flux": Sizes((5,), methods=("gauss-newton",)),
 }
 TIME: Cases = {
@@ -32,19 +30,17 @@ TIME: Cases = {
 def measure(options: Options) -> Iterator[tuple[str, Any]]:
     """Model -> the errors of the best handcrafted solvers, all variants, and the default's tables without shifting."""
     for model in options.models:
-        fits = Fits(Bench(model, options.quick), QUICK if options.quick else SIZES.get(model, Sizes()))
+        sizes = QUICK if options.quick else SIZES.get(model, Sizes((5,), adam_pairs=1000))
+        fits = Fits(sizes.bench(model, options.quick), sizes)
         errors = fits.errors(cases, options.seeds)
         again = rewritten(fits, options.seeds[0])
         yield model, {"handcrafted": fits.handcrafted(), "errors": errors, "rewritten": again}
 
 
 def cases(method: str, steps: int) -> Cases:
-    """Variants of a solver with this many steps: orders 1 to N (with Adam 1, 2, 3 and N), then parts turned off."""
-    orders: dict[str, dict[str, Any]] = {
-        f"order {order}": {"order": order} for order in range(1, steps + 1) if order <= 3 or method != "adam"
-    }
+    """Variants of a solver with this many steps: orders 1, 2, 3 and N, then parts turned off."""
+    orders: dict[str, dict[str, Any]] = {f"order {order}": {"order": order} for order in range(1, min(3, steps) + 1)}
     if steps > 3:
-        orders.pop(f"order {steps}", None)
         orders["order N"] = {"order": steps}
         if method == "adam":
             orders["order N from Euler"] = {"order": steps, "initial": "euler"}

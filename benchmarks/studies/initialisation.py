@@ -10,12 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..harness.bench import Bench
 from ..harness.study import Numbers, Options, Study, Tables
-from ..harness.variants import QUICK, Cases, Fits, Sizes, errors_table, figure, of_models
+from ..harness.variants import QUICK, SLOW, Cases, Fits, Sizes, errors_table, figure, of_models
 
 MODELS = ("digits", "gmm", "shapes")
-SIZES = {"shapes": Sizes((3, 5), adam_pairs=1000)}
+SIZES = {"shapes": SLOW}
 RESCHEDULED = "benchmarks.studies.rescheduled"
 EDM: Mapping[str, str | None] = {"EDM": None, "time-uniform": "time_uniform", "log-SNR": "log_snr"}
 SCHEDULES: Mapping[str, Mapping[str, str | None]] = {
@@ -30,7 +29,8 @@ PARTS = ("weights", "schedule")
 def measure(options: Options) -> Iterator[tuple[str, Any]]:
     """Model -> the best handcrafted errors, and those of both parts."""
     for model in options.models:
-        fits = Fits(Bench(model, options.quick), QUICK if options.quick else SIZES.get(model, Sizes()))
+        sizes = QUICK if options.quick else SIZES.get(model, Sizes((5,), adam_pairs=2000))
+        fits = Fits(sizes.bench(model, options.quick), sizes)
         found = {
             "handcrafted": fits.handcrafted(),
             "weights": fits.errors(weight_cases, options.seeds),

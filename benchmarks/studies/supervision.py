@@ -23,7 +23,7 @@ from trainer.pairs.teacher import Teacher
 
 from ..harness.bench import Bench
 from ..harness.study import Numbers, Options, Study, Tables, best, significant, table
-from ..harness.variants import ANALYTIC_FIRST_STEP, QUICK, Sizes, errors_table, figure, steps_of
+from ..harness.variants import ANALYTIC_FIRST_STEP, QUICK, SLOW, Sizes, errors_table, figure, steps_of
 from .paths import PathAdam, TeacherPaths, Times, states_of
 
 MODELS = ("digits", "gmm", "shapes")
@@ -34,14 +34,14 @@ PATH_BLOCKS = 4
 """Number of blocks of unseen samples on which the distance from the teacher's path is measured."""
 
 
-SIZES = {"shapes": Sizes((3, 5), adam_pairs=1000)}
+SIZES = {"shapes": SLOW}
 
 
 def measure(options: Options) -> Iterator[tuple[str, Any]]:
     """Model -> the result of `compare`."""
     for model in options.models:
         sizes = QUICK if options.quick else SIZES.get(model, Sizes())
-        yield model, compare(Bench(model, options.quick), sizes, options.seeds)
+        yield model, compare(sizes.bench(model, options.quick), sizes, options.seeds)
 
 
 def compare(bench: Bench, sizes: Sizes, seeds: Sequence[int]) -> dict[str, Any]:
@@ -51,7 +51,8 @@ def compare(bench: Bench, sizes: Sizes, seeds: Sequence[int]) -> dict[str, Any]:
         found["handcrafted"][str(calls)] = best(bench.handcrafted_errors(calls))
         for seed in seeds:
             lesson = Lesson(bench, calls, seed, sizes.adam_pairs)
-            found["teacher"][str(calls)] = [bench.error(lesson.teacher.plan(bench.checkpoint))]
+            if seed == seeds[0]:
+                found["teacher"][str(calls)] = [bench.error(lesson.teacher.plan(bench.checkpoint))]
             for name, times in LOSSES.items():
                 solver = lesson.learn(times)
                 found["errors"].setdefault(name, {}).setdefault(str(calls), []).append(bench.error(solver))
@@ -69,10 +70,8 @@ class Lesson:
         self.analytic_first_step = bench.model in ANALYTIC_FIRST_STEP
         self.teacher = Teacher("ipndm", substeps * self.steps)
         self.pairs = Pairs(Targets(bench.network, self.teacher, seed, BATCH, default_cache()), pairs, VALIDATION_PAIRS)
-        self.paths = self._paths()
-
-    def _paths(self) -> TeacherPaths:
-        return TeacherPaths(self.bench.network, self.teacher.plan(self.bench.checkpoint))
+        plan = self.teacher.plan(bench.checkpoint)
+        self.paths, self.unseen_paths = TeacherPaths(bench.network, plan), TeacherPaths(bench.network, plan)
 
     @cached_property
     def loss(self) -> EndpointLoss:
@@ -98,10 +97,10 @@ class Lesson:
 
     def away(self, solver: DyWeight, times: Times) -> float:
         """Mean relative squared distance from the teacher's states between start and end, on unseen samples."""
-        paths, plan, distances = self._paths(), solver.plan(), []
+        plan, distances = solver.plan(), []
         sigmas = (solver.sigmas if times == "scheduled" else plan.sigmas)[1:-1]
         for block in self.bench.blocks[:PATH_BLOCKS]:
-            path = paths.of(block)
+            path = self.unseen_paths.of(block)
             with torch.no_grad():
                 states = states_of(self.bench.network.bound(block.cond), block.noise, plan)[1:-1]
                 for state, sigma in zip(states, sigmas, strict=True):

@@ -22,9 +22,10 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_what_is_learned_beats_what_it_began_as(quick: Path) -> None:
     found = json.loads((quick / "rivals.json").read_text())["numbers"]["digits"]
-    for family in rivals.FAMILIES:
+    by_gauss_newton = {name: given for name, given in rivals.FAMILIES.items() if "method" not in given}
+    for family, given in by_gauss_newton.items():
         for steps in ("3", "5"):
-            base = rivals.FAMILIES[family].get("base", "ipndm:4")
+            base = given.get("base", "ipndm:4")
             assert found["learned"][family][steps][0] < found["errors"][base][steps]
 
 
