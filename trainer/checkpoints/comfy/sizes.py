@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..protocol import Rival
+from ..protocol import Result, Rival
 from .checkpoint import ComfyCheckpoint
 from .rivals import found
 
@@ -49,6 +49,10 @@ class Sizes:
         """Noise of each size, and the numbers of prompts."""
         drawn = [model.draw(generator, batch) for model in self._models]
         return self._joined([noise for noise, _ in drawn]), drawn[0][1]
+
+    def prepared(self, noise: Tensor, cond: Tensor, run: Callable[[], Result]) -> Result:
+        """run(): what is set up for one size is undone by a call of another, since they share the model."""
+        return run()
 
     def denoise(self, x: Tensor, sigma: Tensor, cond: Tensor) -> Tensor:
         """As `Asked.denoise`, of each size."""
