@@ -18,6 +18,9 @@ from .table import Table
 FEATURE_STEP = 1e-2
 """Of the endpoint's own length: how far it is moved to differentiate the features of a loss."""
 SWEEPS, HALVINGS = 200, 60
+RIDGE = 1e-7
+"""Of a number's own curvature. What the sums say of numbers that move nothing together, as all logits of a learned schedule
+do, is rounding of float32; a smaller ridge makes large steps of it."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class LeastSquares:
         """The step of the damped problem; within the limits by Hildreth's method on the dual (1957)."""
         own = torch.diagonal(self.curvature)
         system = self.curvature + damping * self.movement
-        ridge = 1e-9 * own + 1e-10 * torch.diagonal(system) + (own == 0)
+        ridge = RIDGE * own + 1e-10 * torch.diagonal(system) + (own == 0)
         factor, failed = torch.linalg.cholesky_ex(system + torch.diag(ridge))
         while int(failed) and float(ridge.max()) < 1e30:
             ridge = 100 * ridge
