@@ -19,8 +19,8 @@ FEATURE_STEP = 1e-2
 """Of the endpoint's own length: how far it is moved to differentiate the features of a loss."""
 SWEEPS, HALVINGS = 200, 60
 RIDGE = 1e-7
-"""Of a number's own curvature. What the sums say of numbers that move nothing together, as all logits of a learned schedule
-do, is rounding of float32; a smaller ridge makes large steps of it."""
+"""Of a number's own curvature. What the sums say of numbers that together move nothing, as all logits of a learned
+schedule, is rounding of float32; a smaller ridge makes large steps of it."""
 
 
 @dataclass(frozen=True)
