@@ -1,6 +1,7 @@
 """Runs inside a ComfyUI process: ComfyUI is first on sys.path, the pack is loaded by its path as ComfyUI does it."""
 
 import asyncio
+import os
 import runpy
 import shutil
 import sys
@@ -23,6 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     sys.path.insert(0, config.getoption("--comfyui"))
+    os.environ["COMFYUI_PATH"] = config.getoption("--comfyui")  # for the command line, which looks for one
     runpy.run_path(str(PACK / "tests" / "shapes.py"))["install"]("trainer")
     from comfy.cli_args import args
 
