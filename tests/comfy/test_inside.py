@@ -27,7 +27,7 @@ def run(checkout, folder, marked, file="", *options):
     if checkout is None:
         pytest.skip(MISSING)
     configured = ["--rootdir", str(INSIDE), "-c", str(INSIDE / "pytest.ini"), "--comfyui", str(checkout)]
-    quiet = ["-q", "-rs", "-p", "no:cacheprovider", "--basetemp", str(folder / "inside"), "-m", marked]
+    quiet = ["-q", "-rfs", "-p", "no:cacheprovider", "--basetemp", str(folder / "inside"), "-m", marked]
     command = [sys.executable, "-m", "pytest", str(INSIDE / file), *configured, *quiet, *options]
     try:
         done = subprocess.run(command, cwd=checkout, env=environment(), capture_output=True, text=True, timeout=3600)

@@ -18,7 +18,7 @@ STEPS = 3
 LATENT = {"Flux": (16, 8, 8), "SDXL": (4, 8, 8)}
 CFG = {"Flux": 1.0, "SDXL": 4.0}
 FITS = {
-    "gauss-newton": {"iterations": 3, "pairs": 8, "validation_pairs": 4},
+    "gauss-newton": {"iterations": 8, "pairs": 16, "validation_pairs": 4},
     "adam": {"method": "adam", "iterations": 4, "pairs": 8, "batch": 8, "validation_pairs": 2, "report_pairs": 4},
 }
 
@@ -38,8 +38,8 @@ class Kind:
 
 KINDS = {
     "float32": Kind(torch.float32, None, 2e-3, 0.1),
-    "bf16": Kind(torch.bfloat16, None, 5e-2, 0.5),
-    "fp8": Kind(torch.float8_e4m3fn, torch.bfloat16, 5e-2, 0.5),
+    "bf16": Kind(torch.bfloat16, None, 5e-2, 0.3),
+    "fp8": Kind(torch.float8_e4m3fn, torch.bfloat16, 5e-2, 0.3),
     "compiled": Kind(torch.float32, None, 2e-3, 0.1),
 }
 """On a GPU float32 may be TF32. Networks computed in bf16 have tables of their own, which do as well: the fit asks them
