@@ -25,7 +25,7 @@ from dyweight import Plan
 from ..pairs.targets import Block
 from ..run.network import Network
 from .rollout import Rollout, flat
-from .sketch import Sketch
+from .sketch import Coordinates, Sketch
 from .table import Table
 
 DIRECTIONS = 8
@@ -43,9 +43,9 @@ class Maps:
     """The maps of some pairs, by row."""
 
     u: list[Tensor]
-    """[pairs, k, elements] each, in half precision where they are sketches"""
+    """[k, pairs, elements] each, in half precision where they are sketches"""
     y: list[Tensor]
-    """[pairs, k, elements] each, as u"""
+    """[k, pairs, elements] each, as u"""
     d: Tensor
     """[rows, pairs, elements]"""
     rho: Tensor
@@ -56,7 +56,8 @@ class Maps:
     def __call__(self, row: int, v: Tensor, s: Tensor) -> Tensor:
         """How the answer moves with the state by v [pairs, n, elements] and log query by s [n] -> the shape of v."""
         moved = self.rho[row][:, None, None] * v + s.to(v)[:, None] * self.d[row][:, None]
-        return moved + (v @ self.u[row].to(v).mT) @ self.y[row].to(v)
+        u, y = (one[row].to(v).transpose(0, 1) for one in (self.u, self.y))
+        return moved + (v @ u.mT) @ y
 
     def learn(self, here: Rollout, there: Rollout, elements: int, first: int, trembling: float = 0.0) -> None:
         """Make the maps right about the answers of another rollout, less so where the inputs moved by less than
@@ -68,14 +69,14 @@ class Maps:
             level = float(here.log_queries[row].exp()) * elements**0.5
             moved = v.square().sum(1) + level**2 * (float(s) ** 2 + trembling**2)
             moved = moved.clamp_min(1e-30)[:, None]
-            self.u[row] = torch.cat([self.u[row], (v / moved)[:, None].to(self.u[row].dtype)], 1)
-            self.y[row] = torch.cat([self.y[row], wrong[:, None].to(self.y[row].dtype)], 1)
+            self.u[row] = torch.cat([self.u[row], (v / moved)[None].to(self.u[row].dtype)])
+            self.y[row] = torch.cat([self.y[row], wrong[None].to(self.y[row].dtype)])
             d[row] = d[row] + wrong * (level**2 * float(s) / moved)
         self.d = torch.stack(d)
         if self.second is not None:
             self.second.learn(here.of_directions(), there.of_directions(), elements, first, trembling)
 
-    def sketched(self, sketch: Sketch) -> "Maps":
+    def sketched(self, sketch: Sketch | Coordinates) -> "Maps":
         second = None if self.second is None else self.second.sketched(sketch)
         u, y = ([sketch(one).to(sketch.held) for one in both] for both in (self.u, self.y))
         return Maps(u, y, sketch(self.d), self.rho, second)
@@ -84,7 +85,7 @@ class Maps:
     def unasked(cls, made: Rollout, guided: bool = False) -> "Maps":
         """Of a network that does not move, with a second one where it is guided."""
         rows, (pairs, elements) = len(made.answers), made.x.shape[1:]
-        none = made.x.new_zeros(pairs, 0, elements)
+        none = made.x.new_zeros(0, pairs, elements)
         second = cls.unasked(made) if guided else None
         return cls([none] * rows, [none] * rows, torch.zeros_like(made.answers), made.x.new_zeros(rows, pairs), second)
 
@@ -149,17 +150,17 @@ def probe(network: Network, block: Block, table: Table, made: Rollout, probing: 
         (moved,) = deque(tangents(table, made, maps, row), maxlen=1)
         u = _directions(moved, min(probing.directions, table.moving(row)))
         del moved
-        if u.shape[1] == 0:
+        if len(u) == 0:
             continue
         step = probing.state_step * query * elements**0.5
-        ends = [ask(query, step * u[:, i]) for i in range(u.shape[1])]
-        starts = [ask(query, -step * u[:, i]) if probing.state_sides == 2 else here for i in range(u.shape[1])]
-        y = torch.stack([(e - s) / (step * probing.state_sides) for e, s in zip(ends, starts, strict=True)], 1)
+        ends = [ask(query, step * one) for one in u]
+        starts = [ask(query, -step * one) if probing.state_sides == 2 else here for one in u]
+        y = torch.stack([(e - s) / (step * probing.state_sides) for e, s in zip(ends, starts, strict=True)])
         if guided and maps.second is not None:
             maps.second.u[row], maps.second.y[row] = u, y[..., elements:]
             y = y[..., :elements]
-        maps.rho[row] = (u[:, -2:] * y[:, -2:]).sum(2).mean(1).clamp(0, 1)
-        maps.u[row], maps.y[row] = u, y - maps.rho[row][:, None, None] * u
+        maps.rho[row] = (u[-2:] * y[-2:]).sum(2).mean(0).clamp(0, 1)
+        maps.u[row], maps.y[row] = u, y - maps.rho[row][:, None] * u
     return maps
 
 
@@ -215,20 +216,20 @@ def imagined(plan: Plan, made: Rollout, maps: Maps) -> Rollout:
 
 
 def _directions(moved: Tensor, most: int) -> Tensor:
-    """[pairs, count, elements] -> at most so many orthonormal [pairs, k, elements], those that hold most of them.
+    """[pairs, count, elements] -> at most so many orthonormal [k, pairs, elements], those that hold most of them.
 
     Each tangent counts alike, whatever its number's unit.
     """
     used = moved[:, moved.abs().amax((0, 2)) > 0].double()
     if used.shape[1] == 0 or most == 0:
-        return moved[:, :0]
+        return moved[:, :0].transpose(0, 1)
     used = used / used.norm(dim=2, keepdim=True).clamp_min(1e-300)
     values, vectors = torch.linalg.eigh(used @ used.mT)
     values, vectors = values.flip(1), vectors.flip(2)
     k = min(most, int((values > LEAST * values[:, :1]).sum(1).max()))
     directions = vectors[..., :k].mT @ used
     orthonormal: Tensor = torch.linalg.qr(directions.mT)[0]
-    return orthonormal.mT.to(moved)
+    return orthonormal.permute(2, 0, 1).to(moved)
 
 
 def _asker(

@@ -76,13 +76,13 @@ class OnTheMaps:
         if not self.range.holds(plan):
             return math.inf, {}
         seen = self._rollouts(plan)
-        own = {i: ends(self.loss, self.shape, seen[i], known.made, known.target) for i, known in self.known.items()}
+        own = {i: ends(self.loss, self.shape, seen[i], known.made, known.target) for i, known in self._known.items()}
         loss, far, count = self.cluster.sum_in_order(own).tolist()
         moved = distance(far / (count * math.prod(self.shape)), plan, self._centre)
         return loss / count if moved <= FARTHEST * trusted else math.inf, seen
 
     def _rollouts(self, plan: Plan) -> dict[int, Rollout]:
-        return {index: imagined(plan, known.made, known.maps) for index, known in self.known.items()}
+        return {index: imagined(plan, known.made, known.maps) for index, known in self._known.items()}
 
     def problem(self, table: Table, seen: Mapping[int, Rollout] | None = None) -> LeastSquares:
         """The least-squares problem of a table on the maps, over the pairs of all processes. seen: its rollouts, by
@@ -90,9 +90,16 @@ class OnTheMaps:
         seen = self._rollouts(table.plan) if seen is None else seen
         own = {
             index: sums(self.loss, self.shape, table, known.made, seen[index], known.maps, known.target)
-            for index, known in self.known.items()
+            for index, known in self._known.items()
         }
         return problem(self.cluster.sum_in_order(own), table, self._centre, math.prod(self.shape))
+
+    @cached_property
+    def _known(self) -> Mapping[int, Known]:
+        """In coordinates, where inner products are all that matters."""
+        if not self.loss.of_inner_products:
+            return self.known
+        return {index: known.in_coordinates() for index, known in self.known.items()}
 
     @cached_property
     def _centre(self) -> Tensor:

@@ -39,6 +39,11 @@ class EndpointLoss:
     huber_delta: float = 1.0
     features: Features = field(default_factory=lambda: Latent(1.0))
 
+    @property
+    def of_inner_products(self) -> bool:
+        """Whether it is the squared length of a latent, in whatever coordinates."""
+        return self.name == "l2" and isinstance(self.features, Latent)
+
     def residual(self, end: Tensor, target: Tensor) -> Tensor:
         """end [B, *shape], target [B, *shape] -> [B, n]."""
         return (self.features(end) - self.features(target)) / self.features.unit
