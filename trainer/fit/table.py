@@ -63,7 +63,8 @@ class Numbers:
 
     def plan(self, vector: Tensor) -> Plan:
         """The table of these numbers; ValueError where they make none."""
-        return self.solver_of(vector).plan().detach()
+        with torch.no_grad():
+            return self.solver_of(vector).plan()
 
     def table(self, vector: Tensor) -> Table:
         """The table and its Jacobian, by one backward pass through `plan()`; ValueError where there is none."""
