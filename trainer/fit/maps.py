@@ -15,7 +15,9 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import wraps
 from itertools import pairwise
+from typing import Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -27,6 +29,9 @@ from ..run.network import Network
 from .rollout import Rollout, flat
 from .sketch import Coordinates, Sketch
 from .table import Table
+
+Given = ParamSpec("Given")
+Found = TypeVar("Found")
 
 DIRECTIONS = 8
 """Asked at a row: the tangents of all earlier numbers lie almost in so many, for one pair."""
@@ -123,6 +128,20 @@ class Probing:
         return table.probe_calls(self.directions, self.state_sides, self.sigma_sides)
 
 
+def _set_up_once(
+    asks: Callable[Concatenate[Network, Block, Given], Found],
+) -> Callable[Concatenate[Network, Block, Given], Found]:
+    """Of a function that asks the network about some pairs: what its calls need is set up as for a sampling run."""
+
+    @wraps(asks)
+    def prepared(network: Network, block: Block, /, *given: Given.args, **named: Given.kwargs) -> Found:
+        with torch.inference_mode():
+            return network.checkpoint.prepared(block.noise, block.cond, lambda: asks(network, block, *given, **named))
+
+    return prepared
+
+
+@_set_up_once
 def probe(network: Network, block: Block, table: Table, made: Rollout, probing: Probing) -> Maps:
     """Ask for the maps of some pairs around their rollout, row by row; latents are whole.
 
@@ -241,17 +260,17 @@ def _asker(
         noise = block.noise
         wide = torch.promote_types(noise.dtype, torch.float32)
         at = noise.new_full((len(noise),), sigma, dtype=wide)
-        with torch.inference_mode():
-            denoise = network.bound(block.cond, block.first, row, plan=plan)
-            asked = (x + offset).reshape(noise.shape).to(noise), at
-            if not guided:
-                return flat(denoise(*asked) if plan.guidance is None else denoise(*asked, False))
-            conditional, unconditional = map(flat, denoise(*asked, True))
-            return torch.cat([conditional, conditional - unconditional], 1)
+        denoise = network.bound(block.cond, block.first, row, plan=plan)
+        asked = (x + offset).reshape(noise.shape).to(noise), at
+        if not guided:
+            return flat(denoise(*asked) if plan.guidance is None else denoise(*asked, False))
+        conditional, unconditional = map(flat, denoise(*asked, True))
+        return torch.cat([conditional, conditional - unconditional], 1)
 
     return ask
 
 
+@_set_up_once
 def steps_of(network: Network, block: Block, made: Rollout, plan: Plan, smallest: float) -> tuple[float, float]:
     """(state step, sigma step) by which to move the network, from what it answers at the middle row of some pairs.
 

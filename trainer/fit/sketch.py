@@ -42,4 +42,5 @@ class Coordinates:
 
     def __call__(self, x: Tensor) -> Tensor:
         """[k, pairs, elements] -> [k, pairs, at most n] float64, of what lies in the span."""
-        return (x.to(self._basis).transpose(0, 1) @ self._basis).transpose(0, 1).double()
+        own: Tensor = x.to(self._basis).transpose(0, 1) @ self._basis
+        return own.transpose(0, 1).double()
