@@ -59,7 +59,7 @@ class OnTheMaps:
 
         trusted: how far the inputs may move, in noise levels.
         """
-        at = self._place(self.vector, self.numbers.plan(self.vector))
+        at = self._place(self.vector, self._plan)
         begun, radius, steps = at.loss, trusted, 0
         squares: LeastSquares | None = None
         while steps < MOST_STEPS and radius > trusted * SHORTEST:
@@ -117,4 +117,8 @@ class OnTheMaps:
     @cached_property
     def _centre(self) -> Tensor:
         """[rows] log queries where the network was last asked."""
-        return self.numbers.plan(self.vector).query_sigmas.log()
+        return self._plan.query_sigmas.log()
+
+    @cached_property
+    def _plan(self) -> Plan:
+        return self.numbers.plan(self.vector)

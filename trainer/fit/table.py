@@ -46,7 +46,7 @@ class Numbers:
     """The vector [count] float64 of what a fit moves in a solver whose table all samples share."""
 
     def __init__(self, solver: Solver) -> None:
-        self._twin = copy.deepcopy(solver)
+        self._twin = copy.deepcopy(solver).requires_grad_(True)
 
     def read(self, solver: Solver) -> Tensor:
         """The numbers of a solver of this kind."""
@@ -54,23 +54,25 @@ class Numbers:
 
     def solver_of(self, vector: Tensor) -> Solver:
         """A new solver with these numbers."""
-        solver = copy.deepcopy(self._twin)
-        with torch.no_grad():
-            for parameter in solver.numbers():
-                parameter.copy_(vector[: parameter.numel()].reshape(parameter.shape))
-                vector = vector[parameter.numel() :]
-        return solver
+        return copy.deepcopy(self._with(vector))
+
+    def _with(self, vector: Tensor) -> Solver:
+        """The twin with these numbers, until the next ones; each in memory of its own, which a plan may show."""
+        for parameter in self._twin.numbers():
+            parameter.data = vector[: parameter.numel()].reshape(parameter.shape).clone()
+            vector = vector[parameter.numel() :]
+        return self._twin
 
     def plan(self, vector: Tensor) -> Plan:
         """The table of these numbers; ValueError where they make none."""
         with torch.no_grad():
-            return self.solver_of(vector).plan()
+            return self._with(vector).plan()
 
     def table(self, vector: Tensor) -> Table:
         """The table and its Jacobian, by one backward pass through `plan()`; ValueError where there is none."""
-        solver = self.solver_of(vector)
+        solver = self._with(vector)
         with torch.enable_grad():
-            plan = solver.requires_grad_(True).plan()
+            plan = solver.plan()
             rows = plan.rows
             parts = [plan.gains.flatten(), plan.query_sigmas.log(), plan.sigmas]
             entries = torch.cat(parts if plan.guidance is None else [*parts, plan.guidance.flatten()])
