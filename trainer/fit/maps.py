@@ -86,6 +86,11 @@ class Maps:
         u, y = ([sketch(one).to(sketch.held) for one in both] for both in (self.u, self.y))
         return Maps(u, y, sketch(self.d), self.rho, second)
 
+    def of_pair(self, pair: int) -> "Maps":
+        second = None if self.second is None else self.second.of_pair(pair)
+        u, y = ([one[:, pair, None] for one in both] for both in (self.u, self.y))
+        return Maps(u, y, self.d[:, pair, None], self.rho[:, pair, None], second)
+
     @classmethod
     def unasked(cls, made: Rollout, guided: bool = False) -> "Maps":
         """Of a network that does not move, with a second one where it is guided."""
@@ -166,9 +171,7 @@ def probe(network: Network, block: Block, table: Table, made: Rollout, probing: 
         maps.d[row] = by_sigma[:, :elements]
         if guided and maps.second is not None:
             maps.second.d[row] = by_sigma[:, elements:]
-        (moved,) = deque(tangents(table, made, maps, row), maxlen=1)
-        u = _directions(moved, min(probing.directions, table.moving(row)))
-        del moved
+        u = _directions(table.of_state(row), made, maps, row, probing.directions)
         if len(u) == 0:
             continue
         step = probing.state_step * query * elements**0.5
@@ -234,21 +237,21 @@ def imagined(plan: Plan, made: Rollout, maps: Maps) -> Rollout:
     return Rollout(torch.stack([*states, x]), torch.stack(answers), log_queries, second)
 
 
-def _directions(moved: Tensor, most: int) -> Tensor:
-    """[pairs, count, elements] -> at most so many orthonormal [k, pairs, elements], those that hold most of them.
+def _directions(table: Table, made: Rollout, maps: Maps, row: int, most: int) -> Tensor:
+    """At most so many orthonormal [k, pairs, elements], those that hold most of the tangents of a row's state.
 
-    Each tangent counts alike, whatever its number's unit.
+    Each tangent counts alike, whatever its number's unit. They may be large: those of one pair after the other.
     """
-    used = moved[:, moved.abs().amax((0, 2)) > 0].double()
-    if used.shape[1] == 0 or most == 0:
-        return moved[:, :0].transpose(0, 1)
-    used = used / used.norm(dim=2, keepdim=True).clamp_min(1e-300)
-    values, vectors = torch.linalg.eigh(used @ used.mT)
-    values, vectors = values.flip(1), vectors.flip(2)
-    k = min(most, int((values > LEAST * values[:, :1]).sum(1).max()))
-    directions = vectors[..., :k].mT @ used
-    orthonormal: Tensor = torch.linalg.qr(directions.mT)[0]
-    return orthonormal.permute(2, 0, 1).to(moved)
+    count, pairs, elements = min(most, table.gains.shape[-1]), *made.x.shape[1:]
+    orthonormal, k = made.x.new_zeros(count, pairs, elements), 0
+    for pair in range(pairs if count else 0):
+        ((moved,),) = deque(tangents(table, made.of_pair(pair), maps.of_pair(pair), row), maxlen=1)
+        moved = moved.double()
+        moved /= moved.norm(dim=1, keepdim=True).clamp_min(1e-300)
+        values, vectors = (one.flip(-1) for one in torch.linalg.eigh(moved @ moved.mT))
+        k = max(k, int((values[:count] > LEAST * values[0]).sum()))
+        orthonormal[:, pair] = torch.linalg.qr(moved.mT @ vectors[:, :count])[0].mT
+    return orthonormal[:k]
 
 
 def _asker(

@@ -35,6 +35,10 @@ class Rollout:
         directions = None if self.directions is None else sketch(self.directions)
         return Rollout(sketch(self.x), sketch(self.answers), self.log_queries, directions)
 
+    def of_pair(self, pair: int) -> "Rollout":
+        directions = None if self.directions is None else self.directions[:, pair, None]
+        return Rollout(self.x[:, pair, None], self.answers[:, pair, None], self.log_queries, directions)
+
     def of_directions(self) -> "Rollout":
         """The same states with the directions as the answers."""
         assert self.directions is not None

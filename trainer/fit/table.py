@@ -30,10 +30,20 @@ class Table:
 
     def moving(self, row: int) -> int:
         """How many numbers move the state of a row."""
+        return int(self._moving(row).sum())
+
+    def of_state(self, row: int) -> "Table":
+        """With only the numbers that move the state of a row."""
+        moving, guidance = self._moving(row), None if self.guidance is None else self.guidance[..., self._moving(row)]
+        by = self.gains[..., moving], self.log_queries[:, moving], self.sigmas[:, moving]
+        return Table(self.plan, *by, guidance)
+
+    def _moving(self, row: int) -> Tensor:
+        """[count] whether a number moves the state of a row."""
         moved = (self.gains[:row] != 0).any(0).any(0) | (self.log_queries[:row] != 0).any(0)
         if self.guidance is not None:
             moved |= (self.guidance[:row] != 0).any(0).any(0)
-        return int(moved.sum())
+        return moved
 
     def probe_calls(self, directions: int, state_sides: int, sigma_sides: int) -> int:
         """Network calls, at most, for the maps of one pair; a guided row takes each twice."""
