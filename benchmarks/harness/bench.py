@@ -55,14 +55,14 @@ class Bench:
         self, model: str, quick: bool = False, teacher: str = TEACHER, samples: int = SAMPLES, **named: Any
     ) -> None:
         """named: more of the trainer's options for a model, such as width or guidance."""
+        if model == FLUX:
+            use_stand_ins()
         self.model, self.quick = model, quick
         self._named = {**MODELS.get(model, {"ckpt": model}), **named}
         self._teacher, self._samples = teacher, QUICK_SAMPLES if quick else samples
 
     @cached_property
     def network(self) -> Network:
-        if self.model == FLUX:
-            use_stand_ins()
         options = DistillOptions(**self._named, steps=(1,), out=Path("unused.safetensors"))
         return Network(load_checkpoint(options.ckpt, options, default_cache()))
 
