@@ -83,7 +83,7 @@ def train(low: float, high: float, steps: int, batch: int, rate: float) -> torch
     return model
 
 
-def write(folder: Path, boundary: float = BOUNDARY, steps: int = 2000, batch: int = 48, rate: float = 1.5e-3) -> None:
+def write(folder: Path, boundary: float = BOUNDARY, steps: int = 600, batch: int = 16, rate: float = 1.5e-3) -> None:
     """Train both halves and write their weights and the conditions of all prompts."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, low, high in ((HIGH, boundary, 1.0), (LOW, 0.0, boundary)):
@@ -100,8 +100,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--comfyui", type=Path)
     parser.add_argument("--boundary", type=float, default=BOUNDARY)
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--batch", type=int, default=48)
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rate", type=float, default=1.5e-3)
     given = vars(parser.parse_args())
     start(find_comfyui(given.pop("comfyui")))
