@@ -170,10 +170,19 @@ def tables(numbers: Numbers) -> Tables:
         for kind in KINDS
     }
     if FLUX in numbers:
-        kinds = {"native": "the variant's own", **{kind: f"as made, {title}" for kind, title in KINDS.items()}}
-        rows = ([name, *(significant(row[k]) for k in kinds), _best(row)] for name, row in numbers[FLUX].items())
-        made[FLUX] = table(["variant", *kinds.values(), "best handcrafted"], rows)
+        made[FLUX] = of_variants(numbers[FLUX])
     return {**made, "wins": of_wins(numbers)} if made.keys() - {FLUX} else made
+
+
+def of_variants(rows: Mapping[str, Any]) -> str:
+    """The errors of each way; where the model's schedule is the file's, all are the same."""
+    lines = []
+    for name, row in rows.items():
+        native, own, *others = (significant(row[kind]) for kind in ("native", "own schedule", "coefficients", "placed"))
+        lines.append([name, native, own, *("the same" if other == own else other for other in others), _best(row)])
+    ways = ("its own schedule", "the model's schedule", "the model's schedule, by the rules of the nodes")
+    header = ["used with", "the variant's own", *(f"file of the model as made, on {way}" for way in ways)]
+    return table([*header, "best handcrafted"], lines)
 
 
 def of_matrix(rows: Mapping[str, Mapping[str, Any]], kind: str) -> str:
