@@ -59,7 +59,7 @@ class Bench:
             use_stand_ins()
         self.model, self.quick = model, quick
         self._named = {**MODELS.get(model, {"ckpt": model}), **named}
-        self._teacher, self._samples = teacher, QUICK_SAMPLES if quick else samples
+        self._teacher, self._samples = teacher, min(samples, QUICK_SAMPLES) if quick else samples
 
     @cached_property
     def network(self) -> Network:
@@ -73,7 +73,8 @@ class Bench:
     @cached_property
     def blocks(self) -> list[Block]:
         """Pairs of noise and the teacher's endpoint that no fit draws."""
-        targets = Targets(self.network, Teacher.parse(self._teacher), 1, BATCH, default_cache())
+        batch = min(BATCH, self._samples)
+        targets = Targets(self.network, Teacher.parse(self._teacher), 1, batch, default_cache())
         return [targets.block("evaluation", index) for index in range(targets.block_count(self._samples))]
 
     @cached_property

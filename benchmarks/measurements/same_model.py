@@ -5,7 +5,7 @@ Everything is done on the tiny FLUX, on whose unrounded weights all errors are m
 """
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ LORA = TINY_FLUX.with_name("tiny-flux-lora.safetensors")
 FORMATS = ("fp16", "bf16", "fp8_e4m3fn", "fp8_e5m2")
 STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1)
 ITSELF, FITTED = "fp32", ("bf16", "fp8_e4m3fn")
-STEPS, QUICK_STEPS, SAMPLES, BLOCK = (3, 5), (2,), 200, 32
+STEPS, SAMPLES, BLOCK = (3, 5), 200, 32
+QUICK_STEPS, QUICK_SAMPLES = (2,), 8
 FIT, QUICK_FIT = {"batch": 16}, {"pairs": 8, "iterations": 1}
 """Larger network calls than by default are faster on few cores."""
 
@@ -76,10 +77,11 @@ def rounded(weights: Tensor) -> Tensor:
 
 def fits(options: Options) -> dict[str, dict[str, dict[str, list[float]]]]:
     """Steps -> number format -> errors over seeds: of solvers fitted in it, on the model itself, and the other way."""
-    benches = {name: Bench(FLUX, options.quick, samples=SAMPLES, dtype=name) for name in (ITSELF, *FITTED)}
-    more: Mapping[str, Any] = QUICK_FIT if options.quick else FIT
+    few = options.quick
+    samples, more = (QUICK_SAMPLES, QUICK_FIT) if few else (SAMPLES, FIT)
+    benches = {name: Bench(FLUX, few, samples=samples, dtype=name) for name in (ITSELF, *FITTED)}
     found: dict[str, dict[str, dict[str, list[float]]]] = {}
-    for steps in QUICK_STEPS if options.quick else STEPS:
+    for steps in QUICK_STEPS if few else STEPS:
         made: dict[str, list[Distillation]] = {
             name: [bench.fit(steps, seed, **more) for seed in options.seeds] for name, bench in benches.items()
         }
