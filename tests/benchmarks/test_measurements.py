@@ -1,5 +1,7 @@
 """The measurements: their quick runs keep their own laws."""
 
+import statistics
+
 import pytest
 
 from benchmarks.harness.study import Figures
@@ -69,7 +71,7 @@ def test_one_solver_over_two_networks_is_compared_with_comfyuis_samplers_over_bo
     found = quick(two_experts, tmp_path, "--seeds", "0", "--networks", str(tmp_path / "networks"))
     handcrafted, (fitted,) = found["handcrafted"]["3"], found["rows"]
     assert {"euler/simple", "ipndm/beta", "deis/karras"} <= handcrafted.keys()
-    assert fitted["fit"] == "draft" and fitted["error"] < max(handcrafted.values())
+    assert fitted["fit"] == "draft" and fitted["error"] < statistics.median(handcrafted.values())
 
 
 @pytest.mark.slow
