@@ -11,7 +11,7 @@ from .solvers import Solver
 ORDER = 3
 """Of the untrained solver, Adams-Bashforth with the weights of the real spacing."""
 TOO_FAR = 8
-"""Neighbours so many steps apart say nothing about what is between them."""
+"""Neighbours this many steps apart say nothing about what is between them."""
 UNLIKE = 4.0
 """Neighbours whose shares and what they learned both differ by so much found ways of their own, with none between."""
 
