@@ -99,9 +99,8 @@ def sums(
             d = moved.double() / float(centre.log_queries[row].exp())
             movement += (d @ d.mT).sum(0)
     residual, jacobian = _residuals(loss, shape, made.x[-1], target, moved)
-    weights = loss.weights(residual)
-    weighted = (jacobian * weights[:, None]).double()
     size = _residual_count(loss, shape, residual)
+    weighted = (jacobian * loss.weights(residual, size)[:, None]).double()
     curvature = (weighted @ jacobian.double().mT).sum(0) / size
     gradient = torch.einsum("pne,pe->n", weighted, residual.double()) / size
     told = ends(loss, shape, made, centre, target)
@@ -113,9 +112,8 @@ def ends(loss: EndpointLoss, shape: tuple[int, ...], made: Rollout, centre: Roll
     residual = _residuals(loss, shape, made.x[-1], target, None)[0]
     levels = centre.log_queries.exp().to(made.x)[:, None, None]
     far = ((made.x[:-1] - centre.x[:-1]) / levels).double().square().sum()
-    pairs, size = len(residual), _residual_count(loss, shape, residual)
-    total = float(loss.value(residual)) * pairs * residual.shape[1] / size
-    return torch.tensor([total, float(far), pairs], dtype=torch.float64)
+    losses = loss.limited(loss.of_pairs(residual, _residual_count(loss, shape, residual)))
+    return torch.stack([losses.sum(), far, far.new_tensor(len(losses))])
 
 
 def _residual_count(loss: EndpointLoss, shape: tuple[int, ...], residual: Tensor) -> int:

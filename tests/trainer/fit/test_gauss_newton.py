@@ -92,6 +92,16 @@ def test_digits_end_below_the_promised_fraction_of_the_best_handcrafted(steps: i
     assert errors.pop("dyweight") <= 0.42 * min(errors.values())
 
 
+@pytest.mark.usefixtures("quick_pictures")
+def test_pairs_at_a_border_between_two_endpoints_do_not_decide_for_all_others(commands: Any) -> None:
+    """One in thirty of the mixture's pairs ends at another mode, at any number of calls. Measured: 0.72 of the best
+    handcrafted solver, 1.45 where all pairs count alike."""
+    assert commands.distill("gmm", "--steps", 8, "--effort", "draft").status == 0
+    arguments = ("--samples", 1000, "--teacher", "ipndm:60", "--max-calls", 2, "--seed", 77)
+    errors = commands.evaluate("gmm", commands.folder / "solver.safetensors", *arguments).report()["endpoint_error"]
+    assert errors.pop("dyweight") <= 0.9 * min(errors.values())
+
+
 def test_it_never_goes_back_through_the_network(
     commands: Any, peaks: Any, quick_pictures: None, tmp_path: Path
 ) -> None:
