@@ -242,12 +242,12 @@ def _directions(table: Table, made: Rollout, maps: Maps, row: int, most: int) ->
 
     Each tangent counts alike, whatever its number's unit. They may be large: those of one pair after the other.
     """
-    count, pairs, elements = min(most, table.gains.shape[-1]), *made.x.shape[1:]
+    pairs, elements = made.x.shape[1:]
+    count = min(most, table.gains.shape[-1], elements)
     orthonormal, k = made.x.new_zeros(count, pairs, elements), 0
     for pair in range(pairs if count else 0):
         ((moved,),) = deque(tangents(table, made.of_pair(pair), maps.of_pair(pair), row), maxlen=1)
-        moved = moved.double()
-        moved /= moved.norm(dim=1, keepdim=True).clamp_min(1e-300)
+        moved = torch.nn.functional.normalize(moved.double(), dim=1, eps=1e-300)
         values, vectors = (one.flip(-1) for one in torch.linalg.eigh(moved @ moved.mT))
         k = max(k, int((values[:count] > LEAST * values[0]).sum()))
         orthonormal[:, pair] = torch.linalg.qr(moved.mT @ vectors[:, :count])[0].mT
