@@ -107,7 +107,7 @@ def of_digits(pack, folder):
         alone, sigmas = x.reshape(-1, *made.shape), sigma.repeat_interleave(x.shape[1])
         return made.denoise(alone, sigmas, torch.full((len(alone),), CLASS)).reshape(x.shape)
 
-    file = distil(folder, "benchmarks.models:digits_shifted", "--calls", 3000)
+    file = distil(folder, "benchmarks.models:digits_shifted", "--calls", 2000)
     return Distilled(pack, file, pack.dyweight.load_solver(file), model("sd3"), denoise, 5e-6, network=denoise)
 
 
