@@ -52,7 +52,7 @@ class Placement:
 
 
 def untrained_plan(sigmas: Tensor, start: float | None = None) -> Plan:
-    """iPNDM (Adams-Bashforth with the weights of equal steps) of order 3, of 2 below four steps: used where nothing
+    """iPNDM (Adams-Bashforth with the weights of equal steps) of order 3, of 2 up to six steps: used where nothing
     learned fits.
 
     start: the noise level of the latent where it is not sigmas[0].

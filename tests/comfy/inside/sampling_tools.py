@@ -230,10 +230,10 @@ def textbook(solver: Any) -> Any:
 
 
 def untrained(pack: Any, sigmas: Tensor) -> Any:
-    """SAMPLER that runs the table of iPNDM of order 3, of 2 below four steps."""
+    """SAMPLER that runs the table of iPNDM of order 3, of 2 up to six steps."""
     import comfy.samplers
 
-    plan = pack.dyweight.baselines.plan("ipndm", sigmas, 3 if len(sigmas) > 4 else 2)
+    plan = pack.dyweight.baselines.plan("ipndm", sigmas, 3 if len(sigmas) > 7 else min(2, len(sigmas) - 1))
 
     @torch.no_grad()
     def loop(model: Any, x: Tensor, sigmas: Tensor, extra_args: Any = None, callback: Any = None, disable: Any = None):
