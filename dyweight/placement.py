@@ -168,7 +168,8 @@ def without_time_scaling(members: SolverSet, placement: Placement) -> Placement:
 
 
 def _whole(solver: Solver, sigmas: Tensor, table: Callable[[Tensor], Plan]) -> Placement:
-    """The learned weights, unless they move the times much farther than the sigmas moved: then the learned times."""
+    """The learned weights, unless they move the times much farther than the sigmas moved, or up: then the learned
+    times."""
     distance = schedule_distance(sigmas, solver.sigmas)
     own = table(solver.sigmas)
     if torch.allclose(sigmas, solver.sigmas, rtol=_ROUNDED, atol=0):
@@ -180,12 +181,18 @@ def _whole(solver: Solver, sigmas: Tensor, table: Callable[[Tensor], Plan]) -> P
         literal = []
     plans: list[Plan] = []
     for i, one in enumerate(_each(own)):
-        if literal and schedule_distance(literal[i].sigmas[:-1], one.sigmas[:-1]) <= steady:
+        near = literal and schedule_distance(literal[i].sigmas[:-1], one.sigmas[:-1]) <= steady
+        if near and (_falls(literal[i]) or not _falls(one)):
             plans.append(literal[i])
         else:
             plans.append(_retimed(solver, one, 0, [_carried_over(time, base, asked) for time in one.sigmas.tolist()]))
     rule: Rule = "whole" if all(any(plan is one for one in literal) for plan in plans) else "carried"
     return Placement(_together(plans), rule, solver.steps, 0, distance, solver.guided_at)
+
+
+def _falls(plan: Plan) -> bool:
+    """Whether the noise levels of the states decrease."""
+    return bool((plan.sigmas[1:] < plan.sigmas[:-1]).all())
 
 
 def _each(plan: Plan) -> list[Plan]:
