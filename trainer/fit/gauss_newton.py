@@ -33,8 +33,8 @@ GAIN = 0.01
 FAR_OFF = 10
 """Times the median pair's loss, where the maps were asked: above it a pair counts less. At the border between two
 pictures no map holds, and a few such pairs, each lost or won at once, would hide what all others say."""
-WORTH = 0.8
-"""Of the loss where the maps were asked: below it, they are asked anew before there are more pairs."""
+TRIALS = 4
+"""Of all pairs that the calls must hold beside new maps."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class GaussNewton:
     """Gauss-Newton with secant maps of the network in a trust region of its inputs.
 
     A trial is one rollout of all pairs, and each of its answers corrects a map. Where trials bring little any more the
-    pairs are doubled and probed anew, as long as the budget lasts.
+    maps are asked anew, of up to twice the pairs, as long as the budget lasts.
     """
 
     def __init__(
@@ -244,16 +244,15 @@ class GaussNewton:
                 self._known[index].made = made
 
     def _renew(self) -> None:
-        """The same pairs anew where their maps brought much, else twice the pairs, else the end, as calls allow."""
+        """The maps anew, of as many more pairs as the calls allow, twice as many at most; the end where the same pairs
+        would be left, and their maps brought nothing."""
         batch, blocks, table = self.pairs.targets.batch, self.pairs.training_blocks, self._numbers.table(self._vector)
         left = self.settings.budget.calls - self.spent
-        again = blocks * batch * (3 * self._rollout_calls + self._probe_calls(table))
-        if left >= again and self._loss < WORTH * self._loss_when_probed:
-            self._gather(blocks)
-        elif left >= 2 * again + self.pairs.calls_to_take(2 * blocks) and self._stalled >= PATIENCE:
-            self._gather(2 * blocks)
-        elif left >= again and self._loss < (1 - GAIN) * self._loss_when_probed:
-            self._gather(blocks)
+        each = batch * (TRIALS * self._rollout_calls + self._probe_calls(table))
+        held = [n for n in range(blocks, 2 * blocks + 1) if n * each + self.pairs.calls_to_take(n) <= left]
+        brought = self._loss < (1 - GAIN) * self._loss_when_probed
+        if held and (brought or (held[-1] > blocks and self._stalled >= PATIENCE)):
+            self._gather(held[-1])
         elif self._stalled >= 2 * PATIENCE:
             self._over = True
 
