@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dyweight import DyWeight, Solver
+from dyweight import Solver
 
 from .compare.endpoint_error import endpoint_error, pair_errors
 from .fit import Fit, Progress
 from .fit.choose import make_fit
-from .fit.guided import with_rows
 from .fit.judge import as_table, best_handcrafted, is_worse, judging_calls
 from .fit.new_solver import new_solver
 from .losses.features import Latent
@@ -75,9 +74,8 @@ class Fitting:
 
     def _take(self, solver: Solver) -> None:
         """The solver of the fit; before it there was one with the same guided rows, and constant guidance."""
-        if isinstance(solver, DyWeight) and solver.guided != self.solver.guided:
-            assert isinstance(self.untrained, DyWeight)
-            self.untrained = with_rows(self.untrained, solver.guided)
+        if solver.guided != self.solver.guided:
+            self.untrained = self.untrained.guiding(solver.guided)
         self.solver = solver
 
     def judge(self) -> list[str]:

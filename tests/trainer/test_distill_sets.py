@@ -131,6 +131,13 @@ def test_what_neighbours_learned_is_a_better_start_than_the_usual_one() -> None:
         assert errors[0] < 0.8 * min(errors[1:])
 
 
+def test_nothing_is_carried_over_from_two_calls_a_step_or_to_a_family_that_takes_no_table() -> None:
+    new, flow = dyweight.DyWeight(dyweight.schedules.flow(3)), dyweight.schedules.flow(4)
+    assert starts_from(new, [dyweight.DyWeight(flow)]) and not starts_from(new, [])
+    assert not starts_from(new, [dyweight.LearnedSchedule(flow, "heun")])
+    assert not starts_from(dyweight.FreeTable(new.sigmas), [dyweight.DyWeight(flow)])
+
+
 def test_a_run_killed_in_the_middle_of_a_member_goes_on_there(commands: Any, peaks: Any) -> None:
     """The members before it are not fitted again; the file is that of an uninterrupted run."""
     arguments = ("--steps", "2,3,4", "--calls", 2500, *QUICK)
