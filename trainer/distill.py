@@ -12,10 +12,10 @@ import torch
 from dyweight import Solver, SolverFile
 
 from .checkpoints.load import load_checkpoint
+from .distillation.fitted_file import provenance, today, together
+from .distillation.fitting_set import FittingSet
+from .distillation.result import Distillation
 from .fit import Progress
-from .fit.distillation import Distillation
-from .fitted_file import provenance, today, together
-from .fitting_set import FittingSet
 from .options.distill import DistillOptions
 from .options.parse import parse
 from .options.workflow import WorkflowOptions

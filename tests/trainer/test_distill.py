@@ -92,7 +92,7 @@ def test_any_number_of_steps_and_every_order(
     steps: int, method: str, commands: Any, peaks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "trainer.fitting.best_handcrafted", lambda network, pairs, calls: ("euler", torch.tensor([1e9]))
+        "trainer.distillation.fitting.best_handcrafted", lambda network, pairs, calls: ("euler", torch.tensor([1e9]))
     )
     for order in (1, None, steps):
         more = () if order is None else ("--order", order)

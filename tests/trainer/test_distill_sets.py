@@ -78,38 +78,6 @@ def test_too_small_a_budget_says_what_to_do_before_the_pairs_are_made(peaks: Any
     assert model.calls < 30
 
 
-def test_the_library_gives_what_the_command_writes(commands: Any, peaks: Any) -> None:
-    told = list[trainer.FitProgress]()
-    options: dict[str, Any] = {"calls": 2500, "teacher": "ipndm:12", "batch": 2, "validation_pairs": 2}
-    fitted = trainer.fit_solver(peaks((8,)), (2, 3), progress=told.append, **options)
-    outcome = commands.distill(peaks((8,)), "--steps", "2,3", "--calls", 2500, *QUICK)
-    assert isinstance(fitted.solver, SolverSet) and same(fitted.solver, dyweight.load_solver(outcome.out))
-    assert {line.steps for line in told} == {2, 3} and all(line.solver.steps == line.steps for line in told)
-    assert all(line.network_calls <= line.expected_calls <= 2500 for line in told)
-    provenance = SolverFile.read(outcome.out).member(3).provenance
-    assert fitted.member_errors[3]["kept"] == provenance["endpoint_error_after"]
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"report": Path("r"), "resume": False}, "leave out report, resume"),
-        ({"add": (4,)}, "leave out add"),
-        ({"out": Path("a.safetensors")}, "leave out out"),
-        ({"keep_targets": True}, "give cache=FOLDER"),
-    ],
-)
-def test_the_library_refuses_what_it_does_not_do(options: dict[str, Any], said: str, peaks: Any) -> None:
-    with pytest.raises(TrainerError, match=said):
-        trainer.fit_solver(peaks((8,)), 3, **options)
-
-
-@pytest.mark.parametrize("kept", [True, False])
-def test_the_library_keeps_endpoints_where_it_is_told_to(kept: bool, tmp_path: Path, peaks: Any) -> None:
-    trainer.fit_solver(peaks((8,)), 2, calls=400, validation_pairs=1, batch=2, cache=tmp_path, keep_targets=kept)
-    assert bool(list(tmp_path.rglob("*.safetensors"))) == kept
-
-
 def test_what_neighbours_learned_is_a_better_start_than_the_usual_one() -> None:
     """The trial before the first, of a solver between two and of one beyond them."""
     model = DigitsFlow()

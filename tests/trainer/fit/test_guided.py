@@ -11,12 +11,12 @@ from torch import Tensor
 
 import dyweight
 from dyweight import DyWeight, schedules
+from trainer.distillation.fitting import Fitting
+from trainer.distillation.fitting_set import FittingSet
 from trainer.fit.maps import Probing, imagined, probe, tangents
 from trainer.fit.rollout import rollout
 from trainer.fit.starts import start_of
 from trainer.fit.table import Numbers
-from trainer.fitting import Fitting
-from trainer.fitting_set import FittingSet
 from trainer.options.distill import DistillOptions
 from trainer.pairs.targets import Block
 from trainer.run.cluster import ALONE

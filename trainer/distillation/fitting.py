@@ -1,4 +1,4 @@
-"""One fit, from its options to a solver that was judged; `trainer/fitting_set.py` runs one or several."""
+"""One fit, from its options to a solver that was judged; `fitting_set.py` runs one or several."""
 
 import copy
 import math
@@ -10,16 +10,16 @@ from torch import Tensor
 
 from dyweight import Solver
 
-from .compare.endpoint_error import endpoint_error, pair_errors
-from .fit import Fit, Progress
-from .fit.choose import make_fit
-from .fit.judge import as_table, best_handcrafted, is_worse, judging_calls
-from .fit.new_solver import new_solver
-from .losses.features import Latent
-from .options.distill import DistillOptions
-from .pairs.pairs import Pairs, deviation
-from .run.cluster import Cluster
-from .run.network import Network
+from ..compare.endpoint_error import endpoint_error, pair_errors
+from ..fit import Fit, Progress
+from ..fit.choose import make_fit
+from ..fit.judge import as_table, best_handcrafted, is_worse, judging_calls
+from ..fit.new_solver import new_solver
+from ..losses.features import Latent
+from ..options.distill import DistillOptions
+from ..pairs.pairs import Pairs, deviation
+from ..run.cluster import Cluster
+from ..run.network import Network
 
 
 class Fitting:

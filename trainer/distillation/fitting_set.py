@@ -10,24 +10,24 @@ from torch import Tensor
 
 from dyweight import Solver, SolverFile, SolverSet
 
-from .compare.endpoint_error import endpoint
-from .fit import history_from, history_tensor
-from .fit.budget import DOUBLINGS, calls_of, teacher_steps
-from .fit.choose import budget_for, is_small
-from .fit.evaluations import with_steps
-from .fit.starts import starts_from
-from .fit.together import OF_SINGLE_FITS, Shares
+from ..compare.endpoint_error import endpoint
+from ..fit import history_from, history_tensor
+from ..fit.budget import DOUBLINGS, calls_of, teacher_steps
+from ..fit.choose import budget_for, is_small
+from ..fit.evaluations import with_steps
+from ..fit.starts import starts_from
+from ..fit.together import OF_SINGLE_FITS, Shares
+from ..options.distill import DistillOptions
+from ..pairs.identity import known_as, same_model
+from ..pairs.pairs import Pairs
+from ..pairs.targets import FINGERPRINT_CALLS, Targets, fingerprint
+from ..pairs.teacher import Teacher
+from ..run.cluster import Cluster
+from ..run.errors import TrainerError
+from ..run.network import Network
+from ..run.resume import comparable
+from ..run.timing import call_count, expected_time
 from .fitting import Fitting
-from .options.distill import DistillOptions
-from .pairs.identity import known_as, same_model
-from .pairs.pairs import Pairs
-from .pairs.targets import FINGERPRINT_CALLS, Targets, fingerprint
-from .pairs.teacher import Teacher
-from .run.cluster import Cluster
-from .run.errors import TrainerError
-from .run.network import Network
-from .run.resume import comparable
-from .run.timing import call_count, expected_time
 
 CLOSE_ENOUGH = 0.04
 """Of the untrained solver's squared error: how far a teacher may be from one with twice the steps."""
