@@ -71,11 +71,25 @@ def test_a_budget_is_never_exceeded(calls: int, peaks: Any) -> None:
     assert 0 < fitted.network_calls <= calls
 
 
-def test_too_small_a_budget_says_what_to_do_before_the_pairs_are_made(peaks: Any) -> None:
-    model = peaks((8,))
-    with pytest.raises(TrainerError, match=r"network calls do not hold 4 pairs .* --calls"):
-        trainer.fit_solver(model, (3, 4), calls=300, teacher="ipndm:12", keep_targets=False)
-    assert model.calls < 30
+@pytest.mark.parametrize("steps", [3, (3, 4)])
+def test_too_small_a_budget_says_how_many_calls_are_enough(steps: Any, peaks: Any) -> None:
+    """Of a set before its pairs are made."""
+    options: dict[str, Any] = {"teacher": "ipndm:12", "keep_targets": False}
+    model, said = (
+        peaks((8,)),
+        r"^give --calls (\d+) or more, or a smaller --batch: --calls 100 does not hold the first 4",
+    )
+    with pytest.raises(TrainerError, match=said) as refused:
+        trainer.fit_solver(model, steps, calls=100, **options)
+    assert model.calls < (140 if steps == 3 else 30)
+    found = re.match(said, str(refused.value))
+    assert found is not None
+    enough = int(found[1])
+    assert trainer.fit_solver(peaks((8,)), steps, calls=enough, **options).network_calls <= enough
+    if steps == 3:
+        trial = 4 * steps
+        with pytest.raises(TrainerError, match=f"give --calls {enough} or more"):
+            trainer.fit_solver(peaks((8,)), steps, calls=enough - trial - 1, **options)
 
 
 def test_what_neighbours_learned_is_a_better_start_than_the_usual_one() -> None:

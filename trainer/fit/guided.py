@@ -11,6 +11,7 @@ from torch import Tensor
 from dyweight import Solver
 
 from . import Progress, history_from, history_tensor
+from .budget import TooFewCallsError
 from .gauss_newton import GaussNewton
 
 CONSTANT_PART = 0.25
@@ -60,7 +61,11 @@ class GuidedFit:
     def run(self) -> Iterator[Progress]:
         """As `Fit.run`; the solver is another object where rows are dropped."""
         if self._part == 0:
-            yield from self._told(self._fit)
+            try:
+                yield from self._told(self._fit)
+            except TooFewCallsError as error:
+                needed = math.ceil((int(CONSTANT_PART * self._calls) + error.missing) / CONSTANT_PART)
+                raise TooFewCallsError(error.pairs, needed - self._calls) from error
             self._begin(1, self._tied(self._fit.current()), self.spent)
         if self._part == 1:
             yield from self._told(self._fit)
