@@ -12,10 +12,10 @@ from dyweight import Solver
 from ..losses.endpoint import EndpointLoss
 from ..losses.features import Latent
 from ..pairs.pairs import Pairs
-from ..run.errors import NonFiniteError, TrainerError
+from ..run.errors import NonFiniteError
 from ..run.network import Network
 from . import Progress, history_from, history_tensor
-from .budget import Budget
+from .budget import Budget, TooFewCallsError
 from .known import Known
 from .limits import SigmaRange
 from .maps import DIRECTIONS, TRIED, Probing, probe, steps_of
@@ -122,11 +122,9 @@ class GaussNewton:
         batch, teacher = self.pairs.targets.batch, self.pairs.targets.teacher_calls
         each = self._rollout_calls + self._probe_calls(table)
         blocks = budget.first_blocks(self.spent, each * batch, self.pairs.taken, teacher * batch)
-        if self.spent + blocks * each * batch + self.pairs.calls_to_take(blocks) > budget.calls:
-            raise TrainerError(
-                f"{budget.calls} network calls do not hold {batch} pairs at {teacher + each} calls each: give more "
-                "--calls or a smaller --batch"
-            )
+        needed = self.spent + blocks * each * batch + self.pairs.calls_to_take(blocks)
+        if needed > budget.calls:
+            raise TooFewCallsError(blocks * batch, needed + self._calls(blocks) - budget.calls)  # with one trial
         self._gather(blocks)
 
     def _take(self, blocks: int) -> None:

@@ -16,19 +16,19 @@ import dyweight
 from dyweight import Provenance, Solver, SolverFile
 from dyweight.files import write_whole
 
-from .checkpoints.load import checked
-from .checkpoints.protocol import Checkpoint, Rival
-from .compare.convergence import STEPS, refuse_distilled
-from .compare.endpoint_error import Sampler, endpoint, errors_at_equal_calls
+from ..checkpoints.load import checked
+from ..checkpoints.protocol import Checkpoint, Rival
+from ..compare.convergence import STEPS, refuse_distilled
+from ..compare.endpoint_error import Sampler, endpoint, errors_at_equal_calls
+from ..options.distill import DistillOptions
+from ..run.cluster import ALONE
+from ..run.network import Network
+from ..run.resume import ResumeFile, comparable
+from ..run.timing import seconds_per_call
 from .fitted_file import provenance, today, together
 from .fitting import Fitting
 from .fitting_set import FittingSet
-from .options.distill import DistillOptions
 from .progress import FitProgress, reports
-from .run.cluster import ALONE
-from .run.network import Network
-from .run.resume import ResumeFile, comparable
-from .run.timing import seconds_per_call
 
 FITTED, TEACHER = "dyweight", "teacher"
 Errors = dict[str, float]
