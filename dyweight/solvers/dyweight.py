@@ -229,7 +229,7 @@ class DyWeight(Solver):
         levels = self.sigmas
         if self.order > START_ORDER:
             self.weights.zero_()
-            self.weights[:, :START_ORDER] = DyWeight(levels, START_ORDER).weights
+            self.weights[:, :START_ORDER] = DyWeight(levels, START_ORDER, schedule=self.schedule).weights
             self.tie_guidance()
         flow = float(levels[0]) <= 1 and float(levels[-1]) <= 0
         self.lower_time(1 - INTO_THE_STEP * (1 - levels[1:] / levels[:-1]) if flow else LOWER_TIME_SCALE)
