@@ -7,7 +7,7 @@ from dyweight import Solver
 
 from ..run.errors import TrainerError
 from .budget import Budget
-from .maps import DIRECTIONS
+from .probing import DIRECTIONS
 from .table import Numbers
 
 OF_SINGLE_FITS = 0.58

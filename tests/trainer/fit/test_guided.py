@@ -12,7 +12,8 @@ from torch import Tensor
 import dyweight
 from dyweight import DyWeight, schedules
 from trainer.fit.guided import with_rows, without_guidance
-from trainer.fit.maps import Probing, imagined, probe, tangents
+from trainer.fit.maps import imagined, tangents
+from trainer.fit.probing import Probing, probe
 from trainer.fit.rollout import rollout
 from trainer.fit.starts import start_of
 from trainer.fit.table import Numbers

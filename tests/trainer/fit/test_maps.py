@@ -11,7 +11,8 @@ from dyweight import DyWeight, FreeTable, LearnedSchedule, Solver, schedules
 from trainer.fit.known import Known
 from trainer.fit.least_squares import LeastSquares
 from trainer.fit.limits import Limits
-from trainer.fit.maps import Probing, imagined, probe, steps_of, tangents
+from trainer.fit.maps import imagined, tangents
+from trainer.fit.probing import Probing, probe, steps_of
 from trainer.fit.rollout import rollout
 from trainer.fit.sketch import Sketch
 from trainer.fit.starts import start_of

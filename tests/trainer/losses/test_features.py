@@ -13,7 +13,7 @@ from trainer.checkpoints.builtin import digits
 from trainer.checkpoints.protocol import full
 from trainer.distill import main
 from trainer.fit.least_squares import problem, sums
-from trainer.fit.maps import Probing, probe
+from trainer.fit.probing import Probing, probe
 from trainer.fit.rollout import rollout
 from trainer.fit.table import Numbers
 from trainer.losses.endpoint import EndpointLoss
