@@ -10,7 +10,6 @@ from torch import Tensor
 from dyweight import Solver
 
 from ..losses.endpoint import EndpointLoss
-from ..losses.features import Latent
 from ..pairs.pairs import Pairs
 from ..run.errors import NonFiniteError
 from ..run.network import Network
@@ -18,8 +17,8 @@ from . import Progress, history_from, history_tensor
 from .budget import Budget, TooFewCallsError
 from .known import Known
 from .limits import SigmaRange
-from .maps import DIRECTIONS, TRIED, Probing, probe, steps_of
 from .on_the_maps import OnTheMaps
+from .probing import DIRECTIONS, TRIED, Probing, probe, steps_of
 from .rollout import Rollout, rollout
 from .sketch import Sketch
 from .starts import start_of
@@ -72,8 +71,7 @@ class GaussNewton:
         self._vector, *self._others = map(self._numbers.read, starts)
         self._shape = tuple(network.checkpoint.shape)
         self._elements = math.prod(self._shape)
-        plain = loss.name == "l2" and isinstance(loss.features, Latent)
-        self._sketch = Sketch(self._elements) if plain else Sketch(self._elements, self._elements)
+        self._sketch = Sketch(self._elements) if loss.of_inner_products else Sketch(self._elements, self._elements)
         self._range = SigmaRange.of(network, solver.sigmas)
         self._known: dict[int, Known] = {}
         self._steps = (settings.probe_step or 0.0, settings.probe_step or 0.0)

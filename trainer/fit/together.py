@@ -7,7 +7,7 @@ from itertools import accumulate
 from dyweight import Solver
 
 from .budget import Budget, TooFewCallsError
-from .maps import DIRECTIONS, TRIED
+from .probing import DIRECTIONS, TRIED
 from .table import Numbers
 
 OF_SINGLE_FITS = 0.58

@@ -13,7 +13,8 @@ import dyweight
 from dyweight import DyWeight, schedules
 from trainer.distillation.fitting import Fitting
 from trainer.distillation.fitting_set import FittingSet
-from trainer.fit.maps import Probing, imagined, probe, tangents
+from trainer.fit.maps import imagined, tangents
+from trainer.fit.probing import Probing, probe
 from trainer.fit.rollout import rollout
 from trainer.fit.starts import start_of
 from trainer.fit.table import Numbers

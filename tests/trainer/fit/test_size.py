@@ -8,7 +8,7 @@ from benchmarks.measurements.comfy_overhead import LiveBytes
 from dyweight import DyWeight, schedules
 from trainer.distillation.fitting_set import FittingSet
 from trainer.fit.budget import calls_of, teacher_steps
-from trainer.fit.maps import DIRECTIONS, Probing, probe
+from trainer.fit.probing import DIRECTIONS, Probing, probe
 from trainer.fit.rollout import rollout
 from trainer.fit.size import endpoint_bytes, kept_bytes, probing_bytes
 from trainer.fit.starts import start_of
