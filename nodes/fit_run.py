@@ -20,12 +20,12 @@ from .trainer_room import rooms_by_name
 
 with rooms_by_name("dyweight", "comfyui"):
     from ..trainer.checkpoints.comfy.canvas import CanvasCheckpoint, LowExpert
+    from ..trainer.distillation.progress import FitProgress
+    from ..trainer.distillation.unbroken import FITTED, TEACHER, Errors, Result, UnbrokenFit
     from ..trainer.options.distill import DistillOptions
     from ..trainer.pairs.targets import default_cache
-    from ..trainer.progress import FitProgress
     from ..trainer.run.errors import TrainerError
     from ..trainer.run.timing import duration
-    from ..trainer.unbroken import FITTED, TEACHER, Errors, Result, UnbrokenFit
 
 RIVALS = ("euler/simple", "res_multistep/simple", "dpmpp_2m/simple")
 MOST_STEPS = 64

@@ -131,13 +131,12 @@ def test_one_file_touches_the_samplers_of_comfyui():
 
 MOST_ROOMS = 16
 COMMANDS = {"__init__", "distill", "evaluate", "convert", "inspect"}
-LIBRARY = {"library", "fitting", "fitting_set", "fitted_file", "progress", "unbroken"}
 
 
 def test_the_trainer_has_few_rooms_and_its_root_only_commands():
     folders = {path.parent for path in sources("trainer")}
     assert len(folders) <= MOST_ROOMS
-    assert {path.stem for path in (ROOT / "trainer").glob("*.py")} <= COMMANDS | LIBRARY
+    assert {path.stem for path in (ROOT / "trainer").glob("*.py")} == COMMANDS
 
 
 def test_no_module_of_the_trainer_imports_itself_by_way_of_others():

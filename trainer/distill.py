@@ -12,10 +12,11 @@ import torch
 from dyweight import Solver, SolverFile
 
 from .checkpoints.load import load_checkpoint
+from .distillation.fitted_file import provenance, today, together
+from .distillation.fitting_set import FittingSet
+from .distillation.result import Distillation
 from .fit import Progress
-from .fit.distillation import Distillation
-from .fitted_file import provenance, today, together
-from .fitting_set import FittingSet
+from .fit.size import probing_bytes
 from .options.distill import DistillOptions
 from .options.parse import parse
 from .options.workflow import WorkflowOptions
@@ -31,6 +32,9 @@ from .run.timing import call_count, expected_time
 from .workflow.graph import read, with_fit
 from .workflow.server import run as run_workflow
 from .workflow.server import server
+
+MUCH_MEMORY = 100_000_000
+"""Bytes from which on they are told before the first call."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -150,7 +154,20 @@ def _announced(options: DistillOptions, fits: FittingSet, most: int, processes: 
         f"{_manner(options)}; {call_count(most)}"
         + (f" by {processes} processes" if processes > 1 else "")
         + expected_time(fits.network, most // processes, options.batch_size)
+        + ("" if options.fitted_by == "adam" else _memory(options, fits))
     )
+
+
+def _memory(options: DistillOptions, fits: FittingSet) -> str:
+    """Where a batch of latents is large while it is probed."""
+    elements = math.prod(fits.network.checkpoint.shape)
+    solvers = [fitting.solver for fitting in fits.fittings]
+    numbers = [sum(number.numel() for number in solver.numbers()) for solver in solvers]
+    most = max(
+        probing_bytes(options.batch_size, solver.rows, count, solver.order, elements, bool(solver.guided))
+        for solver, count in zip(solvers, numbers, strict=True)
+    )
+    return f"; up to {most / 1e9:.1f} GB of main memory for a moment" if most >= MUCH_MEMORY else ""
 
 
 def _calls_of_a_sample(options: DistillOptions, fits: FittingSet) -> str:

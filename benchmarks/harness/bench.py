@@ -19,7 +19,7 @@ from trainer.checkpoints.protocol import FullCheckpoint
 from trainer.compare.endpoint_error import Sampler, endpoint_error, errors_at_equal_calls
 from trainer.compare.handcrafted import rivals
 from trainer.distill import distill
-from trainer.fit.distillation import Distillation
+from trainer.distillation.result import Distillation
 from trainer.losses.features import Latent
 from trainer.options.distill import DistillOptions
 from trainer.pairs.pairs import deviation

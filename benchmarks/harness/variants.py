@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.ticker import LogLocator, NullLocator
 
-from trainer.fit.distillation import Distillation
+from trainer.distillation.result import Distillation
 from trainer.report.curves import COOL, INK, LEGEND, SMALL, WARM, write
 
 from .bench import SAMPLES, Bench

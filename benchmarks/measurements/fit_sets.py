@@ -16,7 +16,7 @@ import torch
 
 from dyweight import SolverSet
 from dyweight.placement import place, untrained_plan
-from trainer.fit.distillation import Distillation
+from trainer.distillation.result import Distillation
 
 from ..harness.bench import Bench
 from ..harness.study import Numbers, Options, Study, Tables, best, table

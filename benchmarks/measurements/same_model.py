@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dyweight.sketch import distance
-from trainer.fit.distillation import Distillation
+from trainer.distillation.result import Distillation
 
 from ..harness.bench import FLUX, TINY_FLUX, Bench, use_stand_ins
 from ..harness.study import Numbers, Options, Study, Tables, significant, table

@@ -14,6 +14,8 @@ from .settings import MAXIMUM_STEPS, check_same_steps, check_settings
 S = TypeVar("S", bound="Solver")
 Slope = Literal["state", "query"]
 """What x - denoised is divided by: the noise level of the state, or the one the network was asked at."""
+LOWER_TIME_SCALE = 0.9
+"""Asking the network a little below the noise level of the state opens a valley of its own, often the deeper one."""
 
 
 class Row(NamedTuple):
@@ -141,6 +143,22 @@ class Solver(nn.Module, ABC):
 
         factor: one for all rows, or [rows].
         """
+
+    def set_start(self) -> None:
+        """Set the numbers of an untrained solver to those that a fit begins with."""
+        self.lower_time(LOWER_TIME_SCALE)
+
+    def set_table(self: S, plan: Plan) -> S:
+        """Set the numbers that give this plan; ValueError where none do, as in most families."""
+        raise ValueError(f"a solver of the family {self.family} can't be set to a table")
+
+    def guiding(self: S, rows: Sequence[int]) -> S:
+        """This solver with only these of its guided rows; with none of them it leaves guidance to `denoise`."""
+        return self
+
+    def tie_guidance(self: S, other: S | None = None) -> S:
+        """Guide as slopes move, or as another solver with more guided rows does; nothing to do without guided rows."""
+        return self
 
     def settings(self) -> dict[str, Any]:
         """What the file keeps besides the tensors; JSON values only."""

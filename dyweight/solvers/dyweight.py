@@ -2,17 +2,21 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, get_args
 
 import torch
 from torch import Tensor, nn
 
-from ..adams import EQUAL_STEP_WEIGHTS, adams_bashforth
+from ..adams import Initial, initial_weights
 from ..plan import Plan
-from .base import TINTS, Panel, Row, Slope, Solver, weight_rows
+from .base import LOWER_TIME_SCALE, TINTS, Panel, Row, Slope, Solver, weight_rows
 from .settings import check_choice, check_learned_guidance
 
-Initial = Literal["adams-bashforth", "adams-bashforth-variable", "euler", "uniform"]
+START_ORDER = 2
+"""Of Adams-Bashforth, where a fit begins; of order 3 it begins farther from where it ends."""
+INTO_THE_STEP = 0.35
+"""Of a step of a flow, whose levels are times: how far into it the network is asked. So the last call, on the way to 0,
+begins near where it ends; from LOWER_TIME_SCALE the fit often stops in a worse valley before that."""
 
 
 class DyWeight(Solver):
@@ -85,7 +89,7 @@ class DyWeight(Solver):
         self.order, self.slope, self.analytic_first_step = order, slope, bool(analytic_first_step)
         self.time_shifting, self.time_scaling = bool(time_shifting), bool(time_scaling)
         reaches = [min(self.reach(n), order) for n in range(self.steps)]
-        self.weights = nn.Parameter(_initial_weights(self.sigmas, order, initial, reaches))
+        self.weights = nn.Parameter(initial_weights(self.sigmas, order, initial, reaches))
         self.time_scale = nn.Parameter(torch.ones(self.steps, dtype=torch.float64), requires_grad=self.time_scaling)
         self.learned_guidance = learned_guidance
         if learned_guidance is not None:
@@ -219,6 +223,27 @@ class DyWeight(Solver):
             self.time_scale.mul_(factor)
             self.time_scale[: int(self.analytic_first_step)] = 1.0
 
+    @torch.no_grad()
+    def set_start(self) -> None:
+        """A low order, asked below the noise level of the states."""
+        levels = self.sigmas
+        if self.order > START_ORDER:
+            self.weights.zero_()
+            self.weights[:, :START_ORDER] = DyWeight(levels, START_ORDER, schedule=self.schedule).weights
+            self.tie_guidance()
+        flow = float(levels[0]) <= 1 and float(levels[-1]) <= 0
+        self.lower_time(1 - INTO_THE_STEP * (1 - levels[1:] / levels[:-1]) if flow else LOWER_TIME_SCALE)
+
+    def guiding(self, rows: Sequence[int]) -> "DyWeight":
+        """As `Solver.guiding`: the newest guided row before it serves one that is guided no more."""
+        settings, tensors = self.settings(), self.tensors()
+        guidance = settings.pop("learned_guidance", {})
+        if rows:
+            settings["learned_guidance"] = {**guidance, "guided": list(rows)}
+            return DyWeight.from_file(settings, tensors).tie_guidance(self)
+        tensors.pop("guidance_weights", None)
+        return DyWeight.from_file(settings, tensors)
+
     @classmethod
     def _shapes(cls, settings: dict[str, Any], steps: int) -> dict[str, tuple[int, ...]]:
         weights = (steps, settings["order"])
@@ -261,21 +286,3 @@ class DyWeight(Solver):
         ]
         asked = ", ".join(str(row + 1) for row in self.guided)
         return f"guidance, cfg {self.guided_at:g}: step {asked} asked without prompt too", rows
-
-
-def _initial_weights(sigmas: Tensor, order: int, initial: Initial, reaches: Sequence[int]) -> Tensor:
-    """reaches: how many slopes each step uses."""
-    weights = torch.zeros(len(reaches), order, dtype=torch.float64)
-    for n, used in enumerate(reaches):
-        newest_first = sigmas[n + 1 - used : n + 1].flip(0)
-        if initial == "euler":
-            weights[n, 0] = 1
-        elif initial == "uniform":
-            weights[n, :used] = 1 / used
-        elif initial == "adams-bashforth" and used in EQUAL_STEP_WEIGHTS:
-            weights[n, :used] = torch.tensor(EQUAL_STEP_WEIGHTS[used], dtype=torch.float64)
-        else:
-            times = newest_first if initial == "adams-bashforth-variable" else -torch.arange(used, dtype=torch.float64)
-            following = sigmas[n + 1] if initial == "adams-bashforth-variable" else torch.ones((), dtype=torch.float64)
-            weights[n, :used] = adams_bashforth(times, following)
-    return weights

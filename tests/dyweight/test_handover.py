@@ -87,3 +87,10 @@ def test_nothing_is_mixed_of_two_networks(recipe: dict[str, object]) -> None:
     finer = torch.tensor([1.0, 0.97, 0.94, 0.91, 0.85, 0.7, 0.5, 0.2, 0.0], dtype=torch.float64)
     pair = [dyweight.DyWeight(sigmas, schedule=recipe).requires_grad_(False) for sigmas in (SIGMAS, finer)]
     assert (between(dyweight.SolverSet(pair), 7) is None) == bool(recipe)
+
+
+def test_a_fit_begins_on_the_schedule_with_two_networks_too() -> None:
+    """Weights of a low order sum to 1 in each row, also where the second network begins with a slope alone."""
+    solver = dyweight.DyWeight(SIGMAS, schedule=RECIPE).requires_grad_(False)
+    solver.set_start()
+    torch.testing.assert_close(solver.plan().sigmas, SIGMAS.double())

@@ -66,6 +66,20 @@ def test_the_network_is_asked_lower_by_the_factor(family):
 
 
 @each_family
+def test_a_fit_can_begin_with_it_and_guidance_leaves_it_alone_where_it_has_none(family):
+    solver = SOLVERS[family](SIGMAS).requires_grad_(False)
+    before = solver.plan()
+    for same in (solver.guiding(()), solver.tie_guidance()):
+        assert torch.equal(same.plan().gains, before.gains) and not same.guided
+    if family != "dyweight":
+        with pytest.raises(ValueError, match=f"the family {family} can't be set to a table"):
+            solver.set_table(before)
+    solver.set_start()
+    factor = 1.0 if family == "instance-dyweight" else 0.9
+    torch.testing.assert_close(solver.plan().query_sigmas[..., 0], factor * before.query_sigmas[..., 0])
+
+
+@each_family
 def test_slopes_times_divisors_are_residuals(family):
     """The weights of a row add up to its step in time: the law of every solver that has not been moved."""
     solver = SOLVERS[family](SIGMAS)

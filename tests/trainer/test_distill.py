@@ -49,6 +49,13 @@ def test_the_same_command_gives_the_same_bytes_and_another_seed_another_file(
     assert files[0] == files[1] == files[2] != files[3]
 
 
+@pytest.mark.parametrize(("side", "told"), [(128, "; up to 0.7 GB of main memory for a moment"), (16, "network calls")])
+def test_main_memory_is_told_before_the_fit_where_it_is_much(side: int, told: str, commands: Any, peaks: Any) -> None:
+    """Of FLUX at 1024 x 1024 as docs/fitting.md has it. Too few calls end it before it takes the memory."""
+    outcome = commands.distill(peaks((16, side, side)), "--steps", 5, "--teacher", "ipndm:5", "--calls", 20)
+    assert outcome.status == 2 and outcome.printed.splitlines()[0].endswith(told)
+
+
 def test_another_process_gives_the_same_bytes_of_a_users_model(
     commands: Any, peaks_file: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -92,7 +99,7 @@ def test_any_number_of_steps_and_every_order(
     steps: int, method: str, commands: Any, peaks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "trainer.fitting.best_handcrafted", lambda network, pairs, calls: ("euler", torch.tensor([1e9]))
+        "trainer.distillation.fitting.best_handcrafted", lambda network, pairs, calls: ("euler", torch.tensor([1e9]))
     )
     for order in (1, None, steps):
         more = () if order is None else ("--order", order)

@@ -119,4 +119,4 @@ def test_a_start_of_another_kind_is_refused(commands: Any, start: Path) -> None:
     assert "start.safetensors has 3 steps" in other and "4 from 1" in other
     indis = commands.distill("digits", *QUICK, "--family", "indis", "--iterations", 2, out="indis.safetensors").out
     refused = commands.distill("digits", "--steps", 3, "--instance-aware", "--start", indis).message
-    assert "is of the family indis: give a file of the family dyweight" in refused
+    assert "indis.safetensors: the family indis can't be corrected: give a solver of the family dyweight" in refused

@@ -18,7 +18,6 @@ from ..run.errors import NonFiniteError, TrainerError
 from ..run.network import Network
 from . import Progress, history_from, history_tensor
 from .parts import can_be_split, part
-from .starts import LOWER_TIME_SCALE
 
 WARM_UP = 0.1
 """Fraction of the iterations in which the learning rate rises linearly, from WARM_UP_START of its value."""
@@ -94,7 +93,7 @@ class Adam:
     def run(self) -> Iterator[Progress]:
         total, losses = self.settings.iterations, []
         if self._iteration == 0 and self.settings.lowered and self.solver.reads_samples:
-            self.solver.lower_time(LOWER_TIME_SCALE)
+            self.solver.set_start()
         for i in range(self._iteration, total):
             losses.append(self._step(i))
             self._iteration = i + 1

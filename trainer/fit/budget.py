@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from ..run.errors import TrainerError
+
 Effort = Literal["draft", "normal", "thorough"]
 
 DRAFT = {3: 1_500, 5: 1_500, 8: 3_000, 12: 4_500}
@@ -15,6 +17,15 @@ JUDGING_PAIRS = {"draft": 4, "normal": 8, "thorough": 16}
 TEACHER_STEPS, TEACHER_TIMES = 24, 4
 DOUBLINGS = {"draft": 1, "normal": 1, "thorough": 2}
 """How many times the teacher's steps may double."""
+
+
+class TooFewCallsError(TrainerError):
+    """A budget that does not hold the pairs to begin with."""
+
+    def __init__(self, pairs: int, missing: int) -> None:
+        """missing: calls that the budget would need besides."""
+        super().__init__(f"{pairs} pairs need {missing} network calls more")
+        self.pairs, self.missing = pairs, missing
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from dyweight import DyWeight, Solver
+from dyweight import Solver
 
 from ..losses.endpoint import EndpointLoss
 from ..losses.features import loss_features
@@ -56,7 +56,7 @@ def make_fit(
         settings = GaussNewtonSettings(budget, options.iterations, lowered, options.difference_step)
         return GaussNewton(own, network, pairs, loss, settings, starts)
 
-    if isinstance(solver, DyWeight) and solver.guided:
+    if solver.guided:
         return GuidedFit(solver, options.unconditional_calls or len(solver.guided), calls, gauss_newton)
     return gauss_newton(solver, calls, options.initial == "auto", starts)
 

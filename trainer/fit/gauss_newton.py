@@ -10,16 +10,15 @@ from torch import Tensor
 from dyweight import Solver
 
 from ..losses.endpoint import EndpointLoss
-from ..losses.features import Latent
 from ..pairs.pairs import Pairs
-from ..run.errors import NonFiniteError, TrainerError
+from ..run.errors import NonFiniteError
 from ..run.network import Network
 from . import Progress, history_from, history_tensor
-from .budget import Budget
+from .budget import Budget, TooFewCallsError
 from .known import Known
 from .limits import SigmaRange
-from .maps import DIRECTIONS, TRIED, Probing, probe, steps_of
 from .on_the_maps import OnTheMaps
+from .probing import DIRECTIONS, TRIED, Probing, probe, steps_of
 from .rollout import Rollout, rollout
 from .sketch import Sketch
 from .starts import start_of
@@ -72,8 +71,7 @@ class GaussNewton:
         self._vector, *self._others = map(self._numbers.read, starts)
         self._shape = tuple(network.checkpoint.shape)
         self._elements = math.prod(self._shape)
-        plain = loss.name == "l2" and isinstance(loss.features, Latent)
-        self._sketch = Sketch(self._elements) if plain else Sketch(self._elements, self._elements)
+        self._sketch = Sketch(self._elements) if loss.of_inner_products else Sketch(self._elements, self._elements)
         self._range = SigmaRange.of(network, solver.sigmas)
         self._known: dict[int, Known] = {}
         self._steps = (settings.probe_step or 0.0, settings.probe_step or 0.0)
@@ -122,11 +120,9 @@ class GaussNewton:
         batch, teacher = self.pairs.targets.batch, self.pairs.targets.teacher_calls
         each = self._rollout_calls + self._probe_calls(table)
         blocks = budget.first_blocks(self.spent, each * batch, self.pairs.taken, teacher * batch)
-        if self.spent + blocks * each * batch + self.pairs.calls_to_take(blocks) > budget.calls:
-            raise TrainerError(
-                f"{budget.calls} network calls do not hold {batch} pairs at {teacher + each} calls each: give more "
-                "--calls or a smaller --batch"
-            )
+        needed = self.spent + blocks * each * batch + self.pairs.calls_to_take(blocks)
+        if needed > budget.calls:
+            raise TooFewCallsError(blocks * batch, needed + self._calls(blocks) - budget.calls)  # with one trial
         self._gather(blocks)
 
     def _take(self, blocks: int) -> None:

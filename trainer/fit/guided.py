@@ -8,9 +8,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dyweight import DyWeight, Solver
+from dyweight import Solver
 
 from . import Progress, history_from, history_tensor
+from .budget import TooFewCallsError
 from .gauss_newton import GaussNewton
 
 CONSTANT_PART = 0.25
@@ -33,13 +34,13 @@ class GuidedFit:
     a network call; the finalists are then fitted for a while.
     """
 
-    def __init__(self, solver: DyWeight, guided: int, calls: int, make: MakeFit) -> None:
+    def __init__(self, solver: Solver, guided: int, calls: int, make: MakeFit) -> None:
         """solver: with all rows guided. guided: how many stay so. calls: of all parts."""
         self.solver: Solver = solver
         self._full, self._guided, self._calls, self._make = solver, guided, calls, make
         self.history: list[Progress] = []
         self._spent, self._part = 0, 0
-        self._fit = make(without_guidance(solver), int(CONSTANT_PART * calls), True)
+        self._fit = make(solver.guiding(()), int(CONSTANT_PART * calls), True)
         self._before_choice: dict[str, Tensor] | None = None
 
     @property
@@ -60,7 +61,11 @@ class GuidedFit:
     def run(self) -> Iterator[Progress]:
         """As `Fit.run`; the solver is another object where rows are dropped."""
         if self._part == 0:
-            yield from self._told(self._fit)
+            try:
+                yield from self._told(self._fit)
+            except TooFewCallsError as error:
+                needed = math.ceil((int(CONSTANT_PART * self._calls) + error.missing) / CONSTANT_PART)
+                raise TooFewCallsError(error.pairs, needed - self._calls) from error
             self._begin(1, self._tied(self._fit.current()), self.spent)
         if self._part == 1:
             yield from self._told(self._fit)
@@ -85,9 +90,9 @@ class GuidedFit:
         self._part, self._spent, self.solver = part, spent, solver
         self._fit = self._make(solver, own, False)
 
-    def _tied(self, constant: Solver) -> DyWeight:
+    def _tied(self, constant: Solver) -> Solver:
         """The solver with learned guidance that does what this one does with constant guidance."""
-        full = with_rows(self._full, self._full.guided)
+        full = self._full.guiding(self._full.guided)
         with torch.no_grad():
             for name, value in constant.named_parameters():
                 full.get_parameter(name).copy_(value)
@@ -121,7 +126,6 @@ class GuidedFit:
     def _best_on_maps(self) -> list[Solver]:
         """The solvers that the maps promise to end lowest with fewer guided rows, each where they lead it."""
         full = self._fit.current()
-        assert isinstance(full, DyWeight)
         rows = full.guided
         while len(rows) > self._guided:
             fewer = self._guided if math.comb(len(rows), self._guided) <= MOST_CHOICES else len(rows) - 1
@@ -129,9 +133,9 @@ class GuidedFit:
             rows = found[0][1].guided
         return [solver for _, solver in found[:FINALISTS]]
 
-    def _imagined(self, full: DyWeight, choices: Iterable[tuple[int, ...]]) -> list[tuple[float, Solver]]:
+    def _imagined(self, full: Solver, choices: Iterable[tuple[int, ...]]) -> list[tuple[float, Solver]]:
         """(loss, solver) to which the maps lead with these rows guided, best first."""
-        fits = [self._make(with_rows(full, rows), 0, False) for rows in choices]
+        fits = [self._make(full.guiding(rows), 0, False) for rows in choices]
         return sorted(((fit.imagined_from(self._fit), fit.current()) for fit in fits), key=lambda one: one[0])
 
     def state(self) -> dict[str, Tensor]:
@@ -145,20 +149,6 @@ class GuidedFit:
         """As `Fit.restore`."""
         part, spent, *rows = state["parts"].tolist()
         if part:
-            self._begin(part, with_rows(self._full, tuple(rows)), spent)
+            self._begin(part, self._full.guiding(rows), spent)
         self._fit.restore(state)
         self.history = history_from(state["told"])
-
-
-def without_guidance(solver: DyWeight) -> DyWeight:
-    """The solver with the same slopes that leaves guidance to `denoise`."""
-    settings = {name: value for name, value in solver.settings().items() if name != "learned_guidance"}
-    tensors = {name: value for name, value in solver.tensors().items() if name != "guidance_weights"}
-    return DyWeight.from_file(settings, tensors)
-
-
-def with_rows(solver: DyWeight, rows: tuple[int, ...]) -> DyWeight:
-    """The same solver with only these rows guided: the newest guided row before it serves one that is no more."""
-    assert solver.learned_guidance is not None
-    settings = {**solver.settings(), "learned_guidance": {**solver.learned_guidance, "guided": list(rows)}}
-    return DyWeight.from_file(settings, solver.tensors()).tie_guidance(solver)

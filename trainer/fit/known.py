@@ -1,9 +1,11 @@
 """What a fit knows of a block of pairs, and how the state of a run holds it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from .maps import Maps
 from .rollout import Rollout
@@ -38,6 +40,12 @@ class Known:
         return packed
 
     @classmethod
+    def together(cls, blocks: Sequence["Known"]) -> "Known":
+        """Of the pairs of all blocks, one after the other."""
+        parts = [one.packed() for one in blocks]
+        return cls.unpacked({name: _together(name, [one[name] for one in parts]) for name in parts[0]})
+
+    @classmethod
     def unpacked(cls, packed: dict[str, Tensor]) -> "Known":
         """The inverse of `packed`."""
         made = Rollout(packed["x"], packed["answers"], packed["log_queries"], packed.get("directions"))
@@ -56,3 +64,14 @@ def _packed(maps: Maps, begin: str) -> dict[str, Tensor]:
 def _unpacked(packed: dict[str, Tensor], begin: str, rows: int) -> Maps:
     u, y = ([packed[f"{begin}{name}.{row}"] for row in range(rows)] for name in ("u", "y"))
     return Maps(u, y, packed[f"{begin}d"], packed[f"{begin}rho"])
+
+
+def _together(name: str, parts: list[Tensor]) -> Tensor:
+    """What is packed under a name; blocks that have fewer directions or coordinates get zeros for them."""
+    if name == "log_queries":
+        return parts[0]
+    if name.endswith("rho"):
+        return torch.cat(parts, 1)
+    most, numbers = max(map(len, parts)), max(part.shape[-1] for part in parts)
+    room = [(0, numbers - part.shape[-1], 0, 0, 0, most - len(part))[: 2 * part.ndim] for part in parts]
+    return torch.cat([pad(part, more) for part, more in zip(parts, room, strict=True)], -2)

@@ -42,17 +42,18 @@ class LeastSquares:
         scale = float(torch.diagonal(self.curvature).sum() / torch.diagonal(self.movement).sum().clamp_min(1e-300))
         low, high = 1e-12, 1e12
         step = self._damped(low * scale, limits)
-        if self._movement(step) <= radius:
+        if self.movement_of(step) <= radius:
             return step
         for _ in range(HALVINGS):
             middle = (low * high) ** 0.5
-            far = self._movement(self._damped(middle * scale, limits)) > radius
+            far = self.movement_of(self._damped(middle * scale, limits)) > radius
             low, high = (middle, high) if far else (low, middle)
             if high / low < 1.05:
                 break
         return self._damped(high * scale, limits)
 
-    def _movement(self, step: Tensor) -> float:
+    def movement_of(self, step: Tensor) -> float:
+        """How far a step moves the network's inputs, in noise levels."""
         return math.sqrt(max(0.0, float(step @ self.movement @ step)))
 
     def _damped(self, damping: float, limits: Limits) -> Tensor:
@@ -87,33 +88,33 @@ class LeastSquares:
 def sums(
     loss: EndpointLoss, shape: tuple[int, ...], table: Table, centre: Rollout, made: Rollout, maps: Maps, target: Tensor
 ) -> Tensor:
-    """What some pairs add to the problem, as one vector; `problem` makes the problem of the sum over all.
+    """[pairs, n] what each pair adds to the problem; `problem` makes the problem of the sum over all.
 
     made: the rollout of the table, real or imagined, whose movement from the centre counts. target [pairs, elements].
     shape: of a latent, for a loss of features; sketches have none, and no such loss.
     """
     count = table.gains.shape[-1]
-    movement = torch.zeros(count, count, dtype=torch.float64)
+    movement = torch.zeros(len(target), count, count, dtype=torch.float64)
     for row, moved in enumerate(tangents(table, made, maps, table.plan.rows)):
         if table.first <= row < table.plan.rows and table.moving(row):
             d = moved.double() / float(centre.log_queries[row].exp())
-            movement += (d @ d.mT).sum(0)
+            movement += d @ d.mT
     residual, jacobian = _residuals(loss, shape, made.x[-1], target, moved)
     size = _residual_count(loss, shape, residual)
     weighted = (jacobian * loss.weights(residual, size)[:, None]).double()
-    curvature = (weighted @ jacobian.double().mT).sum(0) / size
-    gradient = torch.einsum("pne,pe->n", weighted, residual.double()) / size
+    curvature = weighted @ jacobian.double().mT / size
+    gradient = torch.einsum("pne,pe->pn", weighted, residual.double()) / size
     told = ends(loss, shape, made, centre, target)
-    return torch.cat([curvature.flatten(), gradient, movement.flatten(), told])
+    return torch.cat([curvature.flatten(1), gradient, movement.flatten(1), told], 1)
 
 
 def ends(loss: EndpointLoss, shape: tuple[int, ...], made: Rollout, centre: Rollout, target: Tensor) -> Tensor:
-    """[3] of some pairs: their summed loss, their summed squared movement from the centre, and how many they are."""
+    """[pairs, 3]: the loss of each, its squared movement from the centre summed over rows, and 1, which counts it."""
     residual = _residuals(loss, shape, made.x[-1], target, None)[0]
     levels = centre.log_queries.exp().to(made.x)[:, None, None]
-    far = ((made.x[:-1] - centre.x[:-1]) / levels).double().square().sum()
+    far = ((made.x[:-1] - centre.x[:-1]) / levels).double().square().sum((0, 2))
     losses = loss.limited(loss.of_pairs(residual, _residual_count(loss, shape, residual)))
-    return torch.stack([losses.sum(), far, far.new_tensor(len(losses))])
+    return torch.stack([losses, far, torch.ones_like(losses)], 1)
 
 
 def _residual_count(loss: EndpointLoss, shape: tuple[int, ...], residual: Tensor) -> int:

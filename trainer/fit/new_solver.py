@@ -86,24 +86,23 @@ def _free_table(options: DistillOptions, steps: int, network: Network) -> FreeTa
 def _instance_dyweight(options: DistillOptions, steps: int, network: Network) -> InstanceDyWeight:
     assert options.start is not None  # the options see to it
     start = dyweight.SolverFile.read(options.start).solver
-    if start.family != DyWeight.family:
-        raise TrainerError(
-            f"--start {options.start} is of the family {start.family}: give a file of the family dyweight"
-        )
     expected = network.checkpoint.schedule(steps).to("cpu", torch.float64)
     if len(start.sigmas) != len(expected) or not torch.allclose(start.sigmas, expected, rtol=1e-3, atol=1e-6):
         raise TrainerError(
             f"--start {options.start} has {start.steps} steps from sigma {float(start.sigmas[0]):g}; this run has "
             f"{steps} from {float(expected[0]):g}, on another schedule: distil one with the same options first"
         )
-    return InstanceDyWeight(
-        start,
-        tuple(network.checkpoint.shape),
-        _condition_width(options, network),
-        instance=options.instance,
-        shift_factors=options.shift_factors,
-        seed=options.seed,
-    )
+    try:
+        return InstanceDyWeight(
+            start,
+            tuple(network.checkpoint.shape),
+            _condition_width(options, network),
+            instance=options.instance,
+            shift_factors=options.shift_factors,
+            seed=options.seed,
+        )
+    except ValueError as error:
+        raise TrainerError(f"--start {options.start}: {error}") from error
 
 
 def _condition_width(options: DistillOptions, network: Network) -> int:

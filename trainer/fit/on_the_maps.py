@@ -27,6 +27,10 @@ TOO_LITTLE = 0.01
 """Of the loss: a smaller gain ends the steps."""
 
 
+Blocks = tuple[int, ...]
+"""Numbers of blocks of pairs, which are of one size; they go through the maps as one."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Place:
     """A vector of numbers, and what the maps have there."""
@@ -35,8 +39,7 @@ class _Place:
     loss: float
     moved: float
     """how far the network's inputs are from where it was last asked, in noise levels"""
-    seen: Mapping[int, Rollout]
-    """By block of pairs."""
+    seen: Mapping[Blocks, Rollout]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +75,9 @@ class OnTheMaps:
                 there = self._allowed(at.vector + step / 2, trusted)  # even a short step may leave the range
             gain = at.loss - there.loss
             if gain <= 0:
-                radius /= 3
+                radius = min(radius, squares.movement_of(step)) / 3
                 continue
-            at, squares, steps, radius = there, None, steps + 1, min(2 * radius, trusted)
+            at, squares, steps = there, None, steps + 1
             if gain < TOO_LITTLE * begun:
                 break
         return at.vector, begun - at.loss, at.moved
@@ -90,29 +93,36 @@ class OnTheMaps:
     def _place(self, vector: Tensor, plan: Plan) -> "_Place":
         seen = self._rollouts(plan)
         own = {i: ends(self.loss, self.shape, seen[i], known.made, known.target) for i, known in self._known.items()}
-        loss, far, count = self.cluster.sum_in_order(own).tolist()
+        loss, far, count = self._summed(own).tolist()
         moved = distance(far / (count * math.prod(self.shape)), plan, self._centre)
         return _Place(vector, loss / count, moved, seen)
 
-    def _rollouts(self, plan: Plan) -> dict[int, Rollout]:
-        return {index: imagined(plan, known.made, known.maps) for index, known in self._known.items()}
+    def _rollouts(self, plan: Plan) -> dict[Blocks, Rollout]:
+        return {blocks: imagined(plan, known.made, known.maps) for blocks, known in self._known.items()}
 
-    def problem(self, table: Table, seen: Mapping[int, Rollout] | None = None) -> LeastSquares:
-        """The least-squares problem of a table on the maps, over the pairs of all processes. seen: its rollouts, by
-        block of pairs, where they are known."""
+    def _summed(self, of_pairs: Mapping[Blocks, Tensor]) -> Tensor:
+        """[pairs, n] by blocks -> [n], summed over the pairs of all processes."""
+        own = dict[int, Tensor]()
+        for blocks, found in of_pairs.items():
+            own |= zip(blocks, found.reshape(len(blocks), -1, found.shape[1]).sum(1), strict=True)
+        return self.cluster.sum_in_order(own)
+
+    def problem(self, table: Table, seen: Mapping[Blocks, Rollout] | None = None) -> LeastSquares:
+        """The least-squares problem of a table on the maps, over the pairs of all processes. seen: its rollouts where
+        they are known."""
         seen = self._rollouts(table.plan) if seen is None else seen
         own = {
-            index: sums(self.loss, self.shape, table, known.made, seen[index], known.maps, known.target)
-            for index, known in self._known.items()
+            blocks: sums(self.loss, self.shape, table, known.made, seen[blocks], known.maps, known.target)
+            for blocks, known in self._known.items()
         }
-        return problem(self.cluster.sum_in_order(own), table, self._centre, math.prod(self.shape))
+        return problem(self._summed(own), table, self._centre, math.prod(self.shape))
 
     @cached_property
-    def _known(self) -> Mapping[int, Known]:
-        """In coordinates, where inner products are all that matters."""
-        if not self.loss.of_inner_products:
-            return self.known
-        return {index: known.in_coordinates() for index, known in self.known.items()}
+    def _known(self) -> Mapping[Blocks, Known]:
+        """All blocks as one, in coordinates, where inner products are all that matters."""
+        if not self.loss.of_inner_products or not self.known:
+            return {(index,): known for index, known in self.known.items()}
+        return {tuple(self.known): Known.together([known.in_coordinates() for known in self.known.values()])}
 
     @cached_property
     def _centre(self) -> Tensor:

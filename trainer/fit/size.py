@@ -1,6 +1,6 @@
 """What a fit holds in main memory: a law that tests hold it to, and docs/fitting.md states."""
 
-from .maps import DIRECTIONS
+from .probing import DIRECTIONS
 from .sketch import SIZE
 
 FLOAT, HALF = 4, 2

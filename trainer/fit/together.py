@@ -1,18 +1,20 @@
 """How the solvers of one set share their network calls, and the pairs that they all begin with."""
 
+import math
 from collections.abc import Sequence
 from itertools import accumulate
 
 from dyweight import Solver
 
-from ..run.errors import TrainerError
-from .budget import Budget
-from .maps import DIRECTIONS
+from .budget import Budget, TooFewCallsError
+from .probing import DIRECTIONS, TRIED
 from .table import Numbers
 
 OF_SINGLE_FITS = 0.58
 """The calls of a set, of those that fits of its members alone may make. They make less than they may, so that it stays
 below 0.6 of what they make."""
+STARTS = 2
+"""Of a member, at most, which are compared on the first pairs."""
 TRIALS = 5
 """What a member's share of the calls reckons with, beside the maps of each pair."""
 
@@ -25,17 +27,22 @@ class Shares:
         self.calls, self.spent = calls, 0
         tables = [Numbers(solver).table(Numbers(solver).read(solver)) for solver in solvers]
         self._maps = [table.probe_calls(DIRECTIONS, 1, 1) + table.plan.network_calls for table in tables]
-        weights = [maps + TRIALS * solver.network_calls for maps, solver in zip(self._maps, solvers, strict=True)]
+        self._each = [solver.network_calls for solver in solvers]
+        weights = [maps + TRIALS * each for maps, each in zip(self._maps, self._each, strict=True)]
         self._parts = [w / rest for w, rest in zip(weights, [*accumulate(reversed(weights))][::-1], strict=True)]
+        self.of_all = [w / sum(weights) for w in weights]
+        """The part of the calls that each member may surely make."""
 
     def blocks(self, budget: Budget, batch: int, teacher_calls: int) -> int:
-        """Blocks of pairs that all members begin with. Raises TrainerError where the calls do not hold one."""
+        """Blocks of pairs that all members begin with. Raises TooFewCallsError where the calls do not hold one."""
         each = batch * (teacher_calls + sum(self._maps))
         if self.calls < each:
-            raise TrainerError(
-                f"{self.calls} network calls do not hold {batch} pairs at {each // batch} calls each: give more "
-                "--calls or a smaller --batch"
-            )
+            begun = [
+                batch * (maps + (STARTS + 2) * n) + 2 * len(TRIED)
+                for maps, n in zip(self._maps, self._each, strict=True)
+            ]
+            needed = batch * teacher_calls + max(own / part for own, part in zip(begun, self.of_all, strict=True))
+            raise TooFewCallsError(batch, math.ceil(needed) - self.calls)
         return budget.first_blocks(0, each)
 
     def next(self, member: int) -> int:

@@ -9,6 +9,7 @@ import types
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -128,8 +129,13 @@ def _check_one_of(option: str, texts: Sequence[str], allowed: tuple[str, ...]) -
 
 def _marks(options: type, name: str) -> tuple[Any, ...]:
     """What stands beside the type in `Annotated`."""
-    marks: tuple[Any, ...] = getattr(typing.get_type_hints(options, include_extras=True)[name], "__metadata__", ())
+    marks: tuple[Any, ...] = getattr(_annotations(options)[name], "__metadata__", ())
     return marks
+
+
+@cache  # of all fields at once: to look them up takes a fraction of a millisecond
+def _annotations(options: type) -> dict[str, Any]:
+    return typing.get_type_hints(options, include_extras=True)
 
 
 def _argument(hint: Any, marks: tuple[Any, ...]) -> dict[str, Any]:

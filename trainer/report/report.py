@@ -15,7 +15,7 @@ from dyweight.picture import png
 
 from ..compare.endpoint_error import Sampler, endpoint, errors_at_equal_calls, errors_over_calls, plan_for
 from ..compare.handcrafted import handcrafted
-from ..fit.distillation import Distillation
+from ..distillation.result import Distillation
 from ..options.distill import DistillOptions
 from ..pairs.pairs import Pairs
 from ..pairs.targets import Block

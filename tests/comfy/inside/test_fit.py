@@ -47,8 +47,8 @@ def interrupted_at(counted, calls):
 
 
 def test_the_trainer_comes_when_a_fit_runs_and_leaves_no_name_behind(run, pack):
-    assert f"{pack.__name__}.trainer.unbroken" in sys.modules
-    solver = sys.modules[f"{pack.__name__}.trainer.unbroken"].Solver
+    assert f"{pack.__name__}.trainer.distillation.unbroken" in sys.modules
+    solver = sys.modules[f"{pack.__name__}.trainer.distillation.unbroken"].Solver
     assert solver is pack.dyweight.Solver, "one dyweight, not two"
 
 

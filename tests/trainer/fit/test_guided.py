@@ -11,13 +11,13 @@ from torch import Tensor
 
 import dyweight
 from dyweight import DyWeight, schedules
-from trainer.fit.guided import with_rows, without_guidance
-from trainer.fit.maps import Probing, imagined, probe, tangents
+from trainer.distillation.fitting import Fitting
+from trainer.distillation.fitting_set import FittingSet
+from trainer.fit.maps import imagined, tangents
+from trainer.fit.probing import Probing, probe
 from trainer.fit.rollout import rollout
 from trainer.fit.starts import start_of
 from trainer.fit.table import Numbers
-from trainer.fitting import Fitting
-from trainer.fitting_set import FittingSet
 from trainer.options.distill import DistillOptions
 from trainer.pairs.targets import Block
 from trainer.run.cluster import ALONE
@@ -182,7 +182,7 @@ def test_the_parts_begin_where_the_one_before_ended() -> None:
     plain = DyWeight(schedules.flow(4), 3)
     with torch.no_grad():
         plain.weights *= 0.97
-    full = with_rows(solver_of((0, 1, 2, 3)), (0, 1, 2, 3))
+    full = solver_of((0, 1, 2, 3)).guiding((0, 1, 2, 3))
     with torch.no_grad():
         full.weights.copy_(plain.weights)
     full.tie_guidance()
@@ -195,7 +195,7 @@ def test_the_parts_begin_where_the_one_before_ended() -> None:
     def denoise(x: Tensor, sigma: Tensor, both: bool) -> Any:
         return model.denoise(x, sigma, None) if both else model.conditional(x, sigma, None)
 
-    ends = [dyweight.sample(guided, noise, one.plan().detach()) for one in (plain, without_guidance(full))]
+    ends = [dyweight.sample(guided, noise, one.plan().detach()) for one in (plain, full.guiding(()))]
     ends.append(dyweight.sample(denoise, noise, full.plan().detach()))
     assert torch.equal(ends[0], ends[1]) and torch.allclose(ends[0], ends[2], atol=1e-12)
 

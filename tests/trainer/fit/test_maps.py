@@ -9,13 +9,15 @@ from torch import Tensor
 import dyweight
 from dyweight import DyWeight, FreeTable, LearnedSchedule, Solver, schedules
 from trainer.fit.known import Known
-from trainer.fit.least_squares import LeastSquares
+from trainer.fit.least_squares import LeastSquares, sums
 from trainer.fit.limits import Limits
-from trainer.fit.maps import Probing, imagined, probe, steps_of, tangents
+from trainer.fit.maps import imagined, tangents
+from trainer.fit.probing import Probing, probe, steps_of
 from trainer.fit.rollout import rollout
 from trainer.fit.sketch import Sketch
 from trainer.fit.starts import start_of
 from trainer.fit.table import Numbers
+from trainer.losses.endpoint import EndpointLoss
 from trainer.pairs.targets import Block
 from trainer.run.network import Network
 
@@ -116,6 +118,21 @@ def test_in_coordinates_the_maps_say_the_same(solver: Solver) -> None:
         told.append((moved.double() @ moved.double().mT, moved.double() @ off[..., None], off.square().sum(1)))
     for whole, own in zip(*told, strict=True):
         assert float((whole - own).norm()) < 1e-5 * float(whole.norm())
+
+
+@pytest.mark.parametrize("solver", SOLVERS, ids=NAMES)
+def test_blocks_together_say_what_each_says(solver: Solver) -> None:
+    """Of other numbers of directions, and so of coordinates."""
+    numbers, vector, network, block, table, around, maps = made(solver, Bent(wide=600), directions=2)
+    fewer = probe(network, block, table, around, Probing(0.02, 0.02, 1, 0.01, 1.0))
+    blocks = [Known(around, one, block.target + 1).in_coordinates() for one in (maps, fewer)]
+    away = numbers.table(vector + 0.02 * torch.randn(len(vector), generator=torch.Generator().manual_seed(2)))
+    told = []
+    for one in (*blocks, Known.together(blocks)):
+        seen = imagined(away.plan, one.made, one.maps)
+        told.append(sums(EndpointLoss(), (600,), away, one.made, seen, one.maps, one.target))
+    assert blocks[0].made.x.shape[-1] > blocks[1].made.x.shape[-1]
+    torch.testing.assert_close(torch.cat(told[:2]), told[2], rtol=1e-9, atol=1e-12)
 
 
 def test_the_network_is_asked_in_its_range() -> None:

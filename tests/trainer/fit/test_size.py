@@ -6,13 +6,13 @@ from torch import Tensor
 
 from benchmarks.measurements.comfy_overhead import LiveBytes
 from dyweight import DyWeight, schedules
+from trainer.distillation.fitting_set import FittingSet
 from trainer.fit.budget import calls_of, teacher_steps
-from trainer.fit.maps import DIRECTIONS, Probing, probe
+from trainer.fit.probing import DIRECTIONS, Probing, probe
 from trainer.fit.rollout import rollout
 from trainer.fit.size import endpoint_bytes, kept_bytes, probing_bytes
 from trainer.fit.starts import start_of
 from trainer.fit.table import Numbers
-from trainer.fitting_set import FittingSet
 from trainer.options.distill import DistillOptions
 from trainer.pairs.targets import Block
 from trainer.run.cluster import ALONE

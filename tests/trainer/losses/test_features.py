@@ -13,7 +13,7 @@ from trainer.checkpoints.builtin import digits
 from trainer.checkpoints.protocol import full
 from trainer.distill import main
 from trainer.fit.least_squares import problem, sums
-from trainer.fit.maps import Probing, probe
+from trainer.fit.probing import Probing, probe
 from trainer.fit.rollout import rollout
 from trainer.fit.table import Numbers
 from trainer.losses.endpoint import EndpointLoss
@@ -82,7 +82,7 @@ def test_normal_equations_of_features_hold_the_gradient_of_the_loss() -> None:
     maps = probe(network, block, table, made, Probing(1e-3, 1e-3, 99, 1e-3, 1.0))
     target = block.target.flatten(1).clone()
     summed = sums(loss, (1, 8, 8), table, made, made, maps, target)
-    found = problem(summed, table, made.log_queries, 64)
+    found = problem(summed.sum(0), table, made.log_queries, 64)
     end = dyweight.sample(network.bound(block.cond), block.noise.clone(), solver.plan())
     value = loss.value(loss.residual(end, block.target.clone()))
     gradients = torch.autograd.grad(value, solver.numbers())

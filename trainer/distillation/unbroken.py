@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,21 +17,23 @@ import dyweight
 from dyweight import Provenance, Solver, SolverFile
 from dyweight.files import write_whole
 
-from .checkpoints.load import checked
-from .checkpoints.protocol import Checkpoint, Rival
-from .compare.convergence import STEPS, refuse_distilled
-from .compare.endpoint_error import Sampler, endpoint, errors_at_equal_calls
+from ..checkpoints.load import checked
+from ..checkpoints.protocol import Checkpoint, Rival
+from ..compare.convergence import STEPS, refuse_distilled
+from ..compare.endpoint_error import Sampler, endpoint, errors_at_equal_calls
+from ..options.distill import DistillOptions
+from ..run.cluster import ALONE
+from ..run.network import Network
+from ..run.resume import ResumeFile, comparable
+from ..run.timing import seconds_per_call
 from .fitted_file import provenance, today, together
 from .fitting import Fitting
 from .fitting_set import FittingSet
-from .options.distill import DistillOptions
 from .progress import FitProgress, reports
-from .run.cluster import ALONE
-from .run.network import Network
-from .run.resume import ResumeFile, comparable
-from .run.timing import seconds_per_call
 
 FITTED, TEACHER = "dyweight", "teacher"
+KEPT_EVERY = 2.0
+"""Seconds between two states on the disk, at least: a process that is killed makes so many seconds' calls again."""
 Errors = dict[str, float]
 """Endpoint errors on pairs that the fit never saw, best first: of the fitted solver, `dyweight`, and of others at the
 same number of network calls."""
@@ -107,11 +110,19 @@ class UnbrokenFit:
 
     def _fit(self, fitting: Fitting, tell: Callable[[FitProgress], object]) -> None:
         fitting.best_handcrafted()
-        for report in reports(self.fits, fitting, self._done):
-            tensors, values = self.fits.state()
-            own = {"date": self._date, "calls": report.network_calls, "handcrafted": fitting.handcrafted}
-            self._state.save(tensors, {"fits": values, **own})
-            tell(report)
+        kept, due = -math.inf, None
+        try:
+            for report in reports(self.fits, fitting, self._done):
+                tensors, values = self.fits.state()
+                own = {"date": self._date, "calls": report.network_calls, "handcrafted": fitting.handcrafted}
+                due = tensors, {"fits": values, **own}
+                if time.monotonic() - kept >= KEPT_EVERY:
+                    self._state.save(*due)
+                    kept, due = time.monotonic(), None
+                tell(report)
+        finally:
+            if due is not None:  # the last line, also of a fit that was broken off
+                self._state.save(*due)
 
     def _compare(self, fitting: Fitting) -> None:
         name, error = fitting.best_handcrafted()

@@ -1,4 +1,4 @@
-"""One fit, from its options to a solver that was judged; `trainer/fitting_set.py` runs one or several."""
+"""One fit, from its options to a solver that was judged; `fitting_set.py` runs one or several."""
 
 import copy
 import math
@@ -8,19 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dyweight import DyWeight, Solver
+from dyweight import Solver
 
-from .compare.endpoint_error import endpoint_error, pair_errors
-from .fit import Fit, Progress
-from .fit.choose import make_fit
-from .fit.guided import with_rows
-from .fit.judge import as_table, best_handcrafted, is_worse, judging_calls
-from .fit.new_solver import new_solver
-from .losses.features import Latent
-from .options.distill import DistillOptions
-from .pairs.pairs import Pairs, deviation
-from .run.cluster import Cluster
-from .run.network import Network
+from ..compare.endpoint_error import endpoint_error, pair_errors
+from ..fit import Fit, Progress
+from ..fit.budget import TooFewCallsError
+from ..fit.choose import make_fit
+from ..fit.judge import as_table, best_handcrafted, is_worse, judging_calls
+from ..fit.new_solver import new_solver
+from ..losses.features import Latent
+from ..options.distill import DistillOptions
+from ..pairs.pairs import Pairs, deviation
+from ..run.cluster import Cluster
+from ..run.errors import TrainerError
+from ..run.network import Network
 
 
 class Fitting:
@@ -40,7 +41,9 @@ class Fitting:
         """What `solver` is after `judge`: fitted, untrained, or the name of a handcrafted one."""
         self.handcrafted: tuple[str, list[float]] | None = None
         """Name of the best one and its error on each unseen pair, where it is known."""
-        self.training_pairs = self.judging = 0
+        self.training_pairs = self.judging = self.whole = 0
+        self.part = 1.0
+        """`whole`: the calls of all fits of the run, judging and teacher included. `part`: what this one surely has."""
         self.history: list[Progress] = []
 
     @property
@@ -65,8 +68,20 @@ class Fitting:
         if math.isnan(self.validation[0]) and self.pairs.validation_blocks:
             self.validation = (self._validation_error(), math.nan)
             self.judging -= self.pairs.validation_pairs * self._each
-        yield from self.fit.run()
+        try:
+            yield from self.fit.run()
+        except TooFewCallsError as error:
+            raise self.too_few(error.pairs, error.missing / self.part) from error
         self._take(self.fit.solver)
+
+    def too_few(self, pairs: int, missing: float) -> TrainerError:
+        """What to give where the calls of the run do not hold the pairs to begin with."""
+        options, needed = self.options, self.whole + math.ceil(missing)
+        given = f"--calls {self.whole}" if options.calls else f"--effort {options.effort}, of {self.whole} calls,"
+        smaller = "fewer --pairs" if options.pairs else "a smaller --batch"
+        return TrainerError(
+            f"give --calls {needed} or more, or {smaller}: {given} does not hold the first {pairs} pairs"
+        )
 
     @property
     def _each(self) -> int:
@@ -75,9 +90,8 @@ class Fitting:
 
     def _take(self, solver: Solver) -> None:
         """The solver of the fit; before it there was one with the same guided rows, and constant guidance."""
-        if isinstance(solver, DyWeight) and solver.guided != self.solver.guided:
-            assert isinstance(self.untrained, DyWeight)
-            self.untrained = with_rows(self.untrained, solver.guided)
+        if solver.guided != self.solver.guided:
+            self.untrained = self.untrained.guiding(solver.guided)
         self.solver = solver
 
     def judge(self) -> list[str]:

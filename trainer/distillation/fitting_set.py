@@ -10,24 +10,24 @@ from torch import Tensor
 
 from dyweight import Solver, SolverFile, SolverSet
 
-from .compare.endpoint_error import endpoint
-from .fit import history_from, history_tensor
-from .fit.budget import DOUBLINGS, calls_of, teacher_steps
-from .fit.choose import budget_for, is_small
-from .fit.evaluations import with_steps
-from .fit.starts import starts_from
-from .fit.together import OF_SINGLE_FITS, Shares
+from ..compare.endpoint_error import endpoint
+from ..fit import history_from, history_tensor
+from ..fit.budget import DOUBLINGS, TooFewCallsError, calls_of, teacher_steps
+from ..fit.choose import budget_for, is_small
+from ..fit.evaluations import with_steps
+from ..fit.starts import starts_from
+from ..fit.together import OF_SINGLE_FITS, Shares
+from ..options.distill import DistillOptions
+from ..pairs.identity import known_as, same_model
+from ..pairs.pairs import Pairs
+from ..pairs.targets import FINGERPRINT_CALLS, Targets, fingerprint
+from ..pairs.teacher import Teacher
+from ..run.cluster import Cluster
+from ..run.errors import TrainerError
+from ..run.network import Network
+from ..run.resume import comparable
+from ..run.timing import call_count, expected_time
 from .fitting import Fitting
-from .options.distill import DistillOptions
-from .pairs.identity import known_as, same_model
-from .pairs.pairs import Pairs
-from .pairs.targets import FINGERPRINT_CALLS, Targets, fingerprint
-from .pairs.teacher import Teacher
-from .run.cluster import Cluster
-from .run.errors import TrainerError
-from .run.network import Network
-from .run.resume import comparable
-from .run.timing import call_count, expected_time
 
 CLOSE_ENOUGH = 0.04
 """Of the untrained solver's squared error: how far a teacher may be from one with twice the steps."""
@@ -131,6 +131,8 @@ class FittingSet:
             endpoints = self.pairs.test_pairs * targets.teacher_calls
             left = self.calls - sum(fitting.judging for fitting in self.fittings) - endpoints - self._looked
             self._shares = Shares([fitting.solver for fitting in self.fittings], left)
+            for fitting, part in zip(self.fittings, self._shares.of_all, strict=True):
+                fitting.whole, fitting.part = self.calls, part
         self._begin_next()
         if not self._adam:
             len(self.pairs.test)
@@ -146,7 +148,10 @@ class FittingSet:
         if len(self.fittings) > 1:
             solvers = [fitting.solver for fitting in self.fittings]
             budget = budget_for(self.options, solvers, self.network, self.pairs, self._shares.calls)
-            first = self._shares.blocks(budget, self.pairs.targets.batch, self.pairs.targets.teacher_calls)
+            try:
+                first = self._shares.blocks(budget, self.pairs.targets.batch, self.pairs.targets.teacher_calls)
+            except TooFewCallsError as error:
+                raise self.current.too_few(error.pairs, error.missing) from error
             self._shares.spent += self.pairs.calls_to_take(first)
             self.pairs.take(first)
         starts = starts_from(self.current.solver, earlier)

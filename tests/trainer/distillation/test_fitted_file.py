@@ -88,9 +88,9 @@ def fit_that_scales_weights(factor: float) -> Callable[..., Any]:
 def test_a_fit_that_found_nothing_better_says_so_and_keeps_the_untrained(
     factor: float, commands: Any, peaks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainer.fitting.make_fit", fit_that_scales_weights(factor))
+    monkeypatch.setattr("trainer.distillation.fitting.make_fit", fit_that_scales_weights(factor))
     monkeypatch.setattr(
-        "trainer.fitting.best_handcrafted", lambda network, pairs, calls: ("euler", torch.tensor([1e9]))
+        "trainer.distillation.fitting.best_handcrafted", lambda network, pairs, calls: ("euler", torch.tensor([1e9]))
     )
     outcome = commands.distill(peaks(), *QUICK, "--steps", 3, "--no-time-shifting")
     assert "the fit found nothing better than the untrained solver" in outcome.printed
@@ -102,9 +102,9 @@ def test_a_fit_that_found_nothing_better_says_so_and_keeps_the_untrained(
 def test_a_fit_above_a_handcrafted_solver_says_so_and_keeps_that_as_a_table(
     commands: Any, peaks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainer.fitting.make_fit", fit_that_scales_weights(3.0))
+    monkeypatch.setattr("trainer.distillation.fitting.make_fit", fit_that_scales_weights(3.0))
     monkeypatch.setattr(
-        "trainer.fitting.best_handcrafted",
+        "trainer.distillation.fitting.best_handcrafted",
         lambda network, pairs, calls: ("ipndm:2", torch.full((pairs.test_pairs,), 1e-9, dtype=torch.float64)),
     )
     outcome = commands.distill(peaks(), *QUICK, "--steps", 3, "--no-time-shifting")
@@ -120,10 +120,11 @@ def test_a_fit_that_only_one_pair_speaks_against_is_kept_and_says_so(
 ) -> None:
     untrained, fitted = [0.2, 0.3, 0.1, 0.4], [0.02, 0.03, 9.0, 0.04]
     measured = iter([torch.tensor(untrained), torch.tensor(fitted)])
-    monkeypatch.setattr("trainer.fitting.make_fit", fit_that_scales_weights(3.0))
-    monkeypatch.setattr("trainer.fitting.pair_errors", lambda *given: next(measured))
+    monkeypatch.setattr("trainer.distillation.fitting.make_fit", fit_that_scales_weights(3.0))
+    monkeypatch.setattr("trainer.distillation.fitting.pair_errors", lambda *given: next(measured))
     monkeypatch.setattr(
-        "trainer.fitting.best_handcrafted", lambda network, pairs, calls: ("euler", torch.tensor([0.2] * 4))
+        "trainer.distillation.fitting.best_handcrafted",
+        lambda network, pairs, calls: ("euler", torch.tensor([0.2] * 4)),
     )
     outcome = commands.distill(peaks(), *QUICK, "--steps", 3, "--validation-pairs", 4, "--no-time-shifting")
     assert "the fitted solver has 2.27250, euler 0.20000; that is a few pairs' doing, so it is kept" in outcome.printed
@@ -137,7 +138,7 @@ def test_a_fit_that_only_one_pair_speaks_against_is_kept_and_says_so(
 def test_an_error_above_1_is_told_and_an_infinite_one_is_null(
     factor: float, after: object, commands: Any, peaks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainer.fitting.make_fit", fit_that_scales_weights(factor))
+    monkeypatch.setattr("trainer.distillation.fitting.make_fit", fit_that_scales_weights(factor))
     outcome = commands.distill(peaks(), *QUICK, "--steps", 3, "--loss", "l1", "--no-time-shifting")
     assert "is above 1" in outcome.printed
     found = dyweight.SolverFile.read(outcome.out).provenance["endpoint_error_after"]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from dyweight import Solver, SolverFile
 
-from . import Progress
+from ..fit import Progress
 
 
 @dataclass(frozen=True)

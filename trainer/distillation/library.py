@@ -9,15 +9,15 @@ from typing import Any
 
 from dyweight import Solver, SolverSet
 
-from .checkpoints.load import checked, load_checkpoint
-from .checkpoints.protocol import Checkpoint
-from .fit.budget import Effort
+from ..checkpoints.load import checked, load_checkpoint
+from ..checkpoints.protocol import Checkpoint
+from ..fit.budget import Effort
+from ..options.distill import DistillOptions
+from ..run.cluster import ALONE
+from ..run.errors import TrainerError
+from ..run.network import Network
 from .fitting_set import FittingSet
-from .options.distill import DistillOptions
 from .progress import FitProgress, reports
-from .run.cluster import ALONE
-from .run.errors import TrainerError
-from .run.network import Network
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import torch
 import dyweight
 from dyweight import Provenance, SolverFile
 
+from ..pairs.identity import identity
 from .fitting import Fitting
-from .pairs.identity import identity
 
 
 def provenance(fitting: Fitting, date: str) -> Provenance:

@@ -1,0 +1,65 @@
+"""Fits that go on where they were broken off, as the node runs them; `tests/comfy/inside/test_fit.py` cancels them."""
+
+import contextlib
+import math
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from trainer.checkpoints.load import load_checkpoint
+from trainer.distillation import unbroken
+from trainer.distillation.progress import FitProgress
+from trainer.distillation.unbroken import UnbrokenFit
+from trainer.options.distill import DistillOptions
+
+OPTIONS = DistillOptions(ckpt="gmm:4", steps=(3,), out=Path("solver.safetensors"), effort="draft")
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def cancel() -> None:
+    raise KeyboardInterrupt
+
+
+def fit_until(cache: Path, last: float = math.inf, end: Callable[[], None] = die) -> tuple[dict[str, Tensor], int]:
+    """The numbers found, and how many network calls were made; broken off in the first one after so many lines."""
+    made = lines = 0
+
+    def on_calls(calls: int) -> None:
+        nonlocal made
+        made += calls
+        if lines >= last:
+            end()
+
+    def tell(progress: FitProgress) -> None:
+        nonlocal lines
+        lines += 1
+
+    fit = UnbrokenFit(load_checkpoint(OPTIONS.ckpt, OPTIONS, cache), OPTIONS, cache, (), on_calls)
+    solver: Any = fit.run(tell).file.solver
+    return solver.tensors(), made
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system with fork")
+def test_broken_off_and_run_again_it_finds_the_same_numbers(tmp_path, monkeypatch):
+    """Killed with a state after every line and with one after the first only, and cancelled, which keeps the last."""
+    whole, calls = fit_until(tmp_path / "whole")
+    rests = dict[str, int]()
+    for name, every, end in (("every", 0.0, die), ("first", 1e9, die), ("last", 1e9, cancel)):
+        monkeypatch.setattr(unbroken, "KEPT_EVERY", every)
+        if (child := os.fork()) == 0:
+            with contextlib.suppress(KeyboardInterrupt):
+                fit_until(tmp_path / name, 3, end)
+            os._exit(0)
+        os.waitpid(child, 0)
+        again, rests[name] = fit_until(tmp_path / name)
+        assert again.keys() == whole.keys() and all(torch.equal(again[one], whole[one]) for one in whole)
+    assert rests["every"] == rests["last"] < rests["first"] < calls
