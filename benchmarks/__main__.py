@@ -36,6 +36,8 @@ MEASUREMENTS = {
             "guidance",
             "fit-sets",
             "sizes",
+            "two-experts",
+            "same-model",
             "phi-cost",
             "fit-memory",
             "fit-cost",

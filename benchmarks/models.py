@@ -86,23 +86,6 @@ class MixtureFlow:
         return self.model.denoise(x / (1 - sigma)[:, None], sigma / (1 - sigma))
 
 
-class LargeLatent:
-    """A latent of 4 MB and a network that takes almost no memory, so that only the fit does."""
-
-    shape = (16, 256, 256)
-    fingerprint = "large latent"
-
-    def schedule(self, steps: int) -> Tensor:
-        return schedules.flow(steps)
-
-    def draw(self, generator: torch.Generator, batch: int) -> tuple[Tensor, Any]:
-        return torch.randn(batch, *self.shape, generator=generator), None
-
-    def denoise(self, x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
-        return torch.tanh(1.5 * x) * (1 - sigma.reshape(-1, 1, 1, 1) / 2)
-
-
-large_latent = LargeLatent
 digits_exploding = DigitsExploding
 digits_shifted = partial(DigitsFlow, shift=3.0)
 digits_guided = partial(DigitsFlow, guidance=3.0)

@@ -3,15 +3,16 @@
 import torch
 from torch import Tensor, nn
 
-from .adams import adams_bashforth
+from .adams import EQUAL_STEP_WEIGHTS
 from .plan import Plan
 from .solver_set import SolverSet
 from .solvers import Solver
 
 ORDER = 3
-"""Of the untrained solver, Adams-Bashforth with the weights of the real spacing."""
+"""Of the untrained solver, iPNDM; one less up to FEW_STEPS, where under guidance order 3 can end many times as far."""
+FEW_STEPS = 6
 TOO_FAR = 8
-"""Neighbours so many steps apart say nothing about what is between them."""
+"""Neighbours this many steps apart say nothing about what is between them."""
 UNLIKE = 4.0
 """Neighbours whose shares and what they learned both differ by so much found ways of their own, with none between."""
 
@@ -124,12 +125,18 @@ def _shares(plan: Plan, order: int) -> Tensor:
     return shares
 
 
+def untrained_order(steps: int) -> int:
+    """Of the untrained solver with so many steps."""
+    return max(1, min(steps, ORDER if steps > FEW_STEPS else ORDER - 1))
+
+
 def _untrained(sigmas: Tensor, order: int) -> Tensor:
-    """[steps, order]: c of Adams-Bashforth of order ORDER, newest slope first."""
-    shares = torch.zeros(len(sigmas) - 1, order, dtype=torch.float64)
-    for n in range(len(sigmas) - 1):
-        used = min(n + 1, ORDER)
-        weights = adams_bashforth(sigmas[n + 1 - used : n + 1].flip(0), sigmas[n + 1])
+    """[steps, order]: c of the untrained solver, newest slope first."""
+    steps = len(sigmas) - 1
+    shares = torch.zeros(steps, order, dtype=torch.float64)
+    for n in range(steps):
+        used = min(n + 1, untrained_order(steps))
+        weights = sigmas.new_tensor(EQUAL_STEP_WEIGHTS[used])
         shares[n, :used] = weights * (sigmas[n + 1] - sigmas[n]) / sigmas[n]
     return shares
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from . import baselines
-from .between import between, neighbours
+from .between import between, neighbours, untrained_order
 from .placed_guidance import retimed_guidance
 from .plan import Plan
 from .schedules import checked
@@ -40,7 +40,7 @@ class Placement:
     plan: Plan
     rule: Rule
     """whole: the learned weights on these sigmas. carried: the learned times, carried over to these sigmas. part: some
-    rows of the learned table. untrained: variable-step Adams-Bashforth."""
+    rows of the learned table. untrained: `untrained_plan`."""
     steps: int
     """Of the solver whose rows run, which a set may have mixed of two others; 0 where the rule is `untrained`."""
     first_step: int = 0
@@ -52,13 +52,14 @@ class Placement:
 
 
 def untrained_plan(sigmas: Tensor, start: float | None = None) -> Plan:
-    """Variable-step Adams-Bashforth of order 3 (paper, Appendix A): used where nothing learned fits.
+    """iPNDM (Adams-Bashforth with the weights of equal steps) of order 3, of 2 up to six steps: used where nothing
+    learned fits.
 
     start: the noise level of the latent where it is not sigmas[0].
     """
     if start is not None and start > float(sigmas[1]):
         sigmas = torch.cat([sigmas.new_tensor([start]), sigmas[1:]])
-    return baselines.plan("ipndm_v", sigmas, order=min(3, max(1, len(sigmas) - 1)))
+    return baselines.plan("ipndm", sigmas, order=untrained_order(len(sigmas) - 1))
 
 
 def schedule_distance(sigmas: Tensor, other: Tensor) -> float:
@@ -167,7 +168,8 @@ def without_time_scaling(members: SolverSet, placement: Placement) -> Placement:
 
 
 def _whole(solver: Solver, sigmas: Tensor, table: Callable[[Tensor], Plan]) -> Placement:
-    """The learned weights, unless they move the times much farther than the sigmas moved: then the learned times."""
+    """The learned weights, unless they move the times much farther than the sigmas moved, or up: then the learned
+    times."""
     distance = schedule_distance(sigmas, solver.sigmas)
     own = table(solver.sigmas)
     if torch.allclose(sigmas, solver.sigmas, rtol=_ROUNDED, atol=0):
@@ -179,12 +181,18 @@ def _whole(solver: Solver, sigmas: Tensor, table: Callable[[Tensor], Plan]) -> P
         literal = []
     plans: list[Plan] = []
     for i, one in enumerate(_each(own)):
-        if literal and schedule_distance(literal[i].sigmas[:-1], one.sigmas[:-1]) <= steady:
+        near = literal and schedule_distance(literal[i].sigmas[:-1], one.sigmas[:-1]) <= steady
+        if near and (_falls(literal[i]) or not _falls(one)):
             plans.append(literal[i])
         else:
             plans.append(_retimed(solver, one, 0, [_carried_over(time, base, asked) for time in one.sigmas.tolist()]))
     rule: Rule = "whole" if all(any(plan is one for one in literal) for plan in plans) else "carried"
     return Placement(_together(plans), rule, solver.steps, 0, distance, solver.guided_at)
+
+
+def _falls(plan: Plan) -> bool:
+    """Whether the noise levels of the states decrease."""
+    return bool((plan.sigmas[1:] < plan.sigmas[:-1]).all())
 
 
 def _each(plan: Plan) -> list[Plan]:

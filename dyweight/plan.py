@@ -89,7 +89,7 @@ class Plan:
         return replace(self, **{name: getattr(self, name).detach() for name in self._tables})
 
     def with_guidance_times(self, factor: float) -> "Plan":
-        """The same with guidance so many times as strong: (cfg - 1) / (the table's own cfg - 1) for another cfg."""
+        """The same with guidance this many times as strong: (cfg - 1) / (the table's own cfg - 1) for another cfg."""
         return self if self.guidance is None else replace(self, guidance=self.guidance * factor)
 
     def without_guidance(self) -> "Plan":

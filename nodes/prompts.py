@@ -47,7 +47,7 @@ class DyWeightPrompts(io.ComfyNode):
 
 
 def prompts(text: str, count: int) -> list[str]:
-    """The lines of a text, or so many of the pack's prompts, evenly spread over them."""
+    """The lines of a text, or `count` of the pack's prompts, evenly spread over them."""
     if own := _prompts(text):
         return own
     known = _prompts(OWN_PROMPTS.read_text("utf-8"))

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     schedule = parser.add_argument_group("a handcrafted solver instead of a source, as the schedule of a turbo LoRA")
     schedule.add_argument("--sigmas", metavar="A,B,...", help="noise levels, decreasing, one more than there are steps")
     schedule.add_argument("--sampler", metavar="NAME", help=f"{', '.join(baselines.NAMES)}, or NAME:ORDER [euler]")
-    schedule.add_argument("--made-for", metavar="TEXT", help="what it is for, for people to read, as the LoRA's name")
+    schedule.add_argument("--made-for", metavar="TEXT", help="what the file is for, in words: a LoRA's name")
     schedule.add_argument(
         "--model-family",
         metavar="NAME",

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m trainer.inspect", description=__doc__)
     parser.add_argument("file", type=Path, help="the coefficient file to describe")
-    parser.add_argument("--steps", type=int, default=0, help="of a file with several solvers, only the one for these")
+    parser.add_argument("--steps", type=int, default=0, help="number of steps: only that solver of several")
     parser.add_argument("--picture", type=Path, metavar="OUT.png", help="file for a picture of its coefficients")
     options = parser.parse_args(arguments)
     return run(lambda: inspect(options.file, options.picture, options.steps))

@@ -79,7 +79,7 @@ class UnbrokenFit:
         self._errors: dict[int, Errors] = {}
 
     def expected_calls(self, pictures: int) -> int:
-        """Network calls of it all, at most, `latents` of so many pairs included."""
+        """Network calls of it all, at most, `latents` of this many pairs included."""
         compared = len(self._names) * (self.options.judging_pairs + 2)
         calls = [fitting.solver.network_calls for fitting in self.fits.fittings]
         return self.fits.expected_calls() + sum(STEPS) + compared * sum(calls) + 2 * pictures * calls[-1]
@@ -155,8 +155,8 @@ class UnbrokenFit:
         return block.target[0], endpoint(Network(self.network.checkpoint), block, solver)[0]
 
     def latents(self, steps: int, names: Sequence[str], most: int) -> Tensor:
-        """[pairs, names, *shape] endpoints of at most so many pairs that the fit never saw: of the teacher, the solver
-        for so many steps, and rivals by name."""
+        """[pairs, names, *shape] endpoints of `most` pairs at most that the fit never saw: of the teacher, the solver
+        for this many steps, and rivals by name."""
         solver = next(fitting.solver for fitting in self.fits.fittings if fitting.steps == steps)
         samplers: dict[str, Sampler] = {**self._rivals[steps], FITTED: solver}
         rows = []

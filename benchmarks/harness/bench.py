@@ -55,14 +55,14 @@ class Bench:
         self, model: str, quick: bool = False, teacher: str = TEACHER, samples: int = SAMPLES, **named: Any
     ) -> None:
         """named: more of the trainer's options for a model, such as width or guidance."""
+        if model == FLUX:
+            use_stand_ins()
         self.model, self.quick = model, quick
         self._named = {**MODELS.get(model, {"ckpt": model}), **named}
-        self._teacher, self._samples = teacher, QUICK_SAMPLES if quick else samples
+        self._teacher, self._samples = teacher, min(samples, QUICK_SAMPLES) if quick else samples
 
     @cached_property
     def network(self) -> Network:
-        if self.model == FLUX:
-            use_stand_ins()
         options = DistillOptions(**self._named, steps=(1,), out=Path("unused.safetensors"))
         return Network(load_checkpoint(options.ckpt, options, default_cache()))
 
@@ -73,7 +73,8 @@ class Bench:
     @cached_property
     def blocks(self) -> list[Block]:
         """Pairs of noise and the teacher's endpoint that no fit draws."""
-        targets = Targets(self.network, Teacher.parse(self._teacher), 1, BATCH, default_cache())
+        batch = min(BATCH, self._samples)
+        targets = Targets(self.network, Teacher.parse(self._teacher), 1, batch, default_cache())
         return [targets.block("evaluation", index) for index in range(targets.block_count(self._samples))]
 
     @cached_property

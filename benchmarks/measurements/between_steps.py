@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from dyweight import Plan, Solver, SolverSet
-from dyweight.adams import adams_bashforth
-from dyweight.between import ORDER, TOO_FAR, Between, between
+from dyweight.adams import EQUAL_STEP_WEIGHTS
+from dyweight.between import ORDER, TOO_FAR, Between, between, untrained_order
 from dyweight.placement import untrained_plan
 
 from ..harness.bench import Bench
@@ -121,8 +121,8 @@ def _between(share: float, low: Tensor, high: Tensor) -> Tensor:
 
 def _weights(sigmas: Tensor, n: int) -> Tensor:
     """[min(n + 1, ORDER + 1)] of the untrained solver, newest slope first."""
-    used = min(n + 1, ORDER)
-    weights = adams_bashforth(sigmas[n + 1 - used : n + 1].flip(0), sigmas[n + 1])
+    used = min(n + 1, untrained_order(len(sigmas) - 1))
+    weights = sigmas.new_tensor(EQUAL_STEP_WEIGHTS[used])
     return torch.cat([weights, torch.zeros(min(n + 1, ORDER + 1) - used, dtype=torch.float64)])
 
 

@@ -102,7 +102,7 @@ def beside_euler(
 
 
 def sampling_runs(comfyui: Path, device: torch.device, steps: int, size: int) -> dict[str, Callable[[], Tensor]]:
-    """`beside_euler` of the small FLUX, at so many numbers along a side of its latent."""
+    """`beside_euler` of the small FLUX, at this many numbers along a side of its latent."""
     start(comfyui)
     importlib.import_module("comfy.cli_args").args.cpu = device.type == "cpu"
     pack = pack_in_comfyui(comfyui)

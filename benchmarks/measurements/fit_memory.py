@@ -34,7 +34,7 @@ from ..harness.study import Numbers, Options, Study, Tables, table
 
 STEPS, TOKENS, WIDTH, POOLED, PIXELS = 3, 64, 256, 64, 8
 PAIRS, DIRECTIONS = 48, 19
-"""Of a normal fit of the small FLUX at so many steps, where it holds the most: pairs, and of each the directions of its
+"""Of a normal fit of the small FLUX at STEPS steps, where it holds the most: pairs, and of each the directions of its
 maps, two sketches each."""
 LIMIT, LARGE = 1.05, 300_000_000
 """Of the fit's memory over sampling's, where the model's file has so many bytes: a small one is less than Python."""

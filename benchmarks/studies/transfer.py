@@ -17,6 +17,8 @@ from matplotlib.colors import LogNorm
 from dyweight import Plan, Solver
 from dyweight.placement import place
 from trainer.checkpoints.protocol import Checkpoint
+from trainer.compare.endpoint_error import errors_at_equal_calls
+from trainer.compare.handcrafted import handcrafted
 from trainer.report.curves import COOL, DIVERGING, INK, LEGEND, MUTED, SMALL, WARM, write
 from trainer.run.errors import NonFiniteError
 
@@ -33,8 +35,6 @@ METHODS: dict[str, dict[str, Any]] = {"gauss-newton": {"batch": 16}, "adam": {"m
 Larger network calls than by default are faster on few cores."""
 SAMPLES, FLUX_SAMPLES = 200, 100
 QUICK_METHODS: dict[str, dict[str, Any]] = {"gauss-newton": {"pairs": 16, "iterations": 2}}
-FLUX_FIT: dict[str, Any] = {"pairs": 32, "batch": 16}
-"""Fewer and larger network calls than by default."""
 LORA = TINY_FLUX.with_name("tiny-flux-lora.safetensors")
 VARIANTS: dict[str, dict[str, Any]] = {
     "as made": {},
@@ -140,15 +140,20 @@ def error(bench: Bench, plan: Plan | None) -> float | None:
 
 
 def variants(options: Options) -> dict[str, dict[str, Any]]:
-    """Variant -> errors of the handcrafted solvers, its own solvers, and for each way those of the model as made."""
+    """Variant -> errors of the handcrafted solvers, its own solvers, and for each way those of the model as made.
+
+    The handcrafted ones are ComfyUI's samplers with each of its schedules, and ours at every order.
+    """
+    more = (QUICK_METHODS if options.quick else METHODS)["gauss-newton"]
     found: dict[str, dict[str, Any]] = {}
     made: list[Solver] = []
     for name, named in VARIANTS.items():
         bench = Bench(FLUX, options.quick, samples=FLUX_SAMPLES, **named)
-        native = [bench.fit(FLUX_STEPS, seed, **FLUX_FIT).solver.requires_grad_(False) for seed in options.seeds]
+        native = [bench.fit(FLUX_STEPS, seed, **more).solver.requires_grad_(False) for seed in options.seeds]
         made = made or native
+        at_every_order = errors_at_equal_calls(bench.network, bench.blocks, handcrafted(bench.checkpoint, FLUX_STEPS))
         found[name] = {
-            "handcrafted": bench.handcrafted_errors(FLUX_STEPS),
+            "handcrafted": bench.handcrafted_errors(FLUX_STEPS) | at_every_order,
             "native": [error(bench, solver.plan()) for solver in native],
             **{kind: [error(bench, way(one, bench.checkpoint)) for one in made] for kind, way in WAYS.items()},
         }
@@ -165,10 +170,19 @@ def tables(numbers: Numbers) -> Tables:
         for kind in KINDS
     }
     if FLUX in numbers:
-        kinds = {"native": "the variant's own", **{kind: f"as made, {title}" for kind, title in KINDS.items()}}
-        rows = ([name, *(significant(row[k]) for k in kinds), _best(row)] for name, row in numbers[FLUX].items())
-        made[FLUX] = table(["variant", *kinds.values(), "best handcrafted"], rows)
+        made[FLUX] = of_variants(numbers[FLUX])
     return {**made, "wins": of_wins(numbers)} if made.keys() - {FLUX} else made
+
+
+def of_variants(rows: Mapping[str, Any]) -> str:
+    """The errors of each way; where the model's schedule is the file's, all are the same."""
+    lines = []
+    for name, row in rows.items():
+        native, own, *others = (significant(row[kind]) for kind in ("native", "own schedule", "coefficients", "placed"))
+        lines.append([name, native, own, *("the same" if other == own else other for other in others), _best(row)])
+    ways = ("its own schedule", "the model's schedule", "the model's schedule, by the rules of the nodes")
+    header = ["used with", "the variant's own", *(f"file of the model as made, on {way}" for way in ways)]
+    return table([*header, "best handcrafted"], lines)
 
 
 def of_matrix(rows: Mapping[str, Mapping[str, Any]], kind: str) -> str:

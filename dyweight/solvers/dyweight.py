@@ -121,6 +121,7 @@ class DyWeight(Solver):
         """Raises ValueError where the weights take a time to 0 or below too early."""
         weights, time_scale = self.weights.to("cpu"), self.time_scale.to("cpu")
         time, times, queries, divisors, rows, steps = base[0], [base[0]], [], [], [], []
+        newest_last, none = weights.flip(1), base.new_zeros(self.steps)
         for n in range(self.steps):
             learned = self.time_scaling and not (n == 0 and self.analytic_first_step)
             queries.append(time * time_scale[n] if learned else time)
@@ -132,8 +133,8 @@ class DyWeight(Solver):
             divisors.append(time if self.slope == "state" else queries[n])
             step = base[n + 1] - time
             used = min(self.reach(n), self.order)
-            row = weights[n, :used].flip(0) * step / torch.stack(divisors[n + 1 - used :])
-            rows.append(nn.functional.pad(row, (n + 1 - used, self.steps - n - 1)))
+            row = newest_last[n, self.order - used :] * step / torch.stack(divisors[n + 1 - used :])
+            rows.append(torch.cat([none[: n + 1 - used], row, none[n + 1 :]]))
             time = time + step * weights[n, :used].sum() if self.time_shifting else base[n + 1]
             times.append(time)
             steps.append(step)

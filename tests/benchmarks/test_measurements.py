@@ -1,5 +1,7 @@
 """The measurements: their quick runs keep their own laws."""
 
+import statistics
+
 import pytest
 
 from benchmarks.harness.study import Figures
@@ -10,9 +12,12 @@ from benchmarks.measurements import (
     guidance,
     instance_aware,
     overhead,
+    same_model,
     schedule_rules,
     sizes,
+    two_experts,
 )
+from dyweight.sketch import OTHER, SAME
 from trainer.checkpoints.comfy.installation import find_comfyui
 from trainer.run.errors import CheckpointError
 
@@ -42,18 +47,53 @@ def test_a_table_for_each_sample_starts_from_the_dyweight_of_its_seed(tmp_path):
     assert errors["indis"] > errors["dyweight"] < min(found["handcrafted"].values())
 
 
-@pytest.mark.slow
-def test_a_file_is_sampled_at_its_size_and_at_another_and_what_is_learned_is_worth_something(tmp_path):
+@pytest.fixture
+def comfyui():
+    """Skips a test where there is none."""
     try:
         find_comfyui(None)
     except CheckpointError as error:
         pytest.skip(str(error))
+
+
+@pytest.mark.slow
+def test_a_file_is_sampled_at_its_size_and_at_another_and_what_is_learned_is_worth_something(comfyui, tmp_path):
     found = quick(sizes, tmp_path, "--steps", "2", "--samples", "8")
     assert set(found["errors"]) == {"64", "96"}
     for width, errors in found["errors"].items():
         assert len(errors) == 5 and all(len(over_seeds) == 1 for over_seeds in errors.values())
         handcrafted = min(found["handcrafted"][width].values())
         assert max(errors["fitted at this size"] + errors["fitted at both, its own sigmas"]) < handcrafted
+
+
+@pytest.mark.slow
+def test_one_solver_over_two_networks_is_compared_with_comfyuis_samplers_over_both(comfyui, tmp_path):
+    found = quick(two_experts, tmp_path, "--seeds", "0", "--networks", str(tmp_path / "networks"))
+    handcrafted, (fitted,) = found["handcrafted"]["3"], found["rows"]
+    assert {"euler/simple", "ipndm/beta", "deis/karras"} <= handcrafted.keys()
+    assert fitted["fit"] == "draft" and fitted["error"] < statistics.median(handcrafted.values())
+
+
+@pytest.mark.slow
+def test_rounding_a_model_leaves_it_the_same_and_random_weights_make_another(comfyui, tmp_path):
+    """The two thresholds of `dyweight.sketch` lie where they say."""
+    assert same_model.STUDY.main(["--quick", "--out", str(tmp_path)]) == 0
+    found = Figures.read(tmp_path / "same-model.json").numbers
+    apart = {name.partition(", ")[0]: distance for name, distance in found["distances"].items()}
+    assert (
+        max(apart["in fp16"], apart["in bf16"])
+        < SAME
+        < apart["in fp8_e4m3fn"]
+        < apart["with weights of 4 bits"]
+        < OTHER
+    )
+    assert apart["another one of its class"] > 2 * OTHER
+    strengths = [distance for name, distance in apart.items() if "LoRA" in name]
+    assert strengths == sorted(strengths) and strengths[0] < SAME and strengths[-1] > OTHER
+    (fits,) = found["fits"].values()
+    assert fits["fp32"]["fitted in it"] == fits["fp32"]["sampled in it"]
+    (itself,) = fits["fp32"]["fitted in it"]
+    assert all(one == [pytest.approx(itself, rel=0.3)] for errors in fits.values() for one in errors.values())
 
 
 def test_a_split_run_begins_as_the_whole_one_and_the_own_schedule_is_the_best(tmp_path):

@@ -153,7 +153,7 @@ def fill(module: torch.nn.Module, seed: int) -> None:
 
 
 def conditioning(name: str, texts: int, small: bool = False, seed: int = 0) -> Sequence[list[list[Any]]]:
-    """CONDITIONING of so many seeded texts."""
+    """CONDITIONING of this many seeded texts."""
     architecture, generator = ARCHITECTURES[name], torch.Generator().manual_seed(seed)
     width = network(name, small)[architecture.text_width]
     told = {} if architecture.guidance is None else {"guidance": architecture.guidance}

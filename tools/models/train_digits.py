@@ -6,7 +6,6 @@ tell a generative model from a memory of its training images.
 """
 
 import math
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ from sklearn.svm import SVC
 from torch import Tensor
 from torch.nn import functional
 
+import dyweight
 from trainer.checkpoints.builtin.digits import CLASSES, NO_CLASS, WEIGHTS, Digits, VelocityNetwork, checkpoint
 
 from .training import PICTURES, arguments, averaged, write_weights
@@ -99,11 +99,8 @@ def train(data: Split, steps: int, seed: int) -> VelocityNetwork:
 @torch.no_grad()
 def sample(digits: Digits, noise: Tensor, cond: Tensor, steps: int = 100) -> Tensor:
     """Euler's method along the flow: noise [B, 1, 8, 8], cond [B] -> samples [B, 1, 8, 8]."""
-    x, sigmas = noise, digits.schedule(steps).float()
-    for now, following in pairwise(sigmas):
-        denoised = digits.denoise(x, now.expand(len(x)), cond)
-        x = denoised + following / now * (x - denoised)
-    return x
+    plan = dyweight.baselines.plan("euler", digits.schedule(steps))
+    return dyweight.sample(lambda x, sigma: digits.denoise(x, sigma, cond), noise, plan)
 
 
 def nearest_distance(images: Tensor, references: Tensor) -> float:

@@ -76,7 +76,7 @@ def edm_loss(network: torch.nn.Module, clean: Tensor, labels: Tensor, generator:
 
 
 def learning_rate(batch: int, elapsed: float) -> float:
-    """After so many batches and that part of the time: a warm-up, then half a cosine to 0."""
+    """After this many batches and that part of the time: a warm-up, then half a cosine to 0."""
     return LEARNING_RATE * min(1.0, batch / WARM_UP) * (1 + math.cos(math.pi * min(1.0, elapsed))) / 2
 
 

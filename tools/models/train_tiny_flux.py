@@ -45,11 +45,6 @@ def to_latent(pictures: Tensor) -> Tensor:
     return torch.cat([blocks, torch.zeros(len(blocks), 4, *blocks.shape[2:])], 1)
 
 
-def to_pictures(latents: Tensor) -> Tensor:
-    """[B, 16, 8, 8] -> [B, 3, 16, 16]."""
-    return torch.nn.functional.pixel_shuffle(latents[:, :12] / 1.5, 2)
-
-
 def new_model() -> torch.nn.Module:
     """ComfyUI's FLUX, small, with seeded weights."""
     torch.manual_seed(0)

@@ -19,6 +19,8 @@ from trainer.checkpoints.comfy.installation import find_comfyui, start
 
 TOKENS, WIDTH, SHIFT = 4, 4096, 8.0
 """Tokens and width of a text condition, which ComfyUI's detection fixes, and the shift of ComfyUI's Wan."""
+BOUNDARY = 0.875
+HIGH, LOW, CONDITIONS = "high.safetensors", "low.safetensors", "conditions.safetensors"
 
 
 def conditioning(prompts: Tensor) -> Tensor:
@@ -81,25 +83,29 @@ def train(low: float, high: float, steps: int, batch: int, rate: float) -> torch
     return model
 
 
-def main() -> None:
+def write(folder: Path, boundary: float = BOUNDARY, steps: int = 600, batch: int = 16, rate: float = 1.5e-3) -> None:
     """Train both halves and write their weights and the conditions of all prompts."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, low, high in ((HIGH, boundary, 1.0), (LOW, 0.0, boundary)):
+        model = train(low, high, steps, batch, rate)
+        weights = {key: value.half().contiguous() for key, value in model.state_dict().items()}
+        save_file(weights, folder / name, {"made_by": "tools.models.train_tiny_wan"})
+    cross = conditioning(torch.arange(len(PROMPTS)))
+    tensors = {"cross_attn": cross, "negative_cross_attn": torch.zeros_like(cross[:1])}
+    save_file(tensors, folder / CONDITIONS, {"prompts": "; ".join(PROMPTS)})
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--comfyui", type=Path)
-    parser.add_argument("--boundary", type=float, default=0.875)
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--batch", type=int, default=48)
+    parser.add_argument("--boundary", type=float, default=BOUNDARY)
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rate", type=float, default=1.5e-3)
-    options = parser.parse_args()
-    start(find_comfyui(options.comfyui))
-    options.folder.mkdir(parents=True, exist_ok=True)
-    for name, low, high in (("high", options.boundary, 1.0), ("low", 0.0, options.boundary)):
-        model = train(low, high, options.steps, options.batch, options.rate)
-        weights = {key: value.half().contiguous() for key, value in model.state_dict().items()}
-        save_file(weights, options.folder / f"{name}.safetensors", {"made_by": "tools.models.train_tiny_wan"})
-    cross = conditioning(torch.arange(len(PROMPTS)))
-    tensors = {"cross_attn": cross, "negative_cross_attn": torch.zeros_like(cross[:1])}
-    save_file(tensors, options.folder / "conditions.safetensors", {"prompts": "; ".join(PROMPTS)})
+    given = vars(parser.parse_args())
+    start(find_comfyui(given.pop("comfyui")))
+    write(**given)
 
 
 if __name__ == "__main__":

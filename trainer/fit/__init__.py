@@ -16,7 +16,8 @@ class Progress:
 
     iteration: int
     training_error: float
-    """Loss on the training pairs of this iteration, before its step is judged by the validation pairs."""
+    """Loss on the training pairs of this iteration, before its step is judged by the validation pairs. In gauss-newton
+    pairs far off the others count less."""
     validation_error: float
     """Relative endpoint error on the validation pairs; nan where it was not measured."""
     network_calls: int

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -30,8 +30,11 @@ RADIUS = 0.6
 PATIENCE = 2
 """Trials without GAIN, or short of what was promised, before the maps are asked anew."""
 GAIN = 0.01
-WORTH = 0.8
-"""Of the loss where the maps were asked: below it, they are asked anew before there are more pairs."""
+FAR_OFF = 10
+"""Times the median pair's loss, where the maps were asked: above it a pair counts less. At the border between two
+pictures no map holds, and a few such pairs, each lost or won at once, would hide what all others say."""
+TRIALS = 4
+"""Of all pairs that the calls must hold beside new maps."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class GaussNewton:
     """Gauss-Newton with secant maps of the network in a trust region of its inputs.
 
     A trial is one rollout of all pairs, and each of its answers corrects a map. Where trials bring little any more the
-    pairs are doubled and probed anew, as long as the budget lasts.
+    maps are asked anew, of up to twice the pairs, as long as the budget lasts.
     """
 
     def __init__(
@@ -87,7 +90,7 @@ class GaussNewton:
 
     def imagined_from(self, other: "GaussNewton") -> float:
         """The loss to which the maps of another fit lead, of a solver that asks for more; this one begins there."""
-        self._known, self._steps = other._known, other._steps
+        self._known, self._steps, self.loss = other._known, other._steps, other.loss
         begun = self._on_the_maps.problem(self._numbers.table(self._vector)).loss
         self._vector, promised, _ = self._on_the_maps.proposed(self._radius)
         return begun - promised
@@ -141,7 +144,7 @@ class GaussNewton:
     def _loss_on_first(self, vector: Tensor) -> float:
         block = self.pairs.training[0]
         try:
-            return float(self._value(rollout(self.network, block, self._numbers.plan(vector)), block.target))
+            return float(self._losses(rollout(self.network, block, self._numbers.plan(vector)), block.target).mean())
         except NonFiniteError:
             return math.inf
 
@@ -173,18 +176,21 @@ class GaussNewton:
         losses, self._known = dict[int, Tensor](), {}
         for index, block in self.pairs.training_blocks_here():
             made = rollout(self.network, block, table.plan)
-            losses[index] = self._value(made, block.target)
+            losses[index] = self._losses(made, block.target)
             maps = probe(self.network, block, table, made, self._probing).sketched(self._sketch)
             target = block.target.flatten(1).to("cpu", torch.float32)
             self._known[index] = Known(made.sketched(self._sketch), maps, self._sketch(target))
-        self._loss = float(self.pairs.cluster.sum_in_order(losses)) / blocks
-        self._loss_when_probed = self._loss
+        of_pairs = torch.cat(self.pairs.cluster.in_order(losses))
+        self.loss = replace(self.loss, pair_limit=FAR_OFF * float(of_pairs.median()))
+        self._loss = self._loss_when_probed = float(self.loss.limited(of_pairs).mean())
         self._stalled = self._missed = 0
         self._radius = max(self._radius, RADIUS)
 
-    def _value(self, made: Rollout, target: Tensor) -> Tensor:
+    def _losses(self, made: Rollout, target: Tensor) -> Tensor:
+        """[pairs] without a limit."""
         end = made.x[-1].reshape(-1, *self._shape)
-        return self.loss.value(self.loss.residual(end, target.to(end))).to("cpu", torch.float64)
+        residual = self.loss.residual(end, target.to(end))
+        return self.loss.of_pairs(residual, residual.shape[1]).cpu()
 
     def _trial(self) -> None:
         """One step on the maps, one rollout of all pairs, and what it teaches."""
@@ -213,7 +219,8 @@ class GaussNewton:
         try:
             for index, block in self.pairs.training_blocks_here():
                 made = rollout(self.network, block, plan)
-                losses[index], seen[index] = self._value(made, block.target), made.sketched(self._sketch)
+                losses[index] = self.loss.limited(self._losses(made, block.target)).mean()
+                seen[index] = made.sketched(self._sketch)
         except NonFiniteError:
             losses[index] = torch.tensor(math.inf, dtype=torch.float64)
         loss = float(self.pairs.cluster.sum_in_order(losses)) / self.pairs.training_blocks
@@ -237,16 +244,15 @@ class GaussNewton:
                 self._known[index].made = made
 
     def _renew(self) -> None:
-        """The same pairs anew where their maps brought much, else twice the pairs, else the end, as calls allow."""
+        """The maps anew, of as many more pairs as the calls allow, twice as many at most; the end where the same pairs
+        would be left, and their maps brought nothing."""
         batch, blocks, table = self.pairs.targets.batch, self.pairs.training_blocks, self._numbers.table(self._vector)
         left = self.settings.budget.calls - self.spent
-        again = blocks * batch * (3 * self._rollout_calls + self._probe_calls(table))
-        if left >= again and self._loss < WORTH * self._loss_when_probed:
-            self._gather(blocks)
-        elif left >= 2 * again + self.pairs.calls_to_take(2 * blocks) and self._stalled >= PATIENCE:
-            self._gather(2 * blocks)
-        elif left >= again and self._loss < (1 - GAIN) * self._loss_when_probed:
-            self._gather(blocks)
+        each = batch * (TRIALS * self._rollout_calls + self._probe_calls(table))
+        held = [n for n in range(blocks, 2 * blocks + 1) if n * each + self.pairs.calls_to_take(n) <= left]
+        brought = self._loss < (1 - GAIN) * self._loss_when_probed
+        if held and (brought or (held[-1] > blocks and self._stalled >= PATIENCE)):
+            self._gather(held[-1])
         elif self._stalled >= 2 * PATIENCE:
             self._over = True
 
@@ -254,7 +260,8 @@ class GaussNewton:
         state = {
             "vector": self._vector,
             "numbers": torch.tensor(
-                [self._loss, self._loss_when_probed, self._radius, *self._steps], dtype=torch.float64
+                [self._loss, self._loss_when_probed, self._radius, *self._steps, self.loss.pair_limit],
+                dtype=torch.float64,
             ),
             "counts": torch.tensor(
                 [
@@ -271,8 +278,8 @@ class GaussNewton:
 
     def restore(self, state: dict[str, Tensor]) -> None:
         self._vector = state["vector"]
-        self._loss, self._loss_when_probed, self._radius, *steps = state["numbers"].tolist()
-        self._steps = (steps[0], steps[1])
+        self._loss, self._loss_when_probed, self._radius, *steps, limit = state["numbers"].tolist()
+        self._steps, self.loss = (steps[0], steps[1]), replace(self.loss, pair_limit=limit)
         self.spent, self._trials, self._stalled, self._missed, blocks, taken, over = state["counts"].tolist()
         self._over = bool(over)
         self.history = history_from(state["history"])

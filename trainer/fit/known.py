@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from .maps import Maps
 from .rollout import Rollout
+from .sketch import Coordinates
 
 
 @dataclass(eq=False)
@@ -15,6 +17,16 @@ class Known:
     made: Rollout
     maps: Maps
     target: Tensor
+
+    def in_coordinates(self) -> "Known":
+        """The same with few numbers a latent: the maps lead nowhere but where combinations of these do."""
+        made, maps = self.made, self.maps
+        reached = [self.target[None], made.x[:1], made.answers]
+        reached += [] if made.directions is None else [made.directions]
+        for one in (maps, maps.second):
+            reached += [] if one is None else [one.d, *one.y]
+        fold = Coordinates(torch.cat([one.to(made.x) for one in reached]))
+        return Known(made.sketched(fold), maps.sketched(fold), fold(self.target[None])[0])
 
     def packed(self) -> dict[str, Tensor]:
         """All of it by name."""

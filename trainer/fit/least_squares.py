@@ -74,10 +74,11 @@ class LeastSquares:
         for _ in range(SWEEPS):
             largest = 0.0
             for i, row in enumerate(dual):
-                if row[i] > 0:
-                    left = excess[i] - sum(a * f for a, f in zip(row, force, strict=True))
-                    changed = max(0.0, force[i] + left / row[i])
-                    largest, force[i] = max(largest, abs(changed - force[i])), changed
+                change = max(excess[i] / row[i], -force[i]) if row[i] > 0 else 0.0
+                if change:
+                    force[i] += change
+                    excess = [left - a * change for left, a in zip(excess, row, strict=True)]
+                    largest = max(largest, abs(change))
             if largest <= 1e-9 * max(force):
                 break
         return free - answers @ torch.tensor(force, dtype=free.dtype)
@@ -96,12 +97,11 @@ def sums(
     for row, moved in enumerate(tangents(table, made, maps, table.plan.rows)):
         if table.first <= row < table.plan.rows and table.moving(row):
             d = moved.double() / float(centre.log_queries[row].exp())
-            movement += torch.einsum("pne,pme->nm", d, d)
+            movement += (d @ d.mT).sum(0)
     residual, jacobian = _residuals(loss, shape, made.x[-1], target, moved)
-    weights = loss.weights(residual)
-    weighted = (jacobian * weights[:, None]).double()
     size = _residual_count(loss, shape, residual)
-    curvature = torch.einsum("pne,pme->nm", weighted, jacobian.double()) / size
+    weighted = (jacobian * loss.weights(residual, size)[:, None]).double()
+    curvature = (weighted @ jacobian.double().mT).sum(0) / size
     gradient = torch.einsum("pne,pe->n", weighted, residual.double()) / size
     told = ends(loss, shape, made, centre, target)
     return torch.cat([curvature.flatten(), gradient, movement.flatten(), told])
@@ -112,9 +112,8 @@ def ends(loss: EndpointLoss, shape: tuple[int, ...], made: Rollout, centre: Roll
     residual = _residuals(loss, shape, made.x[-1], target, None)[0]
     levels = centre.log_queries.exp().to(made.x)[:, None, None]
     far = ((made.x[:-1] - centre.x[:-1]) / levels).double().square().sum()
-    pairs, size = len(residual), _residual_count(loss, shape, residual)
-    total = float(loss.value(residual)) * pairs * residual.shape[1] / size
-    return torch.tensor([total, float(far), pairs], dtype=torch.float64)
+    losses = loss.limited(loss.of_pairs(residual, _residual_count(loss, shape, residual)))
+    return torch.stack([losses.sum(), far, far.new_tensor(len(losses))])
 
 
 def _residual_count(loss: EndpointLoss, shape: tuple[int, ...], residual: Tensor) -> int:

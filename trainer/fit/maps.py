@@ -15,7 +15,9 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import wraps
 from itertools import pairwise
+from typing import Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,8 +27,11 @@ from dyweight import Plan
 from ..pairs.targets import Block
 from ..run.network import Network
 from .rollout import Rollout, flat
-from .sketch import Sketch
+from .sketch import Coordinates, Sketch
 from .table import Table
+
+Given = ParamSpec("Given")
+Found = TypeVar("Found")
 
 DIRECTIONS = 8
 """Asked at a row: the tangents of all earlier numbers lie almost in so many, for one pair."""
@@ -43,9 +48,9 @@ class Maps:
     """The maps of some pairs, by row."""
 
     u: list[Tensor]
-    """[pairs, k, elements] each, in half precision where they are sketches"""
+    """[k, pairs, elements] each, in half precision where they are sketches"""
     y: list[Tensor]
-    """[pairs, k, elements] each, as u"""
+    """[k, pairs, elements] each, as u"""
     d: Tensor
     """[rows, pairs, elements]"""
     rho: Tensor
@@ -56,7 +61,8 @@ class Maps:
     def __call__(self, row: int, v: Tensor, s: Tensor) -> Tensor:
         """How the answer moves with the state by v [pairs, n, elements] and log query by s [n] -> the shape of v."""
         moved = self.rho[row][:, None, None] * v + s.to(v)[:, None] * self.d[row][:, None]
-        return moved + (v @ self.u[row].to(v).mT) @ self.y[row].to(v)
+        u, y = (one[row].to(v).transpose(0, 1) for one in (self.u, self.y))
+        return moved + (v @ u.mT) @ y
 
     def learn(self, here: Rollout, there: Rollout, elements: int, first: int, trembling: float = 0.0) -> None:
         """Make the maps right about the answers of another rollout, less so where the inputs moved by less than
@@ -68,23 +74,28 @@ class Maps:
             level = float(here.log_queries[row].exp()) * elements**0.5
             moved = v.square().sum(1) + level**2 * (float(s) ** 2 + trembling**2)
             moved = moved.clamp_min(1e-30)[:, None]
-            self.u[row] = torch.cat([self.u[row], (v / moved)[:, None].to(self.u[row].dtype)], 1)
-            self.y[row] = torch.cat([self.y[row], wrong[:, None].to(self.y[row].dtype)], 1)
+            self.u[row] = torch.cat([self.u[row], (v / moved)[None].to(self.u[row].dtype)])
+            self.y[row] = torch.cat([self.y[row], wrong[None].to(self.y[row].dtype)])
             d[row] = d[row] + wrong * (level**2 * float(s) / moved)
         self.d = torch.stack(d)
         if self.second is not None:
             self.second.learn(here.of_directions(), there.of_directions(), elements, first, trembling)
 
-    def sketched(self, sketch: Sketch) -> "Maps":
+    def sketched(self, sketch: Sketch | Coordinates) -> "Maps":
         second = None if self.second is None else self.second.sketched(sketch)
         u, y = ([sketch(one).to(sketch.held) for one in both] for both in (self.u, self.y))
         return Maps(u, y, sketch(self.d), self.rho, second)
+
+    def of_pair(self, pair: int) -> "Maps":
+        second = None if self.second is None else self.second.of_pair(pair)
+        u, y = ([one[:, pair, None] for one in both] for both in (self.u, self.y))
+        return Maps(u, y, self.d[:, pair, None], self.rho[:, pair, None], second)
 
     @classmethod
     def unasked(cls, made: Rollout, guided: bool = False) -> "Maps":
         """Of a network that does not move, with a second one where it is guided."""
         rows, (pairs, elements) = len(made.answers), made.x.shape[1:]
-        none = made.x.new_zeros(pairs, 0, elements)
+        none = made.x.new_zeros(0, pairs, elements)
         second = cls.unasked(made) if guided else None
         return cls([none] * rows, [none] * rows, torch.zeros_like(made.answers), made.x.new_zeros(rows, pairs), second)
 
@@ -122,6 +133,20 @@ class Probing:
         return table.probe_calls(self.directions, self.state_sides, self.sigma_sides)
 
 
+def _set_up_once(
+    asks: Callable[Concatenate[Network, Block, Given], Found],
+) -> Callable[Concatenate[Network, Block, Given], Found]:
+    """Of a function that asks the network about some pairs: what its calls need is set up as for a sampling run."""
+
+    @wraps(asks)
+    def prepared(network: Network, block: Block, /, *given: Given.args, **named: Given.kwargs) -> Found:
+        with torch.inference_mode():
+            return network.checkpoint.prepared(block.noise, block.cond, lambda: asks(network, block, *given, **named))
+
+    return prepared
+
+
+@_set_up_once
 def probe(network: Network, block: Block, table: Table, made: Rollout, probing: Probing) -> Maps:
     """Ask for the maps of some pairs around their rollout, row by row; latents are whole.
 
@@ -146,20 +171,18 @@ def probe(network: Network, block: Block, table: Table, made: Rollout, probing: 
         maps.d[row] = by_sigma[:, :elements]
         if guided and maps.second is not None:
             maps.second.d[row] = by_sigma[:, elements:]
-        (moved,) = deque(tangents(table, made, maps, row), maxlen=1)
-        u = _directions(moved, min(probing.directions, table.moving(row)))
-        del moved
-        if u.shape[1] == 0:
+        u = _directions(table.of_state(row), made, maps, row, probing.directions)
+        if len(u) == 0:
             continue
         step = probing.state_step * query * elements**0.5
-        ends = [ask(query, step * u[:, i]) for i in range(u.shape[1])]
-        starts = [ask(query, -step * u[:, i]) if probing.state_sides == 2 else here for i in range(u.shape[1])]
-        y = torch.stack([(e - s) / (step * probing.state_sides) for e, s in zip(ends, starts, strict=True)], 1)
+        ends = [ask(query, step * one) for one in u]
+        starts = [ask(query, -step * one) if probing.state_sides == 2 else here for one in u]
+        y = torch.stack([(e - s) / (step * probing.state_sides) for e, s in zip(ends, starts, strict=True)])
         if guided and maps.second is not None:
             maps.second.u[row], maps.second.y[row] = u, y[..., elements:]
             y = y[..., :elements]
-        maps.rho[row] = (u[:, -2:] * y[:, -2:]).sum(2).mean(1).clamp(0, 1)
-        maps.u[row], maps.y[row] = u, y - maps.rho[row][:, None, None] * u
+        maps.rho[row] = (u[-2:] * y[-2:]).sum(2).mean(0).clamp(0, 1)
+        maps.u[row], maps.y[row] = u, y - maps.rho[row][:, None] * u
     return maps
 
 
@@ -214,21 +237,21 @@ def imagined(plan: Plan, made: Rollout, maps: Maps) -> Rollout:
     return Rollout(torch.stack([*states, x]), torch.stack(answers), log_queries, second)
 
 
-def _directions(moved: Tensor, most: int) -> Tensor:
-    """[pairs, count, elements] -> at most so many orthonormal [pairs, k, elements], those that hold most of them.
+def _directions(table: Table, made: Rollout, maps: Maps, row: int, most: int) -> Tensor:
+    """At most so many orthonormal [k, pairs, elements], those that hold most of the tangents of a row's state.
 
-    Each tangent counts alike, whatever its number's unit.
+    Each tangent counts alike, whatever its number's unit. They may be large: those of one pair after the other.
     """
-    used = moved[:, moved.abs().amax((0, 2)) > 0].double()
-    if used.shape[1] == 0 or most == 0:
-        return moved[:, :0]
-    used = used / used.norm(dim=2, keepdim=True).clamp_min(1e-300)
-    values, vectors = torch.linalg.eigh(used @ used.mT)
-    values, vectors = values.flip(1), vectors.flip(2)
-    k = min(most, int((values > LEAST * values[:, :1]).sum(1).max()))
-    directions = vectors[..., :k].mT @ used
-    orthonormal: Tensor = torch.linalg.qr(directions.mT)[0]
-    return orthonormal.mT.to(moved)
+    pairs, elements = made.x.shape[1:]
+    count = min(most, table.gains.shape[-1], elements)
+    orthonormal, k = made.x.new_zeros(count, pairs, elements), 0
+    for pair in range(pairs if count else 0):
+        ((moved,),) = deque(tangents(table, made.of_pair(pair), maps.of_pair(pair), row), maxlen=1)
+        moved = torch.nn.functional.normalize(moved.double(), dim=1, eps=1e-300)
+        values, vectors = (one.flip(-1) for one in torch.linalg.eigh(moved @ moved.mT))
+        k = max(k, int((values[:count] > LEAST * values[0]).sum()))
+        orthonormal[:, pair] = torch.linalg.qr(moved.mT @ vectors[:, :count])[0].mT
+    return orthonormal[:k]
 
 
 def _asker(
@@ -240,17 +263,17 @@ def _asker(
         noise = block.noise
         wide = torch.promote_types(noise.dtype, torch.float32)
         at = noise.new_full((len(noise),), sigma, dtype=wide)
-        with torch.inference_mode():
-            denoise = network.bound(block.cond, block.first, row, plan=plan)
-            asked = (x + offset).reshape(noise.shape).to(noise), at
-            if not guided:
-                return flat(denoise(*asked) if plan.guidance is None else denoise(*asked, False))
-            conditional, unconditional = map(flat, denoise(*asked, True))
-            return torch.cat([conditional, conditional - unconditional], 1)
+        denoise = network.bound(block.cond, block.first, row, plan=plan)
+        asked = (x + offset).reshape(noise.shape).to(noise), at
+        if not guided:
+            return flat(denoise(*asked) if plan.guidance is None else denoise(*asked, False))
+        conditional, unconditional = map(flat, denoise(*asked, True))
+        return torch.cat([conditional, conditional - unconditional], 1)
 
     return ask
 
 
+@_set_up_once
 def steps_of(network: Network, block: Block, made: Rollout, plan: Plan, smallest: float) -> tuple[float, float]:
     """(state step, sigma step) by which to move the network, from what it answers at the middle row of some pairs.
 

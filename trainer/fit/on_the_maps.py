@@ -1,5 +1,6 @@
 """Steps on the maps, where several cost nothing: each the least-squares step of a trust region of the inputs."""
 
+import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +28,18 @@ TOO_LITTLE = 0.01
 
 
 @dataclass(frozen=True, eq=False)
+class _Place:
+    """A vector of numbers, and what the maps have there."""
+
+    vector: Tensor
+    loss: float
+    moved: float
+    """how far the network's inputs are from where it was last asked, in noise levels"""
+    seen: Mapping[int, Rollout]
+    """By block of pairs."""
+
+
+@dataclass(frozen=True, eq=False)
 class OnTheMaps:
     """What the maps of some pairs say around a vector of numbers."""
 
@@ -46,43 +59,43 @@ class OnTheMaps:
 
         trusted: how far the inputs may move, in noise levels.
         """
-        vector, table = self.vector, self.numbers.table(self.vector)
-        here, radius, steps = self.problem(table), trusted, 0
-        begun = here.loss
+        at = self._place(self.vector, self._plan)
+        begun, radius, steps = at.loss, trusted, 0
+        squares: LeastSquares | None = None
         while steps < MOST_STEPS and radius > trusted * SHORTEST:
-            step = here.step(radius, self.range.limits(table))
-            there = vector + step
-            loss, seen = self._imagined(there, trusted)
-            if loss >= here.loss and radius / 3 <= trusted * SHORTEST:
-                there = vector + step / 2  # the limits are linear: even a short step may leave the range
-                loss, seen = self._imagined(there, trusted)
-            gain = here.loss - loss
+            if squares is None:
+                table = self.numbers.table(at.vector)
+                squares, limits = self.problem(table, at.seen), self.range.limits(table)
+            step = squares.step(radius, limits)
+            there = self._allowed(at.vector + step, trusted)
+            if there.loss >= at.loss and radius / 3 <= trusted * SHORTEST:
+                there = self._allowed(at.vector + step / 2, trusted)  # even a short step may leave the range
+            gain = at.loss - there.loss
             if gain <= 0:
                 radius /= 3
                 continue
-            vector, table, steps, radius = there, self.numbers.table(there), steps + 1, min(2 * radius, trusted)
-            here = self.problem(table, seen)
+            at, squares, steps, radius = there, None, steps + 1, min(2 * radius, trusted)
             if gain < TOO_LITTLE * begun:
                 break
-        return vector, begun - here.loss, here.moved
+        return at.vector, begun - at.loss, at.moved
 
-    def _imagined(self, vector: Tensor, trusted: float) -> tuple[float, dict[int, Rollout]]:
-        """(loss, rollouts by block of pairs) as the maps have them; the loss is infinite out of range, or farther from
-        the current table than they are trusted."""
-        try:
+    def _allowed(self, vector: Tensor, trusted: float) -> "_Place":
+        """The loss is infinite out of range, or farther from the current table than the maps are trusted."""
+        with contextlib.suppress(ValueError):
             plan = self.numbers.plan(vector)
-        except ValueError:
-            return math.inf, {}
-        if not self.range.holds(plan):
-            return math.inf, {}
+            if self.range.holds(plan) and (there := self._place(vector, plan)).moved <= FARTHEST * trusted:
+                return there
+        return _Place(vector, math.inf, math.inf, {})
+
+    def _place(self, vector: Tensor, plan: Plan) -> "_Place":
         seen = self._rollouts(plan)
-        own = {i: ends(self.loss, self.shape, seen[i], known.made, known.target) for i, known in self.known.items()}
+        own = {i: ends(self.loss, self.shape, seen[i], known.made, known.target) for i, known in self._known.items()}
         loss, far, count = self.cluster.sum_in_order(own).tolist()
         moved = distance(far / (count * math.prod(self.shape)), plan, self._centre)
-        return loss / count if moved <= FARTHEST * trusted else math.inf, seen
+        return _Place(vector, loss / count, moved, seen)
 
     def _rollouts(self, plan: Plan) -> dict[int, Rollout]:
-        return {index: imagined(plan, known.made, known.maps) for index, known in self.known.items()}
+        return {index: imagined(plan, known.made, known.maps) for index, known in self._known.items()}
 
     def problem(self, table: Table, seen: Mapping[int, Rollout] | None = None) -> LeastSquares:
         """The least-squares problem of a table on the maps, over the pairs of all processes. seen: its rollouts, by
@@ -90,11 +103,22 @@ class OnTheMaps:
         seen = self._rollouts(table.plan) if seen is None else seen
         own = {
             index: sums(self.loss, self.shape, table, known.made, seen[index], known.maps, known.target)
-            for index, known in self.known.items()
+            for index, known in self._known.items()
         }
         return problem(self.cluster.sum_in_order(own), table, self._centre, math.prod(self.shape))
 
     @cached_property
+    def _known(self) -> Mapping[int, Known]:
+        """In coordinates, where inner products are all that matters."""
+        if not self.loss.of_inner_products:
+            return self.known
+        return {index: known.in_coordinates() for index, known in self.known.items()}
+
+    @cached_property
     def _centre(self) -> Tensor:
         """[rows] log queries where the network was last asked."""
-        return self.numbers.plan(self.vector).query_sigmas.log()
+        return self._plan.query_sigmas.log()
+
+    @cached_property
+    def _plan(self) -> Plan:
+        return self.numbers.plan(self.vector)

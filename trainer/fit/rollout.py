@@ -11,7 +11,7 @@ from dyweight.sampling import Call
 
 from ..pairs.targets import Block
 from ..run.network import Network
-from .sketch import Sketch
+from .sketch import Coordinates, Sketch
 
 
 @dataclass(eq=False)
@@ -31,9 +31,13 @@ class Rollout:
     def residuals(self) -> Tensor:
         return self.x[:-1] - self.answers
 
-    def sketched(self, sketch: Sketch) -> "Rollout":
+    def sketched(self, sketch: Sketch | Coordinates) -> "Rollout":
         directions = None if self.directions is None else sketch(self.directions)
         return Rollout(sketch(self.x), sketch(self.answers), self.log_queries, directions)
+
+    def of_pair(self, pair: int) -> "Rollout":
+        directions = None if self.directions is None else self.directions[:, pair, None]
+        return Rollout(self.x[:, pair, None], self.answers[:, pair, None], self.log_queries, directions)
 
     def of_directions(self) -> "Rollout":
         """The same states with the directions as the answers."""

@@ -26,8 +26,9 @@ def endpoint_bytes(pairs: int, elements: int) -> int:
 def probing_bytes(pairs: int, rows: int, numbers: int, history: int, elements: int, guided: bool = False) -> int:
     """At most, while one batch of pairs is probed with whole latents.
 
-    pairs: of the batch. numbers: of the solver, each of which moves the state, and as many residuals as `history`.
+    pairs: of the batch. numbers: of the solver; of one pair at a time each of them moves the state, and as many
+    residuals as `history`.
     """
     maps = (2 if guided else 1) * rows * (2 * DIRECTIONS + 1)
     tangents = (history + 5 + (rows if guided else 0)) * numbers
-    return FLOAT * elements * pairs * (tangents + maps + (5 if guided else 3) * rows + 8)
+    return FLOAT * elements * (tangents + pairs * (maps + (5 if guided else 3) * rows + DIRECTIONS + 8))

@@ -1,4 +1,4 @@
-"""Latents as few numbers: what follows the network's answers is inner products, and a sketch keeps those."""
+"""Latents as few numbers: what follows the network's answers is inner products, and these keep those."""
 
 import torch
 from torch import Tensor
@@ -29,3 +29,18 @@ class Sketch:
         flat = x.reshape(-1, x.shape[-1])
         sums = flat.new_zeros(len(flat), self.size).index_add_(1, self._place, flat * self._sign)
         return sums.reshape(*x.shape[:-1], self.size)
+
+
+class Coordinates:
+    """Coordinates in an orthonormal basis of some latents, other ones for each pair: their inner products stay."""
+
+    held = torch.float64
+
+    def __init__(self, latents: Tensor) -> None:
+        """latents: [n, pairs, elements] float32, of any rank."""
+        self._basis = torch.linalg.qr(latents.permute(1, 2, 0))[0]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[k, pairs, elements] -> [k, pairs, at most n] float64, of what lies in the span."""
+        own: Tensor = x.to(self._basis).transpose(0, 1) @ self._basis
+        return own.transpose(0, 1).double()

@@ -30,10 +30,20 @@ class Table:
 
     def moving(self, row: int) -> int:
         """How many numbers move the state of a row."""
+        return int(self._moving(row).sum())
+
+    def of_state(self, row: int) -> "Table":
+        """With only the numbers that move the state of a row."""
+        moving, guidance = self._moving(row), None if self.guidance is None else self.guidance[..., self._moving(row)]
+        by = self.gains[..., moving], self.log_queries[:, moving], self.sigmas[:, moving]
+        return Table(self.plan, *by, guidance)
+
+    def _moving(self, row: int) -> Tensor:
+        """[count] whether a number moves the state of a row."""
         moved = (self.gains[:row] != 0).any(0).any(0) | (self.log_queries[:row] != 0).any(0)
         if self.guidance is not None:
             moved |= (self.guidance[:row] != 0).any(0).any(0)
-        return int(moved.sum())
+        return moved
 
     def probe_calls(self, directions: int, state_sides: int, sigma_sides: int) -> int:
         """Network calls, at most, for the maps of one pair; a guided row takes each twice."""
@@ -46,7 +56,7 @@ class Numbers:
     """The vector [count] float64 of what a fit moves in a solver whose table all samples share."""
 
     def __init__(self, solver: Solver) -> None:
-        self._twin = copy.deepcopy(solver)
+        self._twin = copy.deepcopy(solver).requires_grad_(True)
 
     def read(self, solver: Solver) -> Tensor:
         """The numbers of a solver of this kind."""
@@ -54,22 +64,25 @@ class Numbers:
 
     def solver_of(self, vector: Tensor) -> Solver:
         """A new solver with these numbers."""
-        solver = copy.deepcopy(self._twin)
-        with torch.no_grad():
-            for parameter in solver.numbers():
-                parameter.copy_(vector[: parameter.numel()].reshape(parameter.shape))
-                vector = vector[parameter.numel() :]
-        return solver
+        return copy.deepcopy(self._with(vector))
+
+    def _with(self, vector: Tensor) -> Solver:
+        """The twin with these numbers, until the next ones; each in memory of its own, which a plan may show."""
+        for parameter in self._twin.numbers():
+            parameter.data = vector[: parameter.numel()].reshape(parameter.shape).clone()
+            vector = vector[parameter.numel() :]
+        return self._twin
 
     def plan(self, vector: Tensor) -> Plan:
         """The table of these numbers; ValueError where they make none."""
-        return self.solver_of(vector).plan().detach()
+        with torch.no_grad():
+            return self._with(vector).plan()
 
     def table(self, vector: Tensor) -> Table:
         """The table and its Jacobian, by one backward pass through `plan()`; ValueError where there is none."""
-        solver = self.solver_of(vector)
+        solver = self._with(vector)
         with torch.enable_grad():
-            plan = solver.requires_grad_(True).plan()
+            plan = solver.plan()
             rows = plan.rows
             parts = [plan.gains.flatten(), plan.query_sigmas.log(), plan.sigmas]
             entries = torch.cat(parts if plan.guidance is None else [*parts, plan.guidance.flatten()])

@@ -1,5 +1,6 @@
 """Losses on the endpoint, each as a value and as the weights of its least-squares form."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -38,17 +39,38 @@ class EndpointLoss:
     name: str = "l2"
     huber_delta: float = 1.0
     features: Features = field(default_factory=lambda: Latent(1.0))
+    pair_limit: float = math.inf
+    """A pair whose loss e is above it counts as 2 sqrt(limit e) - limit: huber, of the pair as a whole."""
+
+    @property
+    def of_inner_products(self) -> bool:
+        """Whether it is the squared length of a latent, in whatever coordinates."""
+        return self.name == "l2" and isinstance(self.features, Latent)
 
     def residual(self, end: Tensor, target: Tensor) -> Tensor:
         """end [B, *shape], target [B, *shape] -> [B, n]."""
         return (self.features(end) - self.features(target)) / self.features.unit
 
     def value(self, residual: Tensor) -> Tensor:
-        """residual [*shape] -> [], with gradients."""
+        """residual [*shape] -> [], with gradients; without a limit for pairs."""
         value, _ = POINTWISE.get(self.name, POINTWISE["l2"])
         return value(residual, self.huber_delta).mean()
 
-    def weights(self, residual: Tensor) -> Tensor:
-        """residual [*shape] -> w [*shape]: w e^2 has the loss's gradient (iteratively reweighted least squares)."""
+    def of_pairs(self, residual: Tensor, count: int) -> Tensor:
+        """residual [pairs, n] -> [pairs] float64, the mean over `count` elements, for which a sketch may stand; without
+        a limit."""
+        value, _ = POINTWISE.get(self.name, POINTWISE["l2"])
+        return value(residual, self.huber_delta).double().sum(1) / count
+
+    def limited(self, of_pairs: Tensor) -> Tensor:
+        """[pairs] losses -> [pairs] as they count."""
+        beyond = 2 * (self.pair_limit * of_pairs).sqrt() - self.pair_limit
+        return torch.where(of_pairs <= self.pair_limit, of_pairs, beyond)
+
+    def weights(self, residual: Tensor, count: int) -> Tensor:
+        """residual [pairs, n] -> w [pairs, n]: w e^2 has the gradient of the limited losses of pairs, whose `count` is
+        that of `of_pairs` (iteratively reweighted least squares)."""
         _, weights = POINTWISE.get(self.name, POINTWISE["l2"])
-        return weights(residual, self.huber_delta)
+        of_pairs = self.of_pairs(residual, count).clamp_min(1e-300)
+        counted = (self.pair_limit / of_pairs).sqrt().clamp_max(1)
+        return weights(residual, self.huber_delta) * counted[:, None].to(residual)

@@ -60,7 +60,7 @@ class SolverOptions:
         return self.family == "indis" or self.instance_aware
 
     def check_solver(self, steps: int) -> None:
-        """TrainerError where they make no solver of so many steps."""
+        """TrainerError where no solver of this many steps has these options."""
         if self.instance_aware and self.family != "dyweight":
             raise TrainerError(f"--instance-aware is for --family dyweight: {self.family} has no such choice")
         if self.instance_aware and self.start is None:
@@ -86,7 +86,8 @@ class GuidanceOptions:
     unconditional_calls: Annotated[int | None, POSITIVE, ReadBy(LEARN_GUIDANCE)] = None
     """how many steps ask for the unconditional prediction too; the fit chooses which; by default all"""
     evaluations: Annotated[int | None, POSITIVE, ReadBy(LEARN_GUIDANCE)] = None
-    """the fit also chooses how many steps, up to --steps, and unconditional calls make so many evaluations"""
+    """number of evaluations for a sample: the fit chooses the number of steps, up to --steps, and of unconditional
+    calls"""
 
     @property
     def per_call(self) -> int:

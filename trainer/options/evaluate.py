@@ -24,7 +24,7 @@ class EvaluateOptions(CheckpointOptions):
     out: Path
     """the folder for report.json and pictures"""
     steps: Annotated[int | None, POSITIVE] = None
-    """of a file with several solvers, the one for so many steps; by default its only one, or the middle one"""
+    """number of steps of the solver, of a file with several; by default its only one, or the middle one"""
     baselines: tuple[str, ...] | None = None
     """handcrafted solvers, a,b:ORDER,c; by default all, at every order; for a ComfyUI checkpoint
     SAMPLER/SCHEDULER of ComfyUI"""

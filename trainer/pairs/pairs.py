@@ -22,7 +22,7 @@ class Blocks(Sequence[Block]):
         self.grow(count)
 
     def grow(self, count: int) -> None:
-        """Hold this process's of the first so many blocks; fewer than before take nothing away."""
+        """Hold this process's share of the first `count` blocks; fewer than before take nothing away."""
         self._indices = self._targets.own(count)
         for index in self._indices[len(self._endpoints) :]:
             self._endpoints.append(self._targets.block(self._split, index).target.cpu())
@@ -88,12 +88,12 @@ class Pairs:
         return deviation(self.validation if self.validation_blocks else self.test, self.cluster)
 
     def take(self, blocks: int) -> None:
-        """Train on so many blocks from now on; the teacher runs for those that are new."""
+        """Train on this many blocks from now on; the teacher runs for those that are new."""
         self.training_blocks, self.taken = blocks, max(self.taken, blocks)
         self.training.grow(blocks)
 
     def calls_to_take(self, blocks: int) -> int:
-        """Network calls of the teacher for so many blocks, besides those that were taken; whatever the cache holds."""
+        """Network calls of the teacher for this many blocks, besides those taken; whatever the cache holds."""
         return max(0, blocks - self.taken) * self.targets.batch * self.targets.teacher_calls
 
     def training_blocks_here(self) -> Iterator[tuple[int, Block]]:

@@ -88,9 +88,13 @@ class Cluster:
 
         Raises StoppedError; there must be at least one value.
         """
-        everyones = {index: value for others in self.gather(dict(values)) for index, value in others.items()}
-        total: Tensor = sum(everyones[index] for index in sorted(everyones))  # type: ignore[assignment]
+        total: Tensor = sum(self.in_order(values))  # type: ignore[assignment]
         return total
+
+    def in_order(self, values: Mapping[int, Value]) -> list[Value]:
+        """The values of all processes by index, however many share them. Raises StoppedError."""
+        everyones = {index: value for others in self.gather(dict(values)) for index, value in others.items()}
+        return [everyones[index] for index in sorted(everyones)]
 
     def total(self, number: float) -> float:
         """Sum over the processes."""

@@ -28,7 +28,16 @@ _EXTRAS = {
         ),
         "custom_sampler",
     ),
-    **dict.fromkeys(("ModelSamplingDiscrete", "ModelSamplingFlux", "ModelSamplingSD3", "RescaleCFG"), "model_advanced"),
+    **dict.fromkeys(
+        (
+            "ModelSamplingContinuousEDM",
+            "ModelSamplingDiscrete",
+            "ModelSamplingFlux",
+            "ModelSamplingSD3",
+            "RescaleCFG",
+        ),
+        "model_advanced",
+    ),
     "APG": "apg",
     "ContextWindowsManual": "context_windows",
     "DifferentialDiffusion": "differential_diffusion",
@@ -124,8 +133,9 @@ def _learned(family: str) -> dict[str, Any]:
 
 
 def custom(model: Any, family: str, sampler: Any, sigmas: Tensor, **options: Any) -> Tensor:
-    """Endpoint of SamplerCustomAdvanced with a SAMPLER. Options: cfg, noise, latent_image."""
-    positive, negative = tiny_models.conditioning(family), tiny_models.conditioning(family, seed=2)
+    """Endpoint of SamplerCustomAdvanced with a SAMPLER. Options: cfg, positive, noise, latent_image."""
+    positive = options.pop("positive", None) or tiny_models.conditioning(family)
+    negative = tiny_models.conditioning(family, seed=2)
     guider = call("CFGGuider", model=model, positive=positive, negative=negative, cfg=options.pop("cfg", 1.0))
     inputs = {"noise": call("RandomNoise", noise_seed=3), "latent_image": latent(family)}
     return call("SamplerCustomAdvanced", guider=guider, sampler=sampler, sigmas=sigmas, **{**inputs, **options})[
@@ -220,10 +230,10 @@ def textbook(solver: Any) -> Any:
 
 
 def untrained(pack: Any, sigmas: Tensor) -> Any:
-    """SAMPLER that runs the handcrafted table of variable-step Adams-Bashforth of order 3."""
+    """SAMPLER that runs the table of iPNDM of order 3, of 2 up to six steps."""
     import comfy.samplers
 
-    plan = pack.dyweight.baselines.plan("ipndm_v", sigmas, 3)
+    plan = pack.dyweight.baselines.plan("ipndm", sigmas, 3 if len(sigmas) > 7 else min(2, len(sigmas) - 1))
 
     @torch.no_grad()
     def loop(model: Any, x: Tensor, sigmas: Tensor, extra_args: Any = None, callback: Any = None, disable: Any = None):

@@ -1,4 +1,4 @@
-"""Which handcrafted solvers, at which orders, a number of network calls is compared with."""
+"""Which handcrafted solvers, at which orders, a number of calls is compared with, and which one is the untrained."""
 
 from typing import Any
 
@@ -6,6 +6,8 @@ import pytest
 import torch
 
 import dyweight
+from dyweight.placement import untrained_plan
+from trainer.checkpoints.builtin import gmm
 from trainer.checkpoints.comfy.rivals import NAMES, found
 from trainer.compare.handcrafted import handcrafted, rivals, solvers
 from trainer.run.network import Network
@@ -72,3 +74,21 @@ def test_comfyuis_samplers_are_searched_once_and_every_call_is_told() -> None:
     searched = run[:-2]
     assert sum(spent) == sum(calls.get(name, calls["euler"])(steps) for name, steps in searched)
     assert searched.count(("er_sde", 7)) == 3 and searched.count(("euler", 6)) == 3
+
+
+@pytest.mark.parametrize("steps", [8, 10, 12])
+def test_on_unequal_steps_the_untrained_solver_is_nearer_than_with_the_weights_of_the_real_spacing(steps: int) -> None:
+    """On the Gaussian mixture; docs/schedules.md has other models."""
+    checkpoint = gmm.checkpoint()
+    noise, cond = checkpoint.draw(torch.Generator().manual_seed(0), 1000)
+
+    def end(plan: dyweight.Plan) -> torch.Tensor:
+        return dyweight.sample(lambda x, sigma: checkpoint.denoise(x, sigma, cond), noise, plan)
+
+    schedule = checkpoint.schedule(steps)
+    fine = end(dyweight.baselines.plan("ipndm", checkpoint.schedule(60)))
+    own, other = (
+        float((end(plan) - fine).square().mean())
+        for plan in (untrained_plan(schedule), dyweight.baselines.plan("ipndm_v", schedule, 3))
+    )
+    assert own < 0.9 * other

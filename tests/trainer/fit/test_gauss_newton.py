@@ -1,6 +1,7 @@
 """Gauss-Newton through the command line: where it gets, what it never does, which iterate it keeps."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,14 @@ from torch import Tensor
 
 import dyweight
 from dyweight import schedules
+from trainer import fit_solver
+from trainer.checkpoints.load import load_checkpoint
+from trainer.compare.endpoint_error import pair_errors
+from trainer.fit import gauss_newton
+from trainer.losses.features import Latent
+from trainer.pairs.targets import Targets
+from trainer.pairs.teacher import Teacher
+from trainer.run.network import Network
 
 
 class Gaussian:
@@ -90,6 +99,21 @@ def test_digits_end_below_the_promised_fraction_of_the_best_handcrafted(steps: i
     arguments = ("--samples", 200, "--teacher", "ipndm:60", "--max-calls", 2, "--seed", 77)
     errors = commands.evaluate("digits", commands.folder / "solver.safetensors", *arguments).report()["endpoint_error"]
     assert errors.pop("dyweight") <= 0.42 * min(errors.values())
+
+
+def test_pairs_at_a_border_between_two_endpoints_do_not_decide_for_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One in thirty of the mixture's samples ends at another mode, by any fit. The others end nearer where those count
+    less; measured, three seeds: 0.03 to 0.05 of the median error of a fit to which all pairs are alike."""
+    network = Network(load_checkpoint("gmm"))
+    block = Targets(network, Teacher("ipndm", 60), 77, 500, None).block("evaluation", 0)
+
+    def median_error() -> float:
+        solver = fit_solver("gmm", 8, effort="draft").solver
+        return float(pair_errors(network, [block], solver, Latent(1.0)).median())
+
+    limited = median_error()
+    monkeypatch.setattr(gauss_newton, "FAR_OFF", math.inf)
+    assert limited < 0.3 * median_error()
 
 
 def test_it_never_goes_back_through_the_network(

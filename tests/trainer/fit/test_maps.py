@@ -8,6 +8,7 @@ from torch import Tensor
 
 import dyweight
 from dyweight import DyWeight, FreeTable, LearnedSchedule, Solver, schedules
+from trainer.fit.known import Known
 from trainer.fit.least_squares import LeastSquares
 from trainer.fit.limits import Limits
 from trainer.fit.maps import Probing, imagined, probe, steps_of, tangents
@@ -24,17 +25,16 @@ STEPS = 4
 class Bent:
     """A small smooth network whose elements mix; `tremble` adds what oscillates with sigma."""
 
-    shape = (12,)
-
-    def __init__(self, tremble: float = 0.0) -> None:
-        self.tremble = tremble
-        self.mix = torch.randn(12, 12, generator=torch.Generator().manual_seed(1), dtype=torch.float64) / 3
+    def __init__(self, tremble: float = 0.0, wide: int = 12) -> None:
+        self.tremble, self.shape = tremble, (wide,)
+        mix = torch.randn(wide, wide, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        self.mix = mix / (0.75 * wide) ** 0.5
 
     def schedule(self, steps: int) -> Tensor:
         return schedules.flow(steps)
 
     def draw(self, generator: torch.Generator, batch: int) -> tuple[Tensor, None]:
-        return torch.randn(batch, 12, generator=generator), None
+        return torch.randn(batch, *self.shape, generator=generator), None
 
     def denoise(self, x: Tensor, sigma: Tensor, cond: None) -> Tensor:
         level = sigma[:, None].double()
@@ -98,6 +98,24 @@ def test_a_map_is_right_about_the_answer_it_was_taught(solver: Solver) -> None:
     wrong = float((imagined(away, around, maps).x[-1] - there.x[-1]).norm())
     maps.learn(around, there, 12, first)
     assert float((imagined(away, around, maps).x[-1] - there.x[-1]).norm()) < 1e-3 * wrong + 1e-6
+
+
+@pytest.mark.parametrize("solver", SOLVERS, ids=NAMES)
+def test_in_coordinates_the_maps_say_the_same(solver: Solver) -> None:
+    """Of latents far wider than what is known of a pair."""
+    numbers, vector, _, block, _, around, maps = made(solver, Bent(wide=600), directions=2)
+    known = Known(around, maps, block.target + 1)
+    small = known.in_coordinates()
+    assert small.made.x.shape[-1] < 60
+    away = numbers.table(vector + 0.02 * torch.randn(len(vector), generator=torch.Generator().manual_seed(2)))
+    told = []
+    for one in (known, small):
+        seen = imagined(away.plan, one.made, one.maps)
+        *_, moved = tangents(away, seen, one.maps, away.plan.rows)
+        off = (seen.x[-1] - one.target).double()
+        told.append((moved.double() @ moved.double().mT, moved.double() @ off[..., None], off.square().sum(1)))
+    for whole, own in zip(*told, strict=True):
+        assert float((whole - own).norm()) < 1e-5 * float(whole.norm())
 
 
 def test_the_network_is_asked_in_its_range() -> None:

@@ -76,7 +76,7 @@ def test_flux_at_1024_and_five_seconds_of_video_fit_in_main_memory() -> None:
     pairs = calls // (teacher_steps(steps) + steps)
     of_maps = {kept_bytes(calls, pairs, steps, elements) for elements in (FLUX, VIDEO)}
     assert len(of_maps) == 1 and of_maps.pop() < 0.5 * GB
-    assert probing_bytes(4, steps, 20, 3, FLUX) < 1.2 * GB
-    assert probing_bytes(4, steps, 20, 3, VIDEO) < 9 * GB
+    assert probing_bytes(4, steps, 20, 3, FLUX) < 0.7 * GB
+    assert probing_bytes(4, steps, 20, 3, VIDEO) < 5.3 * GB
     assert endpoint_bytes(pairs, FLUX) < 0.7 * GB
     assert endpoint_bytes(pairs, VIDEO) < 6 * GB

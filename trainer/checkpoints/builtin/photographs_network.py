@@ -10,6 +10,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .residual import Block
+
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 NO_CLASS = len(CLASSES)
 """The label that guidance subtracts."""
@@ -24,28 +26,6 @@ class Norm(nn.LayerNorm):
     def forward(self, hidden: Tensor) -> Tensor:
         """hidden [B, width, H, W] -> the same shape."""
         return super().forward(hidden.movedim(1, -1)).movedim(-1, 1)
-
-
-class Block(nn.Module):
-    """A residual block of two 3 x 3 convolutions; the embedding of sigma and class scales and shifts between them."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.before = Norm(width)
-        self.enter = nn.Conv2d(width, width, 3, padding=1)
-        self.modulation = nn.Linear(EMBEDDING, 2 * width)
-        self.between = Norm(width)
-        self.leave = nn.Conv2d(width, width, 3, padding=1)
-        # The block starts as the identity, which keeps the first training steps stable.
-        nn.init.zeros_(self.leave.weight)
-
-    def forward(self, hidden: Tensor, embedding: Tensor) -> Tensor:
-        """hidden [B, width, H, W], embedding [B, EMBEDDING] -> [B, width, H, W]."""
-        scale, shift = self.modulation(embedding)[..., None, None].chunk(2, 1)
-        active = self.enter(functional.silu(self.before(hidden)))
-        active = torch.addcmul(shift, self.between(active), 1 + scale)
-        result: Tensor = hidden + self.leave(functional.silu(active))
-        return result
 
 
 class Attention(nn.Module):
@@ -82,12 +62,12 @@ class PhotographsNetwork(nn.Module):
         self.enter = nn.Conv2d(3, widths[0], 3, padding=1)
         *finer, coarsest = widths
         steps = list(pairwise(widths))
-        self.down = nn.ModuleList(Block(width) for width in finer)
+        self.down = nn.ModuleList(Block(width, EMBEDDING, Norm) for width in finer)
         self.shrink = nn.ModuleList(nn.Conv2d(fine, coarse, 3, stride=2, padding=1) for fine, coarse in steps)
-        self.coarse = nn.ModuleList(Block(coarsest) for _ in range(2))
+        self.coarse = nn.ModuleList(Block(coarsest, EMBEDDING, Norm) for _ in range(2))
         self.attention = nn.ModuleList(Attention(coarsest) for _ in range(2))
         self.grow = nn.ModuleList(nn.Conv2d(coarse, 4 * fine, 1) for fine, coarse in steps)
-        self.up = nn.ModuleList(Block(width) for width in finer)
+        self.up = nn.ModuleList(Block(width, EMBEDDING, Norm) for width in finer)
         self.last = Norm(widths[0])
         self.leave = nn.Conv2d(widths[0], 3, 3, padding=1)
         nn.init.zeros_(self.leave.weight)

@@ -23,6 +23,7 @@ from dyweight import conditions, schedules
 
 from ...run.errors import CheckpointError
 from . import shapes_data
+from .residual import Block
 from .shapes_judge import Judge, judge
 
 WEIGHTS = Path(__file__).with_name("shapes.safetensors")
@@ -35,26 +36,8 @@ CENTRE, SPREAD = -0.1, 1.2
 """Brings pictures in -1..1, of mean -0.11 and standard deviation 0.60, to about 0 and SIGMA_DATA."""
 
 
-class Block(nn.Module):
-    """A residual block of two 3 x 3 convolutions; the embedding of sigma and class scales and shifts between them."""
-
-    def __init__(self, width: int, embedding: int) -> None:
-        super().__init__()
-        self.before = nn.GroupNorm(width // 8, width)
-        self.enter = nn.Conv2d(width, width, 3, padding=1)
-        self.modulation = nn.Linear(embedding, 2 * width)
-        self.between = nn.GroupNorm(width // 8, width)
-        self.leave = nn.Conv2d(width, width, 3, padding=1)
-        # The block starts as the identity, which keeps the first training steps stable.
-        nn.init.zeros_(self.leave.weight)
-
-    def forward(self, hidden: Tensor, embedding: Tensor) -> Tensor:
-        """hidden [B, width, H, W], embedding [B, embedding] -> [B, width, H, W]."""
-        scale, shift = self.modulation(embedding)[..., None, None].chunk(2, 1)
-        active = self.enter(functional.silu(self.before(hidden)))
-        active = torch.addcmul(shift, self.between(active), 1 + scale)
-        result: Tensor = hidden + self.leave(functional.silu(active))
-        return result
+def norm(width: int) -> nn.GroupNorm:
+    return nn.GroupNorm(width // 8, width)
 
 
 class ShapesNetwork(nn.Module):
@@ -70,16 +53,16 @@ class ShapesNetwork(nn.Module):
         self.label = nn.Embedding(CLASSES, embedding)
         self.mix = nn.Linear(embedding, embedding)
         self.enter = nn.Conv2d(3, fine, 3, padding=1)
-        self.down_fine = Block(fine, embedding)
+        self.down_fine = Block(fine, embedding, norm)
         self.to_middle = nn.Conv2d(fine, middle, 3, stride=2, padding=1)
-        self.down_middle = Block(middle, embedding)
+        self.down_middle = Block(middle, embedding, norm)
         self.to_coarse = nn.Conv2d(middle, coarse, 3, stride=2, padding=1)
-        self.coarse = nn.ModuleList(Block(coarse, embedding) for _ in range(2))
+        self.coarse = nn.ModuleList(Block(coarse, embedding, norm) for _ in range(2))
         self.from_coarse = nn.Conv2d(coarse, 4 * middle, 1)
-        self.up_middle = Block(middle, embedding)
+        self.up_middle = Block(middle, embedding, norm)
         self.from_middle = nn.Conv2d(middle, 4 * fine, 1)
-        self.up_fine = Block(fine, embedding)
-        self.last = nn.GroupNorm(fine // 8, fine)
+        self.up_fine = Block(fine, embedding, norm)
+        self.last = norm(fine)
         self.leave = nn.Conv2d(fine, 3, 3, padding=1)
         nn.init.zeros_(self.leave.weight)
         # Convolutions of few channels are nearly twice as fast on a CPU when channels lie innermost.
