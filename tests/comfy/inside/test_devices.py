@@ -24,7 +24,7 @@ FITS = {
 }
 
 SEEDS = {"gauss-newton": (0, 1, 2), "adam": (0,)}
-"""One fit of gauss-newton in bf16 ends at 0.7 to 1.5 of that on the CPU, by the valley found; the mean of three at 1.0."""
+"""One fit of gauss-newton in bf16 ends at 0.7 to 1.5 of that on the CPU, three on average at 1.0."""
 
 
 @dataclass(frozen=True)
