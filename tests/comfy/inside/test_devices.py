@@ -3,6 +3,7 @@
 The tests inside ComfyUI run on the CPU; `tests/comfy/test_on_a_gpu.py` runs this file on a GPU, in each memory mode.
 """
 
+import statistics
 import sys
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +22,9 @@ FITS = {
     "gauss-newton": {"iterations": 8, "pairs": 16, "validation_pairs": 4},
     "adam": {"method": "adam", "iterations": 4, "pairs": 8, "batch": 8, "validation_pairs": 2, "report_pairs": 4},
 }
+
+SEEDS = {"gauss-newton": (0, 1, 2), "adam": (0,)}
+"""One fit of gauss-newton in bf16 ends at 0.7 to 1.5 of that on the CPU, three on average at 1.0."""
 
 
 @dataclass(frozen=True)
@@ -155,13 +159,14 @@ def fitted_on_the_cpu(weights, method):
 
 
 def fitted(model, method):
-    """Errors of a fit for the trained FLUX, and the calls that it took."""
+    """Errors of fits for the trained FLUX, geometric means over SEEDS[method], and the calls that they took."""
     from trainer import fit_solver
     from trainer.checkpoints.comfy.canvas import CanvasCheckpoint
 
     checkpoint = CanvasCheckpoint("Flux", guider(model, "Flux"), [], torch.zeros(1, *LATENT["Flux"]), "simple")
-    found = fit_solver(checkpoint, STEPS, teacher="euler:12", **FITS[method])
-    return found.errors, found.network_calls
+    found = [fit_solver(checkpoint, STEPS, teacher="euler:12", seed=seed, **FITS[method]) for seed in SEEDS[method]]
+    errors = {name: statistics.geometric_mean(one.errors[name] for one in found) for name in found[0].errors}
+    return errors, sum(one.network_calls for one in found)
 
 
 @pytest.mark.parametrize("family", LATENT)
