@@ -29,7 +29,7 @@ RADIUS = 0.6
 PATIENCE = 2
 """Trials without GAIN, or short of what was promised, before the maps are asked anew."""
 GAIN = 0.01
-FAR_OFF = 10
+FAR_OFF = 3
 """Times the median pair's loss, where the maps were asked: above it a pair counts less. At the border between two
 pictures no map holds, and a few such pairs, each lost or won at once, would hide what all others say."""
 TRIALS = 4
