@@ -50,7 +50,7 @@ class FitInputs:
     guider: Any = None
     vae: Any = None
     model_low: Any = None
-    boundary: float = 0.875
+    boundary: str = "0.875"
 
     @classmethod
     def of(cls, lists: Mapping[str, Any]) -> "FitInputs":
@@ -126,7 +126,7 @@ def _low_expert(inputs: FitInputs, node: str, graph: dict[str, Any]) -> LowExper
     if inputs.model_low is None:
         return None
     name = model_name(graph, node, "model_low") or type(inputs.model_low.model).__name__
-    return LowExpert(name, guider_of(inputs.model_low, inputs.negative, inputs.cfg), inputs.boundary)
+    return LowExpert(name, guider_of(inputs.model_low, inputs.negative, inputs.cfg), str(inputs.boundary))
 
 
 def _finished(fit: UnbrokenFit, result: Result, name: str, display: Display, checkpoint: CanvasCheckpoint) -> Done:

@@ -11,6 +11,9 @@ from comfyui.facts import family_of
 
 from ...run.errors import CheckpointError
 
+MOST_STEPS = 10_000
+"""Of ComfyUI's own samplers."""
+
 
 @dataclass(frozen=True)
 class Experts:
@@ -43,6 +46,26 @@ class Experts:
         steps = (states.shape[-1] + 1) // 2
         every_other = states[..., ::2].double().cpu()
         return torch.allclose(every_other, self.schedule(steps)[:-1].expand_as(every_other), rtol=1e-5)
+
+
+def noise_level(boundary: str, schedule: Callable[[int], Tensor]) -> float:
+    """A boundary in words: a noise level, or STEP/STEPS, the step of a schedule with which the second network begins.
+
+    Of such a step it is the middle between its sigma and the one before, so that with any number of steps the networks
+    change near it. schedule: as `Experts.schedule`. Raises CheckpointError.
+    """
+    level, slash, steps = boundary.partition("/")
+    try:
+        if not slash:
+            return float(level)
+        if 0 < int(level) < int(steps) <= MOST_STEPS and int(level) < len(sigmas := schedule(int(steps))) - 1:
+            return float(sigmas[int(level) - 1 : int(level) + 1].mean())
+    except ValueError:
+        pass
+    raise CheckpointError(
+        f"boundary is {boundary}: give a noise level, such as 0.875 for Wan 2.2, or the step at which the models "
+        "change and the number of steps, as 10/20"
+    )
 
 
 def check_experts(high: Any, low: Any, boundary: float | None, name: str) -> None:
