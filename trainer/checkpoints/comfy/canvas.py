@@ -37,7 +37,9 @@ class Prompts:
         """Raises CheckpointError where one is not CONDITIONING."""
         for number, one in enumerate(given, 1):
             if not isinstance(one, list) or not one or not all(_is_entry(entry) for entry in one):
-                raise CheckpointError(f"positive {number} is not CONDITIONING: connect the output of a text encoder")
+                raise CheckpointError(
+                    "positive {number} is not CONDITIONING: connect the output of a text encoder", number=number
+                )
         self.given = [[[entry[0], dict(entry[1])] for entry in one] for one in given]
 
     def __len__(self) -> int:
@@ -182,11 +184,13 @@ def latent_on_canvas(patcher: Any, samples: Any) -> Latent:
         fixed = sample.fix_empty_latent_channels(patcher, samples)
         streams = fixed.unbind() if fixed.is_nested else [fixed]
     except (AttributeError, RuntimeError, IndexError, TypeError) as error:
-        raise CheckpointError(f"latent: connect the empty latent of this model ({error})") from error
+        raise CheckpointError("latent: connect the empty latent of this model ({reason})", reason=error) from error
     wanted = patcher.get_model_object("latent_format").latent_channels
     if not fixed.is_nested and fixed.shape[1] != wanted:
         raise CheckpointError(
-            f"latent: connect the empty latent of this model: it has {wanted} channels, the one given {fixed.shape[1]}"
+            "latent: connect the empty latent of this model: it has {wanted} channels, the one given {given}",
+            wanted=wanted,
+            given=fixed.shape[1],
         )
     return Latent(tuple(tuple(stream.shape[1:]) for stream in streams))
 

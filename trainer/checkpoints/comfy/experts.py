@@ -63,8 +63,9 @@ def noise_level(boundary: str, schedule: Callable[[int], Tensor]) -> float:
     except ValueError:
         pass
     raise CheckpointError(
-        f"boundary is {boundary}: give a noise level, such as 0.875 for Wan 2.2, or the step at which the models "
-        "change and the number of steps, as 10/20"
+        "boundary is {boundary}: give a noise level, such as 0.875 for Wan 2.2, or the step at which the models "
+        "change and the number of steps, as 10/20",
+        boundary=boundary,
     )
 
 
@@ -72,12 +73,22 @@ def check_experts(high: Any, low: Any, boundary: float | None, name: str) -> Non
     """CheckpointError where two MODELs of ComfyUI do not make one model. name: of the second, in the error."""
     families = [family_of(one.model) for one in (high, low)]
     if families[0] != families[1]:
-        raise CheckpointError(f"{name}: it is {families[1]}, and the first model is {families[0]}: give its other half")
+        raise CheckpointError(
+            "{name}: it is {other}, and the first model is {first}: give its other half",
+            name=name,
+            first=families[0],
+            other=families[1],
+        )
     sampling, other = (one.get_model_object("model_sampling") for one in (high, low))
     if not torch.equal(sampling.sigmas, other.sigmas):
-        raise CheckpointError(f"{name}: it has another schedule than the first model: give both the same shift")
+        raise CheckpointError(
+            "{name}: it has another schedule than the first model: give both the same shift", name=name
+        )
     least, most = float(sampling.sigma_min), float(sampling.sigma_max)
     if boundary is None or not least < boundary < most:
         raise CheckpointError(
-            f"boundary is {boundary}: give a noise level between {least:.3g} and {most:.3g}, such as 0.875 for Wan 2.2"
+            "boundary is {boundary}: give a noise level between {least} and {most}, such as 0.875 for Wan 2.2",
+            boundary=boundary,
+            least=f"{least:.3g}",
+            most=f"{most:.3g}",
         )
