@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from trainer.run.timing import duration_in_words
+
 ROOT = Path(__file__).parents[1]
 LANGUAGES = sorted(path.stem for path in (ROOT / "web" / "messages").glob("*.json"))
 FIELD = re.compile(r"\{\w+\}")
@@ -53,7 +55,8 @@ def test_the_script_of_the_page_knows_the_languages_that_there_are():
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_each_sentence_is_translated_with_all_its_values(language):
     texts = json.loads((ROOT / "web" / "messages" / f"{language}.json").read_text("utf-8"))
-    needed = {*MESSAGES.values(), *LINES.values(), *reasons()}
+    times = {duration_in_words(seconds)[0] for seconds in (1, 1_000, 100_000)}
+    needed = {*MESSAGES.values(), *LINES.values(), *reasons(), *times}
     assert needed - set(texts) == set()
     said = {node.value for node in parsed("nodes", "trainer") if isinstance(node, ast.Constant)}
     assert set(texts) - needed - said == set(), "said by nobody"
