@@ -9,9 +9,9 @@ import comfy.utils
 from PIL import Image
 from torch import Tensor
 
-from . import fit_lines
+from . import fit_lines, notes
 from .fit_pictures import as_pillow, small_picture
-from .notes import Sentence, text
+from .notes import Sentence
 
 LARGEST = 1024
 """Pixels of the result on the node; the whole is the node's IMAGE, and lies beside the file."""
@@ -77,7 +77,7 @@ class Display:
 
     def text(self, lines: Sentence) -> None:
         """Below the node's fields."""
-        text(lines, self._node)
+        notes.text(lines, self._node)
 
     def _time(self, seconds: float) -> Sentence:
         words, number = self._in_words(seconds)
