@@ -61,7 +61,8 @@ def make_fit(
     if solver.guided:
         return GuidedFit(solver, options.unconditional_calls or len(solver.guided), calls, gauss_newton)
     lowered = options.initial == "auto"
-    if lowered and not starts and options.iterations is None and TwoStarts.worth(FIRST_PART[options.effort]):
+    worth = TwoStarts.worth(solver.network_calls, FIRST_PART[options.effort])
+    if worth and lowered and not starts and options.iterations is None:
         return TwoStarts(lambda lowered: gauss_newton(copy.deepcopy(solver), calls, lowered))
     return gauss_newton(solver, calls, lowered, starts)
 

@@ -10,11 +10,18 @@ from torch import Tensor
 from dyweight import Solver
 
 from . import Progress, history_from, history_tensor
-from .budget import TooFewCallsError
+from .budget import Budget, TooFewCallsError
 from .gauss_newton import GaussNewton
 
-EACH = 4 / 3
-"""For each start, of the part of the calls that the first pairs take: enough for trials, too little for more pairs."""
+EACH = 1.2
+"""For each start, of the part of the calls that one start would give to its first pairs."""
+FIRST = 1 / 2
+"""Of these, for the pairs that it begins with: there are calls for trials, and to ask for the maps once more."""
+
+FEWEST = 7
+"""Network calls of a sample: with fewer there are fewer valleys, and more pairs are worth more."""
+FIRSTS = "first."
+"""Before the names of the first start's state, while the second one runs."""
 
 MakeFit = Callable[[bool], GaussNewton]
 """Whether to begin where `start_of` says, else with the solver as it is -> its fit, with all calls."""
@@ -28,17 +35,17 @@ class TwoStarts:
 
     def __init__(self, make: MakeFit) -> None:
         self.history: list[Progress] = []
-        self._make, self._part = make, 0
-        self._fit, self._first = make(True), make(True)
+        self._make, self._part, self._fit = make, 0, make(True)
+        self._first: GaussNewton | None = None
+        """In the second part, with this many blocks of pairs."""
+        self._first_blocks = self._others_spent = 0
         self._budget = self._fit.settings.budget
-        part = EACH * self._budget.first_part
-        self._fit.go_on(replace(self._budget, calls=int(part * self._budget.calls), first_part=1 / EACH))
-        self._others_spent = 0
+        self._fit.go_on(self._own(0))
 
     @staticmethod
-    def worth(first_part: float) -> bool:
-        """Whether two starts leave calls to go on with. first_part: as `Budget` has it."""
-        return 2 * EACH * first_part < 1
+    def worth(network_calls: int, first_part: float) -> bool:
+        """Whether a second start is worth its calls. network_calls: of a sample; first_part: as `Budget` has it."""
+        return network_calls >= FEWEST and 2 * EACH * first_part < 1
 
     @property
     def solver(self) -> Solver:
@@ -56,8 +63,7 @@ class TwoStarts:
 
     def current(self) -> Solver:
         """As `Fit.current`."""
-        first_is_better = self._part == 1 and reached(self._first) <= reached(self._fit)
-        return (self._first if first_is_better else self._fit).current()
+        return self._better.current()
 
     def run(self) -> Iterator[Progress]:
         """As `Fit.run`."""
@@ -76,43 +82,58 @@ class TwoStarts:
     def _told(self) -> Iterator[Progress]:
         """The lines of the fit that runs, each with the least loss of both starts."""
         for line in self._fit.run():
-            least = min(line.training_error, reached(self._first)) if self._part == 1 else line.training_error
-            self.history.append(replace(line, iteration=len(self.history), training_error=least))
+            self.history.append(replace(line, iteration=len(self.history), training_error=reached(self._better)))
             yield self.history[-1]
 
+    @property
+    def _better(self) -> GaussNewton:
+        """Of the fits so far."""
+        return self._fit if self._first is None else min(self._first, self._fit, key=reached)
+
     def _begin_second(self, first: GaussNewton) -> None:
-        blocks, batch = first.pairs.training_blocks, first.pairs.targets.batch
-        calls = first.spent - blocks * batch * first.pairs.targets.teacher_calls
+        pairs = first.pairs
         self._part, self._first, self._fit = 1, first, self._make(False)
-        self._fit.begin_as(first, replace(self._budget, calls=calls, fixed_blocks=blocks))
-        self._others_spent = first.spent
+        self._first_blocks, self._others_spent = pairs.training_blocks, first.spent
+        paid = pairs.training_blocks * pairs.targets.batch * pairs.targets.teacher_calls
+        self._fit.begin_as(first, self._own(paid))
+
+    def _own(self, paid: int) -> Budget:
+        """Of one start. paid: calls that the other made for both."""
+        calls = EACH * self._budget.first_part * self._budget.calls
+        return replace(self._budget, calls=int(calls) - paid, first_part=FIRST)
 
     def _choose(self) -> None:
-        both = sorted((self._first, self._fit), key=reached)
-        self._part, (self._fit, other) = 2, both
-        self._others_spent = other.spent
-        self._fit.go_on(replace(self._budget, calls=self._budget.calls - other.spent))
+        """Go on with the better one, and with the pairs that it had."""
+        better, pairs, spent = self._better, self._fit.pairs, self.spent
+        if better is self._first:
+            pairs.take(self._first_blocks)
+        self._part, self._fit, self._first = 2, better, None
+        self._others_spent = spent - better.spent
+        better.go_on(self._left())
+
+    def _left(self) -> Budget:
+        return replace(self._budget, calls=self._budget.calls - self._others_spent)
 
     def state(self) -> dict[str, Tensor]:
         """As `Fit.state`."""
-        first = self._first.state() if self._part == 1 else {}
+        first = {} if self._first is None else self._first.state()
         return {
             **self._fit.state(),
-            **{f"first.{name}": value for name, value in first.items()},
+            **{f"{FIRSTS}{name}": value for name, value in first.items()},
             "parts": torch.tensor([self._part, self._others_spent]),
             "told": history_tensor(self.history),
         }
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """As `Fit.restore`."""
-        part, spent = state["parts"].tolist()
-        if part == 1:
-            self._fit.restore({name.removeprefix("first."): value for name, value in state.items() if "first." in name})
+        self._part, self._others_spent = state["parts"].tolist()
+        if self._part == 1:
+            first = {name.removeprefix(FIRSTS): value for name, value in state.items() if name.startswith(FIRSTS)}
+            self._fit.restore(first)
             self._begin_second(self._fit)
+        if self._part == 2:
+            self._fit.go_on(self._left())
         self._fit.restore(state)
-        if part == 2:
-            self._part, self._others_spent = part, spent
-            self._fit.go_on(replace(self._budget, calls=self._budget.calls - spent))
         self.history = history_from(state["told"])
 
 
