@@ -22,6 +22,7 @@ RUNS = {
     "gauss-newton, one start": ("--steps", 3, *GAUSS_NEWTON, "--initial", "euler"),
     "gauss-newton, until it stalls": ("--steps", 1, *GAUSS_NEWTON, "--initial", "euler", "--iterations", 20),
     "gauss-newton, learned schedule": ("--steps", 2, *GAUSS_NEWTON, "--family", "learned-schedule"),
+    "gauss-newton, two starts": ("--steps", 7, "--teacher", "ipndm:10", "--calls", 3000),
     "gauss-newton, a set": ("--steps", "1,2,3", *GAUSS_NEWTON, "--calls", 4000),
     "adam": ("--steps", 3, *ADAM, "--iterations", 23),
     "adam, huber": ("--steps", 2, *ADAM, "--loss", "huber", "--iterations", 40),
