@@ -267,18 +267,12 @@ class GaussNewton:
             self._over = True
 
     def state(self) -> dict[str, Tensor]:
+        numbers = [self._loss, self._loss_when_probed, self._radius, *self._steps, self.loss.pair_limit]
+        counts = [self.spent, self._trials, self._stalled, self._missed, self.pairs.training_blocks, self.pairs.taken]
         state = {
             "vector": self._vector,
-            "numbers": torch.tensor(
-                [self._loss, self._loss_when_probed, self._radius, *self._steps, self.loss.pair_limit],
-                dtype=torch.float64,
-            ),
-            "counts": torch.tensor(
-                [
-                    *(self.spent, self._trials, self._stalled, self._missed),
-                    *(self.pairs.training_blocks, self.pairs.taken, int(self._over)),
-                ]
-            ),
+            "numbers": torch.tensor(numbers, dtype=torch.float64),
+            "counts": torch.tensor([*counts, int(self._over)]),
             "history": history_tensor(self.history),
         }
         for others in self.pairs.cluster.gather({index: known.packed() for index, known in self._known.items()}):
