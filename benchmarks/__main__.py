@@ -32,6 +32,7 @@ MEASUREMENTS = {
             "fit-methods",
             "instance-aware",
             "schedule-rules",
+            "untrained",
             "between-steps",
             "guidance",
             "fit-sets",

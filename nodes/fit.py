@@ -99,16 +99,13 @@ class DyWeightFit(io.ComfyNode):
                     tooltip="Of two models as in Wan 2.2, the one for low noise; model is the one for high noise. One "
                     "file is made for both.",
                 ),
-                io.Float.Input(
+                io.String.Input(
                     "boundary",
                     optional=True,
-                    default=0.875,
-                    min=0.0,
-                    max=1000.0,
-                    step=0.005,
-                    round=0.0001,
-                    tooltip="The noise level below which model_low runs: 0.875 for Wan 2.2 from text, 0.9 from a "
-                    "picture. Without effect where model_low is not connected.",
+                    default="0.875",
+                    tooltip="The noise level below which model_low runs, 0.875 for Wan 2.2 from text, 0.9 from a "
+                    "picture; or the step at which your two KSampler (Advanced) change models, as 10/20. Without "
+                    "effect where model_low is not connected.",
                 ),
             ],
             outputs=[

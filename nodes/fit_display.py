@@ -9,8 +9,9 @@ import comfy.utils
 from PIL import Image
 from torch import Tensor
 
-from . import notes
+from . import fit_lines, notes
 from .fit_pictures import as_pillow, small_picture
+from .notes import Sentence
 
 LARGEST = 1024
 """Pixels of the result on the node; the whole is the node's IMAGE, and lies beside the file."""
@@ -20,9 +21,9 @@ Stopped: type[BaseException] = comfy.model_management.InterruptProcessingExcepti
 class Display:
     """On the node of this id."""
 
-    def __init__(self, node: str, checkpoint: Any, duration: Callable[[float], str]) -> None:
-        """checkpoint: the trainer's, of the canvas. duration: seconds in words."""
-        self._node, self._checkpoint, self._duration = node, checkpoint, duration
+    def __init__(self, node: str, checkpoint: Any, in_words: Callable[[float], tuple[str, str]]) -> None:
+        """checkpoint: the trainer's, of the canvas. in_words: seconds -> words with the field {number}, the number."""
+        self._node, self._checkpoint, self._in_words = node, checkpoint, in_words
         self._bar: Any = None
         self._calls, self._most, self._began, self._best = 0, 0, time.monotonic(), (0, 0.0)
 
@@ -30,7 +31,7 @@ class Display:
         """Say how long it will take."""
         self._most, self._began, self._calls = most, time.monotonic(), 0
         self._bar = comfy.utils.ProgressBar(most, node_id=self._node)
-        self.text(f"At most {most:,} network calls, {self._duration(seconds)}.")
+        self.text(Sentence(fit_lines.BEGINS, most=f"{most:,}", time=self._time(seconds)))
 
     def called(self, samples: int) -> None:
         """At each network call. Raises ComfyUI's interrupt where the run was cancelled."""
@@ -45,8 +46,14 @@ class Display:
         self._most = self._calls + left
         each = (time.monotonic() - self._began) / max(1, self._calls)
         self.text(
-            f"{progress.network_calls:,} of at most {progress.expected_calls:,} network calls, "
-            f"{self._duration(each * left)} left.\nBest so far at {progress.steps} steps {progress.best:.5f}"
+            Sentence(
+                fit_lines.RUNS,
+                calls=f"{progress.network_calls:,}",
+                most=f"{progress.expected_calls:,}",
+                time=self._time(each * left),
+                steps=progress.steps,
+                best=f"{progress.best:.5f}",
+            )
         )
         best = (progress.steps, progress.best)
         better, self._best = best != self._best, best
@@ -62,12 +69,16 @@ class Display:
             wide.paste(images[1], (images[0].width, 0))
             self._bar.update_absolute(min(self._calls, self._most), self._most, ("JPEG", wide, 512))
 
-    def end(self, lines: str, image: Tensor) -> None:
+    def end(self, lines: Sentence, image: Tensor) -> None:
         """Show the result, and [1, height, width, 3] in the place of the previews."""
         self.text(lines)
         if self._bar is not None:
             self._bar.update_absolute(self._most, self._most, ("JPEG", as_pillow(image), LARGEST))
 
-    def text(self, lines: str) -> None:
+    def text(self, lines: Sentence) -> None:
         """Below the node's fields."""
         notes.text(lines, self._node)
+
+    def _time(self, seconds: float) -> Sentence:
+        words, number = self._in_words(seconds)
+        return Sentence(words, number=number)

@@ -10,12 +10,13 @@ import torch
 from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..dyweight import SolverFile, SolverFileError
-from . import messages, notes
+from . import fit_lines, messages, notes
 from .comfy_sampling import guider_of
 from .fit_display import Display, Stopped
 from .fit_library import already_fitted, model_name, picture_beside, refuse_unwritable, write_beside
 from .fit_pictures import comparison
 from .new_file import write_new
+from .notes import Sentence
 from .trainer_room import rooms_by_name
 
 with rooms_by_name("dyweight", "comfyui"):
@@ -25,7 +26,7 @@ with rooms_by_name("dyweight", "comfyui"):
     from ..trainer.options.distill import DistillOptions
     from ..trainer.pairs.targets import default_cache
     from ..trainer.run.errors import TrainerError
-    from ..trainer.run.timing import duration
+    from ..trainer.run.timing import duration_in_words
 
 RIVALS = ("euler/simple", "res_multistep/simple", "dpmpp_2m/simple")
 MOST_STEPS = 64
@@ -50,7 +51,7 @@ class FitInputs:
     guider: Any = None
     vae: Any = None
     model_low: Any = None
-    boundary: float = 0.875
+    boundary: str = "0.875"
 
     @classmethod
     def of(cls, lists: Mapping[str, Any]) -> "FitInputs":
@@ -79,8 +80,8 @@ def run(inputs: FitInputs, node: str, graph: dict[str, Any]) -> Done:
         except TrainerError as error:
             if isinstance(error.__cause__, OSError):  # of what is kept until the fit is done
                 raise notes.refusal(messages.CANT_SAVE, reason=error.__cause__) from None
-            reason = str(error).removeprefix("--ckpt ")  # which is the model
-            raise notes.refusal(messages.CANT_FIT, reason=reason) from None
+            reason = error.message.removeprefix("--ckpt ")  # which is the model
+            raise notes.refusal(messages.CANT_FIT, reason=Sentence(reason, **error.values)) from None
         except OSError as error:
             raise notes.refusal(messages.CANT_SAVE, reason=error) from None
 
@@ -98,13 +99,13 @@ def _run(inputs: FitInputs, node: str, graph: dict[str, Any]) -> Done:
     )
     if checkpoint.prompts == 1:
         notes.warn(messages.FEW_PROMPTS)
-    display = Display(node, checkpoint, duration)
+    display = Display(node, checkpoint, duration_in_words)
     fit = UnbrokenFit(checkpoint, options, default_cache().parent, RIVALS, display.called)
     if found := already_fitted(checkpoint.sketch(), fit.settings()):
-        info = f"{found.name} is for this model and these settings; nothing was fitted.\n{_how_good(found)}"
+        info = Sentence(fit_lines.FOUND, file=found.name, errors=_how_good(found))
         display.text(info)
         image = picture_beside(found)
-        return Done(found, ExecutionBlocker(None) if image is None else image, info)
+        return Done(found, ExecutionBlocker(None) if image is None else image, str(info))
     name = inputs.name.replace("%model%", Path(model).stem).replace("%steps%", "-".join(map(str, options.members)))
     name = name.replace("%width%", str(checkpoint.width))
     display.begin(fit.expected_calls(SHOWN), fit.seconds(SHOWN))
@@ -126,7 +127,7 @@ def _low_expert(inputs: FitInputs, node: str, graph: dict[str, Any]) -> LowExper
     if inputs.model_low is None:
         return None
     name = model_name(graph, node, "model_low") or type(inputs.model_low.model).__name__
-    return LowExpert(name, guider_of(inputs.model_low, inputs.negative, inputs.cfg), inputs.boundary)
+    return LowExpert(name, guider_of(inputs.model_low, inputs.negative, inputs.cfg), str(inputs.boundary))
 
 
 def _finished(fit: UnbrokenFit, result: Result, name: str, display: Display, checkpoint: CanvasCheckpoint) -> Done:
@@ -137,28 +138,25 @@ def _finished(fit: UnbrokenFit, result: Result, name: str, display: Display, che
     image = comparison(checkpoint, fit.latents(shown, names, SHOWN), names)
     if result.better:
         write_beside(file, image)
-        outcome = f"{file.name} is saved in models/dyweight."
+        info = Sentence(fit_lines.SAVED, file=file.name, errors=table(result.errors))
     else:
         best = next(iter(errors))
         notes.warn(messages.NOTHING_BETTER, best=best, steps=shown)
-        outcome = f"Nothing was saved: {best} is as good."
+        info = Sentence(fit_lines.NOTHING_SAVED, best=best, errors=table(result.errors))
     fit.forget()
-    info = f"{outcome}\n{table(result.errors)}"
     display.end(info, image)
-    return Done(file, image, info)
+    return Done(file, image, str(info))
 
 
 def _keep_what_there_is(fit: UnbrokenFit, display: Display, name: str) -> None:
     """After it was cancelled; cancelling again leaves it."""
-    display.text("Cancelled. Measuring the best so far; cancel again to leave it.")
+    display.text(Sentence(fit_lines.CANCELLED))
     result = fit.best_so_far()
     if result is None:
-        display.text("Cancelled. The next run with the same inputs goes on; nothing better than other samplers yet.")
+        display.text(Sentence(fit_lines.NOTHING_YET))
         return
     file = _written(fit, result.file, f"{name}-unfinished")
-    display.text(
-        f"Cancelled. {file.name} is the best so far; the next run with the same inputs goes on.\n{table(result.errors)}"
-    )
+    display.text(Sentence(fit_lines.UNFINISHED, file=file.name, errors=table(result.errors)))
 
 
 def _written(fit: UnbrokenFit, file: Any, name: str) -> SolverFile:

@@ -18,6 +18,21 @@ _said: set[tuple[str | None, str]] = set()
 """(run, sentence), of the latest run only."""
 
 
+class Sentence:
+    """A sentence with values for its {fields}, which may be sentences too: the page translates it with its parts."""
+
+    def __init__(self, message: str, **values: object) -> None:
+        self.message, self.values = message, values
+
+    def __str__(self) -> str:
+        return self.message.format(**self.values) if self.values else self.message
+
+    def parts(self) -> dict[str, Any]:
+        """For the page."""
+        values = {name: one.parts() if isinstance(one, Sentence) else str(one) for name, one in self.values.items()}
+        return {"message": self.message, "values": values}
+
+
 def register() -> None:
     """Learn which page a workflow comes from; safe to call again, and without a server."""
     handlers = getattr(_server(), "on_prompt_handlers", [_remember_page])
@@ -41,12 +56,12 @@ def warn(message: str, **values: object) -> None:
     _send("warn", message, values)
 
 
-def text(lines: str, node: str) -> None:
+def text(lines: Sentence, node: str) -> None:
     """Show lines on a node of the page, which web/fit.js does; the log has them too."""
     _log.info("DyWeight: %s", lines)
     server = _server()
     if (page := getattr(server, "client_id", None)) is not None:
-        server.send_sync(LINES, {"node": node, "text": lines}, page)
+        server.send_sync(LINES, {"node": node, "text": str(lines), **lines.parts()}, page)
 
 
 def refusal(message: str, **values: object) -> ValueError:
@@ -77,5 +92,4 @@ def _send(level: str, message: str, values: dict[str, Any]) -> None:
     server, run = _server(), _run()
     page = _asking.get() or getattr(server, "client_id", None)
     if page is not None and run is not None:
-        texts = {name: str(value) for name, value in values.items()}
-        server.send_sync(EVENT, {"run": run, "level": level, "message": message, "values": texts}, page)
+        server.send_sync(EVENT, {"run": run, "level": level, **Sentence(message, **values).parts()}, page)

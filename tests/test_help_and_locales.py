@@ -103,6 +103,7 @@ def page(node: str, language: str) -> Path:
 def test_web_holds_the_help_pages_what_the_page_says_and_nothing_else():
     pages = {page(node, language) for node in NODES for language in LANGUAGES}
     pages |= {
+        ROOT / "web" / "language.js",
         ROOT / "web" / "notes.js",
         ROOT / "web" / "nodes.js",
         ROOT / "web" / "fit.js",

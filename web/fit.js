@@ -1,6 +1,7 @@
 // What Fit Solver says while it runs and when it is done, below its fields.
 import { app } from "../../scripts/app.js"
 import { api } from "../../scripts/api.js"
+import { in_turn, translated } from "./language.js"
 
 const LINES = 8
 const LOOKS = "margin: 0; padding: 6px; overflow: auto; white-space: pre-wrap; font: 12px/16px monospace; " +
@@ -29,9 +30,10 @@ app.registerExtension({
         shown.set(node, text)
     },
     setup() {
-        api.addEventListener("dyweight.fit", ({ detail }) => {
-            const text = shown.get(node_of(detail.node))
-            if (text) text.textContent = detail.text
-        })
+        const show = async lines => {
+            const text = shown.get(node_of(lines.node))
+            if (text) text.textContent = await translated(lines)
+        }
+        api.addEventListener("dyweight.fit", in_turn(show))
     },
 })

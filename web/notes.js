@@ -1,29 +1,11 @@
 // Shows what nodes/notes.py says: one toast for each run, in the page's language where web/messages has it.
 import { app } from "../../scripts/app.js"
 import { api } from "../../scripts/api.js"
+import { in_turn, translated } from "./language.js"
 
 const SETTING = "DyWeight.Notes"
 const MILLISECONDS = 12000 // after the end of its run, which can take minutes
-const LANGUAGES = ["zh"]
-const translations = {}
 let run, running, shown, severity, sentences
-let done = Promise.resolve()
-
-/** Sentences of a language; none where they can't be had, so that the English ones are shown. */
-async function fetched(language) {
-    try {
-        return await (await fetch(new URL(`messages/${language}.json`, import.meta.url))).json()
-    } catch {
-        return {}
-    }
-}
-
-async function translated({ message, values }) {
-    const language = app.extensionManager.setting.get("Comfy.Locale")
-    if (LANGUAGES.includes(language)) translations[language] ??= fetched(language)
-    const text = (await translations[language])?.[message] ?? message
-    return text.replace(/\{(\w+)\}/g, (field, name) => values[name] ?? field)
-}
 
 function take_away() {
     const { toast } = app.extensionManager
@@ -67,11 +49,6 @@ async function show(note) {
     take_away()
     add(sentences.join("\n"))
     if (run !== running) leave_soon() // refused, so it has no end
-}
-
-/** One event after the other, also while a translation is fetched: else a later run would not take this one's away. */
-function in_turn(react) {
-    return ({ detail }) => (done = done.then(() => react(detail)).catch(console.error))
 }
 
 app.registerExtension({

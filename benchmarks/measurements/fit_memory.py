@@ -3,12 +3,16 @@
 Both run in fresh processes: the fit, and ComfyUI's `euler` by ComfyUI's code. The models are a FLUX of ComfyUI's own
 class with random weights, and the small trained one of tools/models. A peak is that of the whole process on a CPU, that
 of torch's allocator on a GPU, from when the model is loaded. One step on one pair needs the memory of all steps, so
-only that is taken; endpoints and maps of the other pairs, which lie in main memory, are added by their size where that
-is what is measured: as many as a normal fit of the small FLUX has.
+only that is taken; maps of the other pairs, which lie in main memory, are added by their size where that is what is
+measured: as many as a normal fit of the small FLUX has.
+
+In both processes glibc gives blocks from 128 KiB on back as soon as they are freed. By default it learns to keep them,
+and what it keeps in pieces grows with the number of calls: `--default-heap` measures that.
 """
 
 import argparse
 import contextlib
+import ctypes
 import io
 import multiprocessing
 import tempfile
@@ -25,7 +29,7 @@ from trainer.checkpoints.comfy.checkpoint import ComfyCheckpoint
 from trainer.checkpoints.comfy.installation import find_comfyui, start
 from trainer.checkpoints.load import load_checkpoint
 from trainer.distill import distill
-from trainer.fit.size import endpoint_bytes, kept_bytes
+from trainer.fit.size import kept_bytes
 from trainer.options.distill import DistillOptions
 from trainer.run.memory import peak_bytes, reset_peak
 
@@ -38,6 +42,10 @@ PAIRS, DIRECTIONS = 48, 19
 maps, two sketches each."""
 LIMIT, LARGE = 1.05, 300_000_000
 """Of the fit's memory over sampling's, where the model's file has so many bytes: a small one is less than Python."""
+
+
+M_MMAP_THRESHOLD, KEPT_UNTIL = -3, 1 << 17
+"""Of glibc's mallopt, and what it begins with; once set, it stays."""
 
 
 def write_flux(path: Path, hidden: int, generator: torch.Generator) -> None:
@@ -75,6 +83,12 @@ def options_for(model: Path, latent: int, given: argparse.Namespace, folder: Pat
     )
 
 
+def give_freed_blocks_back() -> None:
+    """In this process, where the C library is glibc."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, KEPT_UNTIL)
+
+
 def measured(fits: bool, options: DistillOptions, batch: int) -> int:
     """Bytes at the peak of one of the two in this process."""
     use_stand_ins()
@@ -97,16 +111,15 @@ def in_a_process(fits: bool, model: Path, latent: int, given: argparse.Namespace
     """`measured` in a fresh process."""
     with tempfile.TemporaryDirectory() as folder:
         options = options_for(model, latent, given, Path(folder))
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        begin = None if given.default_heap else give_freed_blocks_back
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), begin) as pool:
             return pool.submit(measured, fits, options, given.batch).result()
 
 
 def pairs_left_out(batch: int, latent: int) -> int:
-    """Bytes of what a normal fit keeps of the pairs that `options_for` leaves out, on a CPU: endpoints and maps."""
-    if torch.cuda.is_available():
-        return 0
-    pairs, elements = PAIRS - batch, 16 * latent**2
-    return endpoint_bytes(pairs, elements) + kept_bytes(pairs * DIRECTIONS, pairs, STEPS, elements)
+    """Bytes of what a normal fit keeps of the pairs that `options_for` leaves out, on a CPU; endpoints are on disk."""
+    pairs = PAIRS - batch
+    return 0 if torch.cuda.is_available() else kept_bytes(pairs * DIRECTIONS, pairs, STEPS, 16 * latent**2)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -114,6 +127,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hidden", type=int, default=1024, help="width of the random FLUX, a multiple of 128")
     parser.add_argument("--latent", type=int, default=64, help="width and height of the random FLUX's latent")
     parser.add_argument("--batch", type=int, default=1, help="samples in one network call, of both")
+    parser.add_argument("--default-heap", action="store_true", help="leave glibc as it is: it keeps what is freed")
 
 
 def measure(options: Options) -> Iterator[tuple[str, Any]]:

@@ -16,6 +16,7 @@ from benchmarks.measurements import (
     schedule_rules,
     sizes,
     two_experts,
+    untrained,
 )
 from dyweight.sketch import OTHER, SAME
 from trainer.checkpoints.comfy.installation import find_comfyui
@@ -103,6 +104,15 @@ def test_a_split_run_begins_as_the_whole_one_and_the_own_schedule_is_the_best(tm
     split = [row for row in rows if row["rule"] == "split in two, no new noise"]
     assert all(row["own"] < min(row["learned"], row["untrained"]) for row in split)
     assert statistics.median(row["learned"] / row["untrained"] for row in split) < 1
+
+
+def test_the_weights_of_equal_steps_are_those_of_the_real_ones_where_these_are_equal(tmp_path, capsys):
+    errors = quick(untrained, tmp_path)["errors"]
+    assert set(errors) == {"own", "shift 3", "karras"}
+    assert errors["own"]["ipndm:3"] == errors["own"]["ipndm_v:3"]
+    assert all(errors[other]["ipndm:3"]["4"] < errors[other]["ipndm_v:3"]["4"] for other in ("shift 3", "karras"))
+    ratio = errors["shift 3"]["ipndm:2"]["4"] / errors["shift 3"]["ipndm:3"]["4"]
+    assert f"{ratio:.2f}" in capsys.readouterr().out.partition("orders")[2]
 
 
 def test_the_ways_to_sample_are_timed_by_turns(tmp_path):

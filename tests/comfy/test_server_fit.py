@@ -178,6 +178,36 @@ def test_headless_it_takes_the_place_of_the_sampler(server: Server, tmp_path: Pa
 
 
 @pytest.mark.slow
+def test_headless_two_models_that_hand_over_are_fitted_as_one(server: Server, tmp_path: Path) -> None:
+    """The workflow of Wan 2.2, small, sampled with the file too."""
+    models = server.base / "models" / "diffusion_models"
+    high = load_file(models / "tiny-wan.safetensors")
+    low = {name: (0.8 if name.startswith("head.head.") else 1.0) * value for name, value in high.items()}
+    save_file(low, models / "tiny-wan-low.safetensors")
+    graph = Graph()
+    inputs, _ = graph.add("TestInputs", family="wan")
+    loaded = [
+        graph.add("UNETLoader", unet_name=name, weight_dtype="default")
+        for name in ("tiny-wan.safetensors", "tiny-wan-low.safetensors")
+    ]
+    common = {"positive": (inputs, 0), "negative": (inputs, 1), "noise_seed": 1, "steps": 4, "cfg": 1.0}
+    common |= {"sampler_name": "euler", "scheduler": "beta"}
+    first = {"start_at_step": 0, "end_at_step": 2, "add_noise": "enable", "return_with_leftover_noise": "enable"}
+    half = graph.add("KSamplerAdvanced", model=loaded[0], latent_image=(inputs, 2), **common, **first)
+    second = {"start_at_step": 2, "end_at_step": 9, "add_noise": "disable", "return_with_leftover_noise": "disable"}
+    end = graph.add("KSamplerAdvanced", model=loaded[1], latent_image=half, **common, **second)
+    graph.add("SaveLatent", samples=end, filename_prefix="two")
+    (tmp_path / "wan_api.json").write_text(json.dumps(graph))
+    command = [sys.executable, "-m", "trainer.distill", "--workflow", str(tmp_path / "wan_api.json"), "--name", "two"]
+    command += ["--server", server.url, "--steps", "3", "--effort", "draft"]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = written(server, "two")
+    file = SolverFile.read(path)
+    assert file.provenance["model_low"] == "tiny-wan-low.safetensors" and file.solver.handover == 2
+
+
+@pytest.mark.slow
 def test_the_fit_workflow_runs_by_comfy_cli(server: Server, tmp_path: Path) -> None:
     """The example, small, as the page saves it."""
     if COMFY is None:

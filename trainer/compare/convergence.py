@@ -24,7 +24,9 @@ def refuse_distilled(network: Network, block: Block) -> None:
     if left > MOST * whole:
         changes = (left / max(whole, 1e-300)) ** 0.5
         raise CheckpointError(
-            "take the undistilled model: the picture of this one goes on changing with more steps, from "
-            f"{STEPS[1]} to {STEPS[2]} by {changes:.2g} of what it changes from {STEPS[0]}, as those of turbo models "
-            "do; so there is nothing to come close to, and such a model has its own few steps"
+            "take the undistilled model: the picture of this one goes on changing with more steps, from {some} to "
+            "{many} by {changes} of what it changes from {few}, as those of turbo models do; so there is nothing to "
+            "come close to, and such a model has its own few steps",
+            **dict(zip(("few", "some", "many"), STEPS, strict=True)),
+            changes=f"{changes:.2g}",
         )

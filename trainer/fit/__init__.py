@@ -25,10 +25,13 @@ class Progress:
 
 
 class Fit(Protocol):
-    """A way to fit. It changes the solver it was given; after `run` the solver is the result."""
+    """A way to fit. It changes the solver that it was given, or a copy."""
 
-    solver: Solver
     history: list[Progress]
+
+    @property
+    def solver(self) -> Solver:
+        """As it is, and when `run` is done the result."""
 
     @property
     def spent(self) -> int:

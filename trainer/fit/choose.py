@@ -1,5 +1,6 @@
 """`--method` and the options that go with it -> a fit."""
 
+import copy
 import math
 from collections.abc import Sequence
 
@@ -15,6 +16,7 @@ from .adam import Adam, AdamSettings, default_learning_rate
 from .budget import FIRST_PART, Budget
 from .gauss_newton import GaussNewton, GaussNewtonSettings
 from .guided import GuidedFit
+from .two_starts import TwoStarts
 
 SMALL_LATENT = 64
 RESIDUALS = 100
@@ -58,7 +60,11 @@ def make_fit(
 
     if solver.guided:
         return GuidedFit(solver, options.unconditional_calls or len(solver.guided), calls, gauss_newton)
-    return gauss_newton(solver, calls, options.initial == "auto", starts)
+    lowered = options.initial == "auto"
+    worth = TwoStarts.worth(solver.network_calls, FIRST_PART[options.effort])
+    if worth and lowered and not starts and options.iterations is None:
+        return TwoStarts(lambda lowered: gauss_newton(copy.deepcopy(solver), calls, lowered))
+    return gauss_newton(solver, calls, lowered, starts)
 
 
 def budget_for(

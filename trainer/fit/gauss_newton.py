@@ -86,6 +86,21 @@ class GaussNewton:
     def expected_calls(self) -> int:
         return 0 if self._over else max(0, self.settings.budget.calls - self.spent)
 
+    def go_on(self, budget: Budget) -> None:
+        """With another budget; also where the fit had ended for want of calls."""
+        self.settings = replace(self.settings, budget=budget)
+        self._over = bool(self.history) and self._full
+
+    def begin_as(self, other: "GaussNewton", budget: Budget) -> None:
+        """Begin as a fit whose probing is known to suit the network, with this budget."""
+        self._steps = other._steps
+        self.go_on(budget)
+
+    @property
+    def _full(self) -> bool:
+        """Whether the budget does not hold another trial."""
+        return self.spent + self._calls(self.pairs.training_blocks) > self.settings.budget.calls
+
     def imagined_from(self, other: "GaussNewton") -> float:
         """The loss to which the maps of another fit lead, of a solver that asks for more; this one begins there."""
         self._known, self._steps, self.loss = other._known, other._steps, other.loss
@@ -198,8 +213,7 @@ class GaussNewton:
         enough = self.settings.iterations is not None and self._trials >= self.settings.iterations
         if not enough and max(self._stalled, self._missed) >= PATIENCE:
             self._renew()
-        full = self.spent + self._calls(self.pairs.training_blocks) > self.settings.budget.calls
-        self._over = self._over or enough or full
+        self._over = self._over or enough or self._full
 
     @property
     def _on_the_maps(self) -> OnTheMaps:

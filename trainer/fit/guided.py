@@ -118,9 +118,7 @@ class GuidedFit:
         pairs.take(blocks[first])
         self._part, self._fit, self.solver = 2, fits[first], fits[first].solver
         self._spent = spent + sum(fit.spent for fit in fits) - self._fit.spent
-        settings = self._fit.settings
-        budget = replace(settings.budget, calls=self._calls - self._spent)
-        self._fit.settings = replace(settings, budget=budget)
+        self._fit.go_on(replace(self._fit.settings.budget, calls=self._calls - self._spent))
         self._before_choice = None
 
     def _best_on_maps(self) -> list[Solver]:

@@ -107,14 +107,17 @@ def probe(network: Network, block: Block, table: Table, made: Rollout, probing: 
         if len(u) == 0:
             continue
         step = probing.state_step * query * elements**0.5
-        ends = [ask(query, step * one) for one in u]
-        starts = [ask(query, -step * one) if probing.state_sides == 2 else here for one in u]
-        y = torch.stack([(e - s) / (step * probing.state_sides) for e, s in zip(ends, starts, strict=True)])
+        y = here.new_empty(len(u), *here.shape)  # before the calls, as in a rollout
+        for k, one in enumerate(u):
+            y[k] = ask(query, step * one)
+            y[k] -= ask(query, -step * one) if probing.state_sides == 2 else here
+        y /= step * probing.state_sides
         if guided and maps.second is not None:
             maps.second.u[row], maps.second.y[row] = u, y[..., elements:]
             y = y[..., :elements]
         maps.rho[row] = (u[-2:] * y[-2:]).sum(2).mean(0).clamp(0, 1)
-        maps.u[row], maps.y[row] = u, y - maps.rho[row][:, None] * u
+        y -= maps.rho[row][:, None] * u
+        maps.u[row], maps.y[row] = u, y
     return maps
 
 

@@ -47,26 +47,22 @@ class Rollout:
 
 def rollout(network: Network, block: Block, plan: Plan) -> Rollout:
     """Sample some pairs and keep what was seen; latents are whole."""
-    states, answers, directions = list[Tensor](), list[Tensor](), list[Tensor]()
+    pairs, elements = block.noise.flatten(1).shape
+    # Made before the calls, since results in between would break up the memory that these give back.
+    x, answers = torch.empty(plan.rows + 1, pairs, elements), torch.empty(plan.rows, pairs, elements)
+    directions = None if plan.guidance is None else torch.zeros_like(answers)
 
     def seen(call: Call) -> None:
-        if call.step == int(plan.analytic_first_step):  # of a run that may have begun again
-            for kept in (states, answers, directions):
-                kept.clear()
-        states.append(flat(call.x))
-        answers.append(flat(call.denoised))
-        if plan.guidance is not None:
-            newest = call.direction if call.step in plan.guided else None
-            directions.append(torch.zeros_like(states[-1]) if newest is None else flat(newest))
+        x[call.step], answers[call.step] = call.x.flatten(1), call.denoised.flatten(1)
+        if directions is not None and call.direction is not None and call.step in plan.guided:
+            directions[call.step] = call.direction.flatten(1)
 
-    end = network.sample(block.noise, block.cond, plan, block.first, callback=seen)
+    x[-1] = network.sample(block.noise, block.cond, plan, block.first, callback=seen).flatten(1)
     if plan.analytic_first_step:
-        noise, sigma = flat(block.noise), float(plan.sigmas[0])
-        states.insert(0, noise)
-        answers.insert(0, noise * (1 - sigma / math.sqrt(1 + sigma**2)))
-        directions = [torch.zeros_like(noise), *directions] if directions else []
-    second = torch.stack(directions) if directions else None
-    return Rollout(torch.stack([*states, flat(end)]), torch.stack(answers), plan.query_sigmas.log(), second)
+        sigma = float(plan.sigmas[0])
+        x[0] = block.noise.flatten(1)
+        answers[0] = x[0] * (1 - sigma / math.sqrt(1 + sigma**2))
+    return Rollout(x, answers, plan.query_sigmas.log(), directions)
 
 
 def flat(x: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ def kept_bytes(network_calls: int, pairs: int, rows: int, elements: int, guided:
 
 
 def endpoint_bytes(pairs: int, elements: int) -> int:
-    """Of the teacher's endpoints of all pairs, which are whole."""
+    """Of the teacher's endpoints of all pairs, which are whole, where no cache keeps them."""
     return FLOAT * elements * pairs
 
 

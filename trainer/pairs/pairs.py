@@ -13,19 +13,23 @@ from .targets import Block, Split, Targets
 
 
 class Blocks(Sequence[Block]):
-    """This process's blocks of a split. Endpoints are held in main memory; noise and condition are drawn again."""
+    """This process's blocks of a split. Noise and condition are drawn again at each access, endpoints are read from the
+    cache; in main memory are only those that it does not keep."""
 
     def __init__(self, targets: Targets, split: Split, count: int) -> None:
         """The teacher runs for endpoints that are not cached. count: blocks of all processes."""
         self._targets, self._split, self._indices = targets, split, range(0)
-        self._endpoints: list[Tensor] = []
+        self._endpoints: dict[int, Tensor] = {}
         self.grow(count)
 
     def grow(self, count: int) -> None:
-        """Hold this process's share of the first `count` blocks; fewer than before take nothing away."""
+        """Have this process's share of the first `count` blocks; the teacher runs for those that are new."""
         self._indices = self._targets.own(count)
-        for index in self._indices[len(self._endpoints) :]:
-            self._endpoints.append(self._targets.block(self._split, index).target.cpu())
+        for index in self._indices:
+            if index not in self._endpoints and not self._targets.keeps(self._split, index):
+                target = self._targets.block(self._split, index).target
+                if not self._targets.keeps(self._split, index):
+                    self._endpoints[index] = target.cpu()
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -33,7 +37,10 @@ class Blocks(Sequence[Block]):
     def __getitem__(self, position: Any) -> Any:
         if isinstance(position, slice):
             return [self[i] for i in range(len(self))[position]]
-        return self._targets.complete(self._split, self._indices[position], self._endpoints[position])
+        index = self._indices[position]
+        if index in self._endpoints:
+            return self._targets.complete(self._split, index, self._endpoints[index])
+        return self._targets.block(self._split, index)
 
 
 class Pairs:

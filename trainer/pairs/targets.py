@@ -65,6 +65,8 @@ class Targets:
         self.fingerprint = fingerprint(network)
         key = [self.fingerprint, str(teacher), self._plan.sigmas.tolist(), seed, batch]
         self.folder = cache / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24] if cache else None
+        self._digests: dict[Path, dict[str, str]] = {}
+        """Of what this process wrote or checked: a file with the same ones is read again without a check."""
 
     @property
     def teacher_calls(self) -> int:
@@ -91,13 +93,16 @@ class Targets:
 
     def block(self, split: Split, index: int) -> Block:
         """One block of a split (train, validation or test); the teacher runs if its endpoint is not kept."""
-        drawn = self.draw(split, index)
-        digests = _digests(drawn.noise, drawn.cond)
-        target = self._read(split, index, digests)
+        drawn, path = self.draw(split, index), self._path(split, index)
+        target = self._read(path, drawn)
         if target is None:
             target = self.network.sample(drawn.noise, drawn.cond, self._plan, drawn.first, who="teacher")
-            self._store(split, index, digests, target)
+            self._store(path, drawn, target)
         return self._complete(drawn, target)
+
+    def keeps(self, split: Split, index: int) -> bool:
+        """Whether this process has seen the endpoint of a block in the cache."""
+        return self._path(split, index) in self._digests
 
     def for_all(self, split: Split, blocks: Iterable[int]) -> dict[int, Block]:
         """Blocks for every process: each makes the endpoints of its own blocks and gets those of the others."""
@@ -122,29 +127,33 @@ class Targets:
         path = self._path(split, index)
         return path is not None and path.is_file()
 
-    def _read(self, split: Split, index: int, digests: dict[str, str] | None) -> Tensor | None:
-        path = self._path(split, index)
-        if path is None or digests is None or not path.is_file():
+    def _read(self, path: Path | None, drawn: Draw) -> Tensor | None:
+        if path is None or not path.is_file():
             return None
         try:
             with safe_open(path, framework="pt") as file:
                 target: Tensor = file.get_tensor("target")
-                fits = file.metadata() == {**digests, "target": digest(target)}
+                digests = file.metadata()
         except (SafetensorError, OSError):
             return None
-        return target if fits else None
+        if path not in self._digests or digests != self._digests[path]:
+            own = _digests(drawn, target)
+            if own is None or digests != own:
+                return None
+            self._digests[path] = own
+        return target
 
-    def _store(self, split: Split, index: int, digests: dict[str, str] | None, target: Tensor) -> None:
-        path = self._path(split, index)
+    def _store(self, path: Path | None, drawn: Draw, target: Tensor) -> None:
+        digests = None if path is None else _digests(drawn, target)
         if path is not None and digests is not None:
-            metadata = {**digests, "target": digest(target)}
             try:
-                write_whole(path, save({"target": target.cpu().contiguous()}, metadata))
+                write_whole(path, save({"target": target.cpu().contiguous()}, digests))
             except OSError as error:
                 raise TrainerError(
                     f"--cache: {path} can't be written ({error.strerror}); give another place with --cache, or "
                     "--no-keep-targets"
                 ) from error
+            self._digests[path] = digests
 
 
 def default_cache() -> Path:
@@ -172,9 +181,9 @@ def fingerprint(network: Network) -> str:
     return checkpoint.fingerprint
 
 
-def _digests(noise: Tensor, cond: Any) -> dict[str, str] | None:
+def _digests(drawn: Draw, target: Tensor) -> dict[str, str] | None:
     """Tells targets of other noise or another condition apart; None where the condition has no digest."""
     try:
-        return {"noise": digest(noise), "cond": digest(cond)}
+        return {"noise": digest(drawn.noise), "cond": digest(drawn.cond), "target": digest(target)}
     except TypeError:
         return None

@@ -2,7 +2,14 @@
 
 
 class TrainerError(Exception):
-    """An error that the user can fix: the message names the option or field, its value, and what to do."""
+    """An error that the user can fix: the message names the option or field, its value, and what to do.
+
+    Of those that the nodes show, the values stand apart for its {fields}, so that the page can translate the message.
+    """
+
+    def __init__(self, message: str, **values: object) -> None:
+        super().__init__(message.format(**values) if values else message)
+        self.message, self.values = message, values
 
 
 class NonFiniteError(TrainerError):

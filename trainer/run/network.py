@@ -135,4 +135,9 @@ class Network:
             if bool(finite.all()):
                 return
             bad = pair + int((~finite).nonzero()[0])
-            raise NonFiniteError(f"pair {bad}, step {step} of the {who}: the network gave a value that is not finite")
+            raise NonFiniteError(
+                "pair {pair}, step {step} of the {who}: the network gave a value that is not finite",
+                pair=bad,
+                step=step,
+                who=who,
+            )

@@ -34,6 +34,14 @@ def seconds_per_call(network: Network, batch: int) -> float:
 
 def duration(seconds: float) -> str:
     """Seconds -> `about 5 minutes` and the like."""
+    words, number = duration_in_words(seconds)
+    return words.format(number=number)
+
+
+def duration_in_words(seconds: float) -> tuple[str, str]:
+    """The two parts of `duration`, for whoever translates it: the words with the field {number}, and the number."""
     if seconds < 90:
-        return f"about {max(1.0, seconds):.0f} s"
-    return f"about {seconds / 60:.0f} minutes" if seconds < 5400 else f"about {seconds / 3600:.1f} hours"
+        return "about {number} s", f"{max(1.0, seconds):.0f}"
+    if seconds < 5400:
+        return "about {number} minutes", f"{seconds / 60:.0f}"
+    return "about {number} hours", f"{seconds / 3600:.1f}"

@@ -34,11 +34,12 @@ def read(path: Path) -> Graph:
 def with_fit(graph: Graph, options: WorkflowOptions) -> tuple[Graph, str]:
     """(only what the fit needs, with the fit in the place of the sampler; the id of the fit).
 
-    A workflow that has a fit is run as it is. Raises TrainerError where it is not clear which sampler is meant.
+    Two samplers that hand over, each with a model, become one fit of both. A workflow that has a fit is run as it is.
+    Raises TrainerError where it is not clear which sampler is meant.
     """
     if fits := [name for name, node in graph.items() if node.get("class_type") == FIT]:
         return graph, fits[0]
-    name = _sampler(graph, options)
+    name, low = _sampler(graph, options)
     sampler = graph[name]["inputs"]
     given: dict[str, Any] = {
         "latent_image": sampler.get("latent_image"),
@@ -56,22 +57,65 @@ def with_fit(graph: Graph, options: WorkflowOptions) -> tuple[Graph, str]:
         given["positive"] = _positive(graph, given["guider"])
     if not given["steps"]:
         raise TrainerError(f"--steps: node {name} says no number of steps; give them here")
-    if (vae := _vae(graph, name)) is not None:
+    if low is not None:
+        given |= _second_half(graph, name, low)
+    if (vae := _vae(graph, low or name)) is not None:
         given["vae"] = vae
     made = {**graph, name: {"class_type": FIT, "inputs": {key: one for key, one in given.items() if one is not None}}}
     return _needed(_several_prompts(made, name, options), name), name
 
 
-def _sampler(graph: Graph, options: WorkflowOptions) -> str:
+def _sampler(graph: Graph, options: WorkflowOptions) -> tuple[str, str | None]:
+    """The sampler, and the one to which it hands over, where they are those of a workflow with two models."""
     found = [name for name, node in graph.items() if node.get("class_type") in SAMPLERS]
     listed = ", ".join(f"{name} ({graph[name]['class_type']})" for name in found)
     if options.node is not None:
         if options.node not in found:
             raise TrainerError(f"--node {options.node}: give the id of a sampler: {listed or 'there is none'}")
-        return options.node
+        return options.node, None
+    if len(found) == 2:
+        for first, second in (found, found[::-1]):
+            if _hands_over(graph, first, second):
+                return first, second
     if len(found) != 1:
         raise TrainerError(f"--node: the workflow has {listed or 'no sampler that a fit knows'}; give the id of one")
-    return found[0]
+    return found[0], None
+
+
+def _hands_over(graph: Graph, first: str, second: str) -> bool:
+    """Whether these are KSampler (Advanced) for the first and the last steps, with two models, as for Wan 2.2."""
+    one, other = graph[first]["inputs"], graph[second]["inputs"]
+    return (
+        {graph[first]["class_type"], graph[second]["class_type"]} == {"KSamplerAdvanced"}
+        and other.get("latent_image") == [first, 0]
+        and one.get("return_with_leftover_noise") == "enable"
+        and other.get("add_noise") == "disable"
+        and _value(graph, first, "end_at_step") == _value(graph, second, "start_at_step")
+        and one.get("model") != other.get("model")
+    )
+
+
+def _second_half(graph: Graph, first: str, second: str) -> dict[str, Any]:
+    """What a fit of two models is given for the second one. Raises TrainerError where it needs what a fit has once."""
+    for field in ("steps", "scheduler", "cfg", "positive", "negative"):
+        if _value(graph, first, field) != _value(graph, second, field):
+            raise TrainerError(
+                f"--node: give nodes {first} and {second} the same {field} for a fit of both models, or the id of one "
+                "here for a fit of its model alone"
+            )
+    step, steps = _value(graph, first, "end_at_step"), _value(graph, first, "steps")
+    if isinstance(step, list) or isinstance(steps, list):
+        raise TrainerError(f"--workflow: set steps and end_at_step of node {first} to numbers in the node itself")
+    print(f"one fit for the models of nodes {first} and {second}, which change at step {step} of {steps}")
+    return {"model_low": graph[second]["inputs"]["model"], "boundary": f"{step}/{steps}"}
+
+
+def _value(graph: Graph, name: str, field: str) -> Any:
+    """An input of a node; of one that is linked to a primitive node the value of that, of others the link."""
+    value = graph[name]["inputs"].get(field)
+    if isinstance(value, list) and value and value[0] in graph:
+        return graph[value[0]]["inputs"].get("value", value)
+    return value
 
 
 def _links(node: dict[str, Any]) -> Iterator[str]:
@@ -95,7 +139,7 @@ def _found(graph: Graph, name: str, field: str) -> Any:
     """A value of the sampler, or of the nodes of its sigmas."""
     sigmas = graph[name]["inputs"].get("sigmas")
     around = [name] if sigmas is None else [sigmas[0], *_upstream(graph, sigmas[0])]
-    values = [graph[one]["inputs"].get(field) for one in around]
+    values = [_value(graph, one, field) for one in around]
     return next((value for value in values if value is not None and not isinstance(value, list)), None)
 
 

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import comfy.samplers
 import pytest
 import tiny_models
 import torch
@@ -48,12 +49,23 @@ def test_the_numbers_are_those_of_the_command_line(run, pack, files, models, tmp
     assert made.provenance["sketch"] == own.provenance["sketch"]
 
 
+def test_a_step_of_the_usual_workflow_is_a_boundary_too(run, models):  # noqa: F811
+    made = fit(models, steps="2", boundary="3/6")
+    model_sampling = models[0].get_model_object("model_sampling")
+    sigmas = comfy.samplers.calculate_sigmas(model_sampling, "simple", 6)
+    assert sigmas[3] < made.provenance["boundary"] < sigmas[2]
+    assert made.solver.handover == 1, "half of the steps, as there"
+
+
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
         ({"guider": object()}, "instead of guider"),
         ({"model_low": "sd3"}, "model_low: it is SD3, and the first model is WAN21_T2V"),
         ({"boundary": 5.0}, "boundary is 5.0: give a noise level between"),
+        ({"boundary": "half"}, "boundary is half: give a noise level, such as 0.875"),
+        ({"boundary": "20/20"}, "boundary is 20/20: give a noise level, such as 0.875"),
+        ({"boundary": "0/20"}, "as 10/20"),
     ],
 )
 def test_what_is_no_second_half_is_refused(run, models, changed, reason):  # noqa: F811

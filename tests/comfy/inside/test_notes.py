@@ -57,6 +57,19 @@ def test_the_page_gets_sentence_and_values_apart_for_its_language(notes, server)
     assert server.sent == [("dyweight.note", event, "me")]
 
 
+def test_a_sentence_in_a_sentence_comes_with_its_parts(notes, server):
+    inner = notes.Sentence("about {number} s", number=5)
+    assert str(inner) == "about 5 s" and str(notes.Sentence("as {it} is")) == "as {it} is"
+    with running("one"):
+        assert str(notes.refusal("Wait {time}.", time=inner)) == "Wait about 5 s."
+        notes.text(notes.Sentence("{time} left", time=inner), "7")
+    parts = {"time": {"message": "about {number} s", "values": {"number": "5"}}}
+    (_, refused, _), (name, shown, page) = server.sent
+    assert (refused["message"], refused["values"]) == ("Wait {time}.", parts)
+    assert (name, page) == ("dyweight.fit", "me")
+    assert shown == {"node": "7", "text": "about 5 s left", "message": "{time} left", "values": parts}
+
+
 def test_a_refusal_is_an_error_of_no_module_and_is_shown_too(notes, server):
     with running("one"):
         error = notes.refusal(MESSAGE, **VALUES)

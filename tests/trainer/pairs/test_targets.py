@@ -1,6 +1,7 @@
 """Teacher endpoints: what they are, and that the cache gives the same ones, never others, and costs no call."""
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import dyweight
+from benchmarks.measurements.comfy_overhead import LiveBytes
 from dyweight import SolverFile
 from trainer.pairs.pairs import Pairs, deviation
 from trainer.pairs.targets import Block, Targets
@@ -211,6 +213,44 @@ def test_more_pairs_are_taken_without_the_teacher_for_those_at_hand(make: Callab
     pairs.take(3)
     assert pairs.targets.network.forward - before == 8 * TEACHER.steps
     assert [index for index, _ in pairs.training_blocks_here()] == [0, 1, 2] and pairs.training_pairs == 12
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "on the fly"])
+def test_endpoints_are_held_in_main_memory_only_where_the_cache_keeps_none(
+    kept: bool, make: Callable[..., Targets]
+) -> None:
+    targets = make() if kept else make(cache=None)
+    pairs = Pairs(targets, 0, 3)
+    with LiveBytes() as live:
+        pairs.take(5)
+        calls, held = targets.network.forward, live.now
+        endpoints = [block.target for _, block in pairs.training_blocks_here()]
+    assert calls == targets.network.forward
+    assert all(torch.equal(own, make(cache=None).block("train", i).target) for i, own in enumerate(endpoints))
+    assert held == (0 if kept else sum(one.nbytes for one in endpoints))
+
+
+def test_a_cache_that_goes_while_it_is_used_is_made_anew(make: Callable[..., Targets], tmp_path: Path) -> None:
+    pairs = Pairs(make(), 8, 0)
+    good, before = [block.target for block in pairs.training], pairs.targets.network.forward
+    shutil.rmtree(tmp_path / "cache")
+    again = [block.target for _ in range(2) for block in pairs.training]
+    assert all(map(torch.equal, again, 2 * good))
+    assert pairs.targets.network.forward - before == 8 * TEACHER.steps
+
+
+def test_another_runs_endpoint_in_a_file_that_was_checked_is_not_taken(
+    peaks: Any, make: Callable[..., Targets], tmp_path: Path
+) -> None:
+    """Of the same weights with other noise, which the name of the file does not tell apart."""
+    model, other = peaks(), peaks()
+    model.fingerprint = other.fingerprint = "weights-17"
+    other.draw = lambda generator, batch: (peaks.draw(other, generator, batch)[0].flip(0), None)
+    pairs = Pairs(make(checkpoint=model), 4, 0)
+    good = pairs.training[0].target
+    theirs = make(checkpoint=other).block("train", 0).target
+    assert len(cached(tmp_path)) == 1 and not torch.equal(theirs, good)
+    assert torch.equal(pairs.training[0].target, good)
 
 
 @pytest.mark.parametrize("values", [[[1.0, 3.0]], [[0.0], [4.0]], [[2.0, 2.0]], [[2.0]]])

@@ -42,6 +42,22 @@ def with_guider():
     return graph
 
 
+def with_two_models(first=None, second=None):
+    """As ComfyUI's template for Wan 2.2 has them."""
+    graph = {name: one for name, one in with_ksampler().items() if name != "7"}
+    graph["10"] = node("UNETLoader", unet_name="wan-high.safetensors")
+    graph["11"] = node("UNETLoader", unet_name="wan-low.safetensors")
+    links = {"positive": ["3", 0], "negative": ["4", 0]}
+    common = {**links, "steps": 20, "cfg": 3.5, "sampler_name": "euler", "scheduler": "simple", "noise_seed": 1}
+    high = {"model": ["10", 0], "latent_image": ["6", 0], "add_noise": "enable", "start_at_step": 0, "end_at_step": 10}
+    low = {"model": ["11", 0], "latent_image": ["12", 0], "add_noise": "disable"}
+    low |= {"start_at_step": 10, "end_at_step": 10000, "return_with_leftover_noise": "disable"}
+    high["return_with_leftover_noise"] = "enable"
+    graph["7"] = node("KSamplerAdvanced", **{**common, **low, **(second or {})})
+    graph["12"] = node("KSamplerAdvanced", **{**common, **high, **(first or {})})
+    return graph
+
+
 def options(**given):
     return WorkflowOptions(workflow="unused", **given)
 
@@ -103,6 +119,52 @@ def test_which_sampler_is_meant_must_be_clear():
         with_fit(with_ksampler(), options(node="8"))
     with pytest.raises(TrainerError, match="no sampler that a fit knows"):
         with_fit({"1": node("LoadImage", image="a.png")}, options())
+
+
+def test_two_models_that_hand_over_become_one_fit_of_both(capsys):
+    graph, name = with_fit(with_two_models(), options(steps=(4,)))
+    inputs = graph[name]["inputs"]
+    assert (inputs["model"], inputs["model_low"], inputs["boundary"]) == (["10", 0], ["11", 0], "10/20")
+    assert (inputs["latent_image"], inputs["vae"], inputs["cfg"]) == (["6", 0], ["1", 2], 3.5)
+    assert (inputs["steps"], inputs["scheduler"]) == ("4", "simple")
+    assert {"10", "11"} <= set(graph) and "7" not in graph
+    assert "nodes 12 and 7, which change at step 10 of 20" in capsys.readouterr().out
+    alone = with_fit(with_two_models(), options(node="7"))[0]["7"]["inputs"]
+    assert alone["model"] == ["11", 0] and not {"model_low", "boundary"} & alone.keys()
+
+
+def test_steps_of_a_primitive_node_count_as_if_they_stood_in_the_sampler():
+    primitives = {"30": node("PrimitiveInt", value=6), "31": node("PrimitiveInt", value=3)}
+    linked = {"steps": ["30", 0]}
+    two = with_two_models({**linked, "end_at_step": ["31", 0]}, {**linked, "start_at_step": ["31", 0]})
+    graph, name = with_fit({**two, **primitives}, options())
+    assert (graph[name]["inputs"]["steps"], graph[name]["inputs"]["boundary"]) == ("6", "3/6")
+    with pytest.raises(TrainerError, match="set steps and end_at_step of node 12 to numbers"):
+        with_fit(two, options(steps=(4,)))
+
+
+@pytest.mark.parametrize(
+    ("field", "other"),
+    [("steps", 8), ("scheduler", "beta"), ("cfg", 1.0), ("positive", ["4", 0]), ("negative", ["3", 0])],
+)
+def test_what_a_fit_has_once_must_be_the_same_for_both_models(field, other):
+    with pytest.raises(TrainerError, match=f"give nodes 12 and 7 the same {field} for a fit of both"):
+        with_fit(with_two_models({}, {field: other}), options())
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"end_at_step": 9}, {}),
+        ({"return_with_leftover_noise": "disable"}, {}),
+        ({}, {"add_noise": "enable"}),
+        ({}, {"latent_image": ["6", 0]}),
+        ({}, {"model": ["10", 0]}),
+    ],
+)
+def test_two_samplers_that_are_no_two_halves_are_two_samplers(first, second):
+    with pytest.raises(TrainerError, match="--node: the workflow has 7"):
+        with_fit(with_two_models(first, second), options())
 
 
 def test_steps_that_another_node_gives_must_be_named():

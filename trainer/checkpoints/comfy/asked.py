@@ -172,15 +172,21 @@ class Asked:
         except _out_of_memory():
             if len(x) == 1:
                 raise CheckpointError(
-                    f"out of memory with one sample of {list(self.shape)}: {self.settings.how_to_make_smaller}"
+                    "out of memory with one sample of {shape}: {advice}",
+                    shape=list(self.shape),
+                    advice=self.settings.how_to_make_smaller,
                 ) from None
             if running:
                 raise TooLargeError from None
         except FAILURES as error:
             raise CheckpointError(
-                f"--ckpt {self.settings.name}: {self.model_family} fails on {list(x.shape)} with a condition of "
-                f"{list(self._conditions[int(cond[0])].cross_attn.shape)} ({error}); check "
-                f"{self.settings.what_to_check}"
+                "--ckpt {name}: {family} fails on {shape} with a condition of {condition} ({reason}); check {advice}",
+                name=self.settings.name,
+                family=self.model_family,
+                shape=list(x.shape),
+                condition=list(self._conditions[int(cond[0])].cross_attn.shape),
+                reason=error,
+                advice=self.settings.what_to_check,
             ) from error
         importlib.import_module("comfy.model_management").soft_empty_cache()
         return self._by_parts((0, len(x) // 2, len(x)), x, sigma, cond, states, row, both)
@@ -256,8 +262,10 @@ def refuse_intervals(name: str, model: Any) -> None:
     """CheckpointError where the network of a BaseModel answers for an interval."""
     if (interval := answers_for_interval(model)) is not None:
         raise CheckpointError(
-            f"--ckpt {name}: take its undistilled model; this network answers for an interval ({interval}) and gives "
-            "no velocity that a multistep solver could be fitted to"
+            "--ckpt {name}: take its undistilled model; this network answers for an interval ({interval}) and gives "
+            "no velocity that a multistep solver could be fitted to",
+            name=name,
+            interval=interval,
         )
 
 

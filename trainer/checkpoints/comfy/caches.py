@@ -25,10 +25,10 @@ def refuse_caches(model_options: dict[str, Any]) -> None:
     names = [name.lower() for name in _names(model_options, _DEEP)]
     found = {shown: None for known, shown in CACHES.items() if any(known in name for name in names)}
     if found:
-        listed = " and ".join(found)
         raise CheckpointError(
-            f"take {listed} off the model for the fit: it answers some calls from earlier ones, and a fit asks for all "
-            "of them; put it back to sample, if it still pays at so few steps"
+            "take {caches} off the model for the fit: it answers some calls from earlier ones, and a fit asks for all "
+            "of them; put it back to sample, if it still pays at so few steps",
+            caches=" + ".join(found),
         )
 
 

@@ -18,10 +18,11 @@ from ...run.errors import CheckpointError
 from .asked import Asked, Settings, refuse_intervals
 from .caches import refuse_caches
 from .conditions import GUIDANCE, Condition, conditioning
-from .experts import check_experts
+from .experts import check_experts, noise_level
 from .families import family_of
 from .guided import Guided, Texts
 from .latents import Latent, downscale
+from .schedules import schedule
 
 Conditioning = list[Any]
 """ComfyUI's CONDITIONING: [cross_attn or None, more by name] of each entry."""
@@ -36,7 +37,9 @@ class Prompts:
         """Raises CheckpointError where one is not CONDITIONING."""
         for number, one in enumerate(given, 1):
             if not isinstance(one, list) or not one or not all(_is_entry(entry) for entry in one):
-                raise CheckpointError(f"positive {number} is not CONDITIONING: connect the output of a text encoder")
+                raise CheckpointError(
+                    "positive {number} is not CONDITIONING: connect the output of a text encoder", number=number
+                )
         self.given = [[[entry[0], dict(entry[1])] for entry in one] for one in given]
 
     def __len__(self) -> int:
@@ -65,8 +68,8 @@ class LowExpert:
     name: str
     guider: Any
     """ComfyUI's GUIDER around it"""
-    boundary: float
-    """The noise level below which it runs."""
+    boundary: str
+    """The noise level below which it runs, or the step with which it begins: as `noise_level` reads it."""
 
 
 class CanvasCheckpoint(Asked):
@@ -94,21 +97,24 @@ class CanvasCheckpoint(Asked):
             refuse_caches(one.model_options)
         guider, patcher = guiders[0], guiders[0].model_patcher
         self._vae, self._low = vae, low
-        if low is not None:
-            check_experts(patcher, low.guider.model_patcher, low.boundary, "model_low")
         self._own = not positive
         known = Prompts(positive or [_entries(guider.original_conds.get("positive"))])
         self.guider_kind, self.cfg = type(guider).__name__, cfg_scale(guider)
         self.guidance = known[0].extra.get(GUIDANCE)
         shape = latent_on_canvas(patcher, latent)
         space, down = shape.streams[0][-2:], downscale(patcher.model.latent_format)
+        size, boundary = (down * space[-1], down * space[0]), None
+        if low is not None:
+            sampling = patcher.get_model_object("model_sampling")
+            boundary = noise_level(low.boundary, lambda steps: schedule(scheduler, steps, sampling, shape, size))
+            check_experts(patcher, low.guider.model_patcher, boundary, "model_low")
         settings = Settings(
             name,
             shape,
-            (down * space[-1], down * space[0]),
+            size,
             scheduler,
             family_of(patcher.model.model_config).one_prompt_a_call,
-            None if low is None else low.boundary,
+            boundary,
             what_to_check="the conditions and the size of the latent",
             how_to_make_smaller="connect a smaller latent, or a model in fewer bits",
         )
@@ -146,7 +152,7 @@ class CanvasCheckpoint(Asked):
         """Of the sketch of the network and of what it is told; None where either can't be told."""
         sketch = self.sketch()
         told = [sketch, self.conditions_digest, self.cfg, self.guidance, self.shift, self.shape, self.scheduler]
-        told += [] if self._low is None else [self._low.boundary]
+        told += [] if self._low is None else [self.settings.boundary]
         unknown = sketch is None or self.conditions_digest is None
         return None if unknown else "canvas-" + hashlib.sha256(repr(told).encode()).hexdigest()[:24]
 
@@ -178,11 +184,13 @@ def latent_on_canvas(patcher: Any, samples: Any) -> Latent:
         fixed = sample.fix_empty_latent_channels(patcher, samples)
         streams = fixed.unbind() if fixed.is_nested else [fixed]
     except (AttributeError, RuntimeError, IndexError, TypeError) as error:
-        raise CheckpointError(f"latent: connect the empty latent of this model ({error})") from error
+        raise CheckpointError("latent: connect the empty latent of this model ({reason})", reason=error) from error
     wanted = patcher.get_model_object("latent_format").latent_channels
     if not fixed.is_nested and fixed.shape[1] != wanted:
         raise CheckpointError(
-            f"latent: connect the empty latent of this model: it has {wanted} channels, the one given {fixed.shape[1]}"
+            "latent: connect the empty latent of this model: it has {wanted} channels, the one given {given}",
+            wanted=wanted,
+            given=fixed.shape[1],
         )
     return Latent(tuple(tuple(stream.shape[1:]) for stream in streams))
 

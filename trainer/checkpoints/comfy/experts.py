@@ -11,6 +11,9 @@ from comfyui.facts import family_of
 
 from ...run.errors import CheckpointError
 
+MOST_STEPS = 10_000
+"""Of ComfyUI's own samplers."""
+
 
 @dataclass(frozen=True)
 class Experts:
@@ -45,16 +48,47 @@ class Experts:
         return torch.allclose(every_other, self.schedule(steps)[:-1].expand_as(every_other), rtol=1e-5)
 
 
+def noise_level(boundary: str, schedule: Callable[[int], Tensor]) -> float:
+    """A boundary in words: a noise level, or STEP/STEPS, the step of a schedule with which the second network begins.
+
+    Of such a step it is the middle between its sigma and the one before, so that with any number of steps the networks
+    change near it. schedule: as `Experts.schedule`. Raises CheckpointError.
+    """
+    level, slash, steps = boundary.partition("/")
+    try:
+        if not slash:
+            return float(level)
+        if 0 < int(level) < int(steps) <= MOST_STEPS and int(level) < len(sigmas := schedule(int(steps))) - 1:
+            return float(sigmas[int(level) - 1 : int(level) + 1].mean())
+    except ValueError:
+        pass
+    raise CheckpointError(
+        "boundary is {boundary}: give a noise level, such as 0.875 for Wan 2.2, or the step at which the models "
+        "change and the number of steps, as 10/20",
+        boundary=boundary,
+    )
+
+
 def check_experts(high: Any, low: Any, boundary: float | None, name: str) -> None:
     """CheckpointError where two MODELs of ComfyUI do not make one model. name: of the second, in the error."""
     families = [family_of(one.model) for one in (high, low)]
     if families[0] != families[1]:
-        raise CheckpointError(f"{name}: it is {families[1]}, and the first model is {families[0]}: give its other half")
+        raise CheckpointError(
+            "{name}: it is {other}, and the first model is {first}: give its other half",
+            name=name,
+            first=families[0],
+            other=families[1],
+        )
     sampling, other = (one.get_model_object("model_sampling") for one in (high, low))
     if not torch.equal(sampling.sigmas, other.sigmas):
-        raise CheckpointError(f"{name}: it has another schedule than the first model: give both the same shift")
+        raise CheckpointError(
+            "{name}: it has another schedule than the first model: give both the same shift", name=name
+        )
     least, most = float(sampling.sigma_min), float(sampling.sigma_max)
     if boundary is None or not least < boundary < most:
         raise CheckpointError(
-            f"boundary is {boundary}: give a noise level between {least:.3g} and {most:.3g}, such as 0.875 for Wan 2.2"
+            "boundary is {boundary}: give a noise level between {least} and {most}, such as 0.875 for Wan 2.2",
+            boundary=boundary,
+            least=f"{least:.3g}",
+            most=f"{most:.3g}",
         )

@@ -1,0 +1,10 @@
+"""What Fit Solver shows below its fields while it runs and when it is done; web/messages/ holds the translations."""
+
+BEGINS = "At most {most} network calls, {time}."
+RUNS = "{calls} of at most {most} network calls, {time} left.\nBest so far at {steps} steps {best}"
+CANCELLED = "Cancelled. Measuring the best so far; cancel again to leave it."
+NOTHING_YET = "Cancelled. The next run with the same inputs goes on; nothing better than other samplers yet."
+UNFINISHED = "Cancelled. {file} is the best so far; the next run with the same inputs goes on.\n{errors}"
+SAVED = "{file} is saved in models/dyweight.\n{errors}"
+NOTHING_SAVED = "Nothing was saved: {best} is as good.\n{errors}"
+FOUND = "{file} is for this model and these settings; nothing was fitted.\n{errors}"
