@@ -198,7 +198,15 @@ def test_headless_two_models_that_hand_over_are_fitted_as_one(server: Server, tm
     end = graph.add("KSamplerAdvanced", model=loaded[1], latent_image=half, **common, **second)
     graph.add("SaveLatent", samples=end, filename_prefix="two")
     (tmp_path / "wan_api.json").write_text(json.dumps(graph))
-    command = [sys.executable, "-m", "trainer.distill", "--workflow", str(tmp_path / "wan_api.json"), "--name", "both-halves"]
+    command = [
+        sys.executable,
+        "-m",
+        "trainer.distill",
+        "--workflow",
+        str(tmp_path / "wan_api.json"),
+        "--name",
+        "both-halves",
+    ]
     command += ["--server", server.url, "--steps", "3", "--effort", "draft"]
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
