@@ -1,4 +1,4 @@
-"""A fit from two starts: a while from each, on the same pairs, and then on from where the loss is less."""
+"""A fit from two starts: a while from each, on the first pairs, and then on from where the loss is less."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ MakeFit = Callable[[bool], GaussNewton]
 class TwoStarts:
     """A `Fit` in parts: from where `start_of` says, from the solver as it is, and on with the better of the two.
 
-    Where a network trembles there are many valleys, and which of two is deeper shows on the first pairs.
+    Tables of many rows have many valleys, and which of two is deeper mostly shows once maps were asked anew.
     """
 
     def __init__(self, make: MakeFit) -> None:
