@@ -18,6 +18,7 @@ from .budget import Budget, TooFewCallsError
 from .known import Known
 from .limits import SigmaRange
 from .on_the_maps import OnTheMaps
+from .prior import PAIRS, Prior
 from .probing import DIRECTIONS, TRIED, Probing, probe, steps_of
 from .rollout import Rollout, rollout
 from .sketch import Sketch
@@ -69,6 +70,7 @@ class GaussNewton:
         self._numbers = Numbers(solver)
         starts = [start_of(solver) if settings.lowered else solver, *others]
         self._vector, *self._others = map(self._numbers.read, starts)
+        self._start = self._vector
         self._shape = tuple(network.checkpoint.shape)
         self._elements = math.prod(self._shape)
         self._sketch = Sketch(self._elements) if loss.of_inner_products else Sketch(self._elements, self._elements)
@@ -103,9 +105,10 @@ class GaussNewton:
 
     def imagined_from(self, other: "GaussNewton") -> float:
         """The loss to which the maps of another fit lead, of a solver that asks for more; this one begins there."""
-        self._known, self._steps, self.loss = other._known, other._steps, other.loss
+        self._known, self._steps, self.loss, self._loss = other._known, other._steps, other.loss, other._loss
         begun = self._on_the_maps.problem(self._numbers.table(self._vector)).loss
         self._vector, promised, _ = self._on_the_maps.proposed(self._radius)
+        self._start = self._vector
         return begun - promised
 
     def run(self) -> Iterator[Progress]:
@@ -150,7 +153,7 @@ class GaussNewton:
         if len(vectors) > 1:
             self.spent += len(vectors) * self._calls(1)
             losses = self.pairs.cluster.from_first(lambda: [self._loss_on_first(vector) for vector in vectors])
-            self._vector = vectors[min(range(len(vectors)), key=losses.__getitem__)]
+            self._start = self._vector = vectors[min(range(len(vectors)), key=losses.__getitem__)]
 
     def _loss_on_first(self, vector: Tensor) -> float:
         block = self.pairs.training[0]
@@ -217,9 +220,12 @@ class GaussNewton:
 
     @property
     def _on_the_maps(self) -> OnTheMaps:
-        return OnTheMaps(
-            self._numbers, self._range, self.loss, self._shape, self.pairs.cluster, self._known, self._vector
-        )
+        own = self._numbers, self._range, self.loss, self._prior, self._shape
+        return OnTheMaps(*own, self.pairs.cluster, self._known, self._vector)
+
+    @property
+    def _prior(self) -> Prior:
+        return Prior(self._numbers.plan(self._start), PAIRS * self._loss / self.pairs.training_pairs)
 
     def _try(self, vector: Tensor, promised: float, moved: float) -> None:
         plan = self._numbers.plan(vector)
@@ -241,7 +247,7 @@ class GaussNewton:
         for index, made in seen.items():
             known = self._known[index]
             known.maps.learn(known.made, made, self._elements, first, self._probing.trembling)
-        gained = self._loss - loss
+        gained = self._loss - loss + self._prior(self._numbers.plan(self._vector)) - self._prior(plan)
         self._stalled = 0 if gained > GAIN * self._loss else self._stalled + 1
         if gained < promised / 4:
             self._missed += 1
@@ -271,28 +277,24 @@ class GaussNewton:
         counts = [self.spent, self._trials, self._stalled, self._missed, self.pairs.training_blocks, self.pairs.taken]
         state = {
             "vector": self._vector,
+            "start": self._start,
             "numbers": torch.tensor(numbers, dtype=torch.float64),
             "counts": torch.tensor([*counts, int(self._over)]),
             "history": history_tensor(self.history),
         }
-        for others in self.pairs.cluster.gather({index: known.packed() for index, known in self._known.items()}):
-            for index, packed in others.items():
-                state |= {f"block.{index}.{name}": value for name, value in packed.items()}
+        for packed in self.pairs.cluster.gather({i: known.packed(f"block.{i}.") for i, known in self._known.items()}):
+            state |= {name: value for block in packed.values() for name, value in block.items()}
         return state
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        self._vector = state["vector"]
+        self._vector, self._start = state["vector"], state["start"]
         self._loss, self._loss_when_probed, self._radius, *steps, limit = state["numbers"].tolist()
         self._steps, self.loss = (steps[0], steps[1]), replace(self.loss, pair_limit=limit)
         self.spent, self._trials, self._stalled, self._missed, blocks, taken, over = state["counts"].tolist()
-        self._over = bool(over)
-        self.history = history_from(state["history"])
+        self._over, self.history = bool(over), history_from(state["history"])
         self.pairs.take(taken)
         self._known = {}
-        if not self.history:
-            return
-        self.pairs.take(blocks)
-        for index, _ in self.pairs.training_blocks_here():
-            begin = f"block.{index}."
-            own = {name.removeprefix(begin): value for name, value in state.items() if name.startswith(begin)}
-            self._known[index] = Known.unpacked(own)
+        if self.history:
+            self.pairs.take(blocks)
+            here = self.pairs.targets.own(blocks)
+            self._known = {i: Known.unpacked(state, f"block.{i}.") for i in here}

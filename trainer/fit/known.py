@@ -30,14 +30,14 @@ class Known:
         fold = Coordinates(torch.cat([one.to(made.x) for one in reached]))
         return Known(made.sketched(fold), maps.sketched(fold), fold(self.target[None])[0])
 
-    def packed(self) -> dict[str, Tensor]:
-        """All of it by name."""
+    def packed(self, begin: str = "") -> dict[str, Tensor]:
+        """All of it by name. begin: of all names."""
         made, maps = self.made, self.maps
         packed = {"x": made.x, "answers": made.answers, "log_queries": made.log_queries, "target": self.target}
         packed |= _packed(maps, "")
         if made.directions is not None and maps.second is not None:
             packed |= {"directions": made.directions, **_packed(maps.second, "second.")}
-        return packed
+        return {f"{begin}{name}": value for name, value in packed.items()}
 
     @classmethod
     def together(cls, blocks: Sequence["Known"]) -> "Known":
@@ -46,8 +46,9 @@ class Known:
         return cls.unpacked({name: _together(name, [one[name] for one in parts]) for name in parts[0]})
 
     @classmethod
-    def unpacked(cls, packed: dict[str, Tensor]) -> "Known":
-        """The inverse of `packed`."""
+    def unpacked(cls, state: dict[str, Tensor], begin: str = "") -> "Known":
+        """The inverse of `packed`; other names are passed over."""
+        packed = {name.removeprefix(begin): value for name, value in state.items() if name.startswith(begin)}
         made = Rollout(packed["x"], packed["answers"], packed["log_queries"], packed.get("directions"))
         maps, rows = _unpacked(packed, "", len(made.answers)), len(made.answers)
         maps.second = None if made.directions is None else _unpacked(packed, "second.", rows)

@@ -16,6 +16,7 @@ from .known import Known
 from .least_squares import LeastSquares, distance, ends, problem, sums
 from .limits import SigmaRange
 from .maps import imagined
+from .prior import Prior
 from .rollout import Rollout
 from .table import Numbers, Table
 
@@ -37,6 +38,7 @@ class _Place:
 
     vector: Tensor
     loss: float
+    """with what the prior adds"""
     moved: float
     """how far the network's inputs are from where it was last asked, in noise levels"""
     seen: Mapping[Blocks, Rollout]
@@ -49,6 +51,7 @@ class OnTheMaps:
     numbers: Numbers
     range: SigmaRange
     loss: EndpointLoss
+    prior: Prior
     shape: tuple[int, ...]
     """Of a latent."""
     cluster: Cluster
@@ -95,7 +98,7 @@ class OnTheMaps:
         own = {i: ends(self.loss, self.shape, seen[i], known.made, known.target) for i, known in self._known.items()}
         loss, far, count = self._summed(own).tolist()
         moved = distance(far / (count * math.prod(self.shape)), plan, self._centre)
-        return _Place(vector, loss / count, moved, seen)
+        return _Place(vector, loss / count + self.prior(plan), moved, seen)
 
     def _rollouts(self, plan: Plan) -> dict[Blocks, Rollout]:
         return {blocks: imagined(plan, known.made, known.maps) for blocks, known in self._known.items()}
@@ -108,14 +111,15 @@ class OnTheMaps:
         return self.cluster.sum_in_order(own)
 
     def problem(self, table: Table, seen: Mapping[Blocks, Rollout] | None = None) -> LeastSquares:
-        """The least-squares problem of a table on the maps, over the pairs of all processes. seen: its rollouts where
-        they are known."""
+        """The least-squares problem of a table on the maps, over the pairs of all processes and with the prior. seen:
+        its rollouts where they are known."""
         seen = self._rollouts(table.plan) if seen is None else seen
         own = {
             blocks: sums(self.loss, self.shape, table, known.made, seen[blocks], known.maps, known.target)
             for blocks, known in self._known.items()
         }
-        return problem(self._summed(own), table, self._centre, math.prod(self.shape))
+        of_pairs = problem(self._summed(own), table, self._centre, math.prod(self.shape))
+        return self.prior.added_to(of_pairs, table)
 
     @cached_property
     def _known(self) -> Mapping[Blocks, Known]:

@@ -1,0 +1,62 @@
+"""What speaks against a table far from that with which its fit began: few pairs do not tell all of its numbers apart.
+
+Where two numbers do almost the same for the pairs at hand, least squares makes one large and the other the opposite,
+and other pairs pay for it. Entries of a table are therefore taken as drawn around those of the start, as in ridge
+regression or a maximum a posteriori estimate: what is known of them counts as so many pairs of the loss that is left,
+and less, the more pairs there are.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from dyweight import Plan
+
+from .least_squares import LeastSquares
+from .table import Table
+
+PAIRS = 0.03
+"""Of the loss that is left, for a row of the table as far from its start as it is long."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """A penalty that grows with the square of each entry's distance from the start's."""
+
+    start: Plan
+    weight: float
+    """in the unit of the loss"""
+
+    def __call__(self, plan: Plan) -> float:
+        """What a plan pays."""
+        return self.weight * float(self._off(plan).square().sum())
+
+    def added_to(self, squares: LeastSquares, table: Table) -> LeastSquares:
+        """The problem around a table, with what it and its neighbours pay."""
+        by, off = self._in_steps(table.gains, table.guidance), self._off(table.plan)
+        return replace(
+            squares,
+            curvature=squares.curvature + self.weight * by.T @ by,
+            gradient=squares.gradient + self.weight * by.T @ off,
+            loss=squares.loss + self(table.plan),
+        )
+
+    def _off(self, plan: Plan) -> Tensor:
+        """[n] how far each entry is from the start's."""
+        return self._of_plan(plan) - self._of_plan(self.start)
+
+    def _of_plan(self, plan: Plan) -> Tensor:
+        guidance = None if plan.guidance is None else plan.guidance[..., None]
+        return self._in_steps(plan.gains[..., None], guidance)[:, 0]
+
+    def _in_steps(self, gains: Tensor, guidance: Tensor | None) -> Tensor:
+        """[rows, rows, n] each -> [entries, n] in the start's steps: a residual is as large as the noise level of its
+        state, and a direction as much smaller as the start adds more of it."""
+        levels = self.start.sigmas
+        unit = (levels[None, :-1] / (levels[:-1] - levels[1:])[:, None])[..., None]
+        entries = (gains * unit).flatten(0, 1)
+        if guidance is None or self.start.guidance is None:
+            return entries
+        strength = self.start.guidance.abs().sum() / self.start.gains.abs().sum()
+        return torch.cat([entries, (guidance * unit / strength).flatten(0, 1)])
