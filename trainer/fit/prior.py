@@ -16,7 +16,7 @@ from dyweight import Plan
 from .least_squares import LeastSquares
 from .table import Table
 
-PAIRS = 0.03
+PAIRS = 0.05
 """Of the loss that is left, for a row of the table as far from its start as it is long."""
 
 
