@@ -27,7 +27,8 @@ def plan_for(sampler: Plan | Solver, network: Network, block: Draw) -> Plan:
     """The table for the pairs of a block, with learned guidance as strong as the checkpoint's cfg asks for."""
     if isinstance(sampler, Plan):
         return sampler
-    plan, cfg = sampler.plan(noise=block.noise, condition=network.condition(block.cond)), network.checkpoint.cfg
+    reads = {"noise": block.noise, "condition": network.condition(block.cond)} if sampler.reads_samples else {}
+    plan, cfg = sampler.plan(**reads), network.checkpoint.cfg
     if sampler.guided_at in (None, cfg) or cfg is None:
         return plan
     return plan.with_guidance_times((cfg - 1) / (sampler.guided_at - 1))

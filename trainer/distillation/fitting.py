@@ -14,7 +14,7 @@ from ..compare.endpoint_error import endpoint_error, pair_errors
 from ..fit import Fit, Progress
 from ..fit.budget import TooFewCallsError
 from ..fit.choose import make_fit
-from ..fit.judge import as_table, best_handcrafted, is_worse, judging_calls
+from ..fit.judge import as_table, best_handcrafted, handcrafted_rivals, is_worse, judging_calls
 from ..fit.new_solver import new_solver
 from ..losses.features import Latent
 from ..options.distill import DistillOptions
@@ -57,7 +57,8 @@ class Fitting:
             pairs_judged = pairs.test_pairs + pairs.validation_pairs
             self.judging = 2 * pairs_judged * self._each + pairs.expected_test_calls()
         else:
-            self.judging = judging_calls(self.solver, self.network, pairs)
+            self._rivals = handcrafted_rivals(self.network, self._each // self.network.per_call)
+            self.judging = judging_calls(self.solver, self.network, pairs, self._rivals)
 
     def begin(self, calls: int, starts: Sequence[Solver] = (), blocks: int = 1) -> None:
         """Make the fit; once, before `run` or before its state is restored. The rest as `make_fit` has it."""
@@ -141,7 +142,7 @@ class Fitting:
         """Name and endpoint error of the best one on the pairs that the fit never sees; measured once."""
         if self.handcrafted is None:
             before = self.network.total
-            name, errors = best_handcrafted(self.network, self.pairs, self._each // self.network.per_call)
+            name, errors = best_handcrafted(self.network, self.pairs, self._rivals)
             self.handcrafted = name, errors.tolist()
             self.judging -= self.network.total - before
         name, errors_by_pair = self.handcrafted

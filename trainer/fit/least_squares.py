@@ -103,7 +103,7 @@ def sums(
     size = _residual_count(loss, shape, residual)
     weighted = (jacobian * loss.weights(residual, size)[:, None]).double()
     curvature = weighted @ jacobian.double().mT / size
-    gradient = torch.einsum("pne,pe->pn", weighted, residual.double()) / size
+    gradient = (weighted @ residual.double()[..., None])[..., 0] / size
     told = ends(loss, shape, made, centre, target)
     return torch.cat([curvature.flatten(1), gradient, movement.flatten(1), told], 1)
 
