@@ -41,7 +41,7 @@ def endpoint(network: Network, block: Block, sampler: Sampler) -> Tensor:
             end = sampler.sample(block.noise, block.cond)
             network.count(network.evaluations(sampler) * len(block.noise))
             if not bool(torch.isfinite(end).all()):
-                raise NonFiniteError(f"pairs from {block.first}: the sampler gave a value that is not finite")
+                raise NonFiniteError("pairs from {pair}: the sampler gave a value that is not finite", pair=block.first)
             return end
         return network.sample(block.noise, block.cond, plan_for(sampler, network, block), block.first)
 

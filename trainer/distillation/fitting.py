@@ -77,11 +77,14 @@ class Fitting:
 
     def too_few(self, pairs: int, missing: float) -> TrainerError:
         """What to give where the calls of the run do not hold the pairs to begin with."""
-        options, needed = self.options, self.whole + math.ceil(missing)
-        given = f"--calls {self.whole}" if options.calls else f"--effort {options.effort}, of {self.whole} calls,"
-        smaller = "fewer --pairs" if options.pairs else "a smaller --batch"
         return TrainerError(
-            f"give --calls {needed} or more, or {smaller}: {given} does not hold the first {pairs} pairs"
+            "give a higher --effort, --calls {needed} or more, or {smaller}: the {whole} calls of {given} do not hold "
+            "the first {pairs} pairs",
+            needed=self.whole + math.ceil(missing),
+            smaller="fewer --pairs" if self.options.pairs else "a smaller --batch",
+            whole=self.whole,
+            given="--calls" if self.options.calls else f"--effort {self.options.effort}",
+            pairs=pairs,
         )
 
     @property
