@@ -80,7 +80,8 @@ class Denoiser:
         predictions: for a plan with guidance.
         """
         self._predictions = predictions
-        self._states, self._row = states.detach().float(), row
+        self.states, self._row = states, row
+        self._states = states.detach().float()
         self._time = TimeScaling()
         shown = self._states if states.ndim == 1 else self._states[0]  # ComfyUI looks up the first sample's
         sample_sigmas = torch.cat([shown[::calls], shown.new_tensor([end])])
@@ -96,6 +97,11 @@ class Denoiser:
         """[steps + 1] float32: the noise levels that ComfyUI sees."""
         sigmas: Tensor = self._extra_args["model_options"]["transformer_options"]["sample_sigmas"]
         return sigmas
+
+    def at(self, row: int) -> "Denoiser":
+        """The same, with this row of the plan as the next one."""
+        self._row = row
+        return self
 
     def __call__(self, x: Tensor, sigma: Tensor, guided: bool | None = None) -> Any:
         state = self._states[..., self._row].to(sigma.dtype).to(sigma.device).expand_as(sigma)

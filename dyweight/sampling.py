@@ -1,8 +1,8 @@
 """The sampling loop: teacher, student, nodes and tests all run this one."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -102,27 +102,34 @@ def ask(denoise: Predict, state: State, plan: Plan, callback: Callable[[Call], N
         if callback is not None:
             newest = directions[max(directions)] if directions else None
             callback(Call(i, plan.sigmas[..., i].detach(), query.detach(), x, denoised, newest))
-    return replace(state, residuals={**state.residuals, i: residual}, directions=directions)
+    return State(i, x, {**state.residuals, i: residual}, state.dtype, directions)
 
 
 def update(state: State, plan: Plan) -> State:
     """The next state, from one that `ask` returned; residuals that no later row uses are dropped."""
-    i, x = state.step, state.x
+    i, x, gains = state.step, state.x, _row(plan.gains, state.step)
     for j in range(max(0, i + 1 - plan.history), i + 1):
-        x = _add(x, state.residuals[j], plan.gains[..., i, j])
+        x = _add(x, state.residuals[j], gains[j])
     kept = {j: residual for j, residual in state.residuals.items() if j > i + 1 - plan.history}
     if plan.guidance is None:
         return State(i + 1, x, kept, state.dtype)
+    guidance = _row(plan.guidance, i)
     for j, direction in state.directions.items():
-        x = _add(x, direction, plan.guidance[..., i, j])
+        x = _add(x, direction, guidance[j])
     served = {j: direction for j, direction in state.directions.items() if plan.last_use[j] > i}
     return State(i + 1, x, kept, state.dtype, served)
 
 
-def _add(x: Tensor, residual: Tensor, gain: Tensor) -> Tensor:
-    if gain.ndim == 0 and not gain.requires_grad:
-        return torch.add(x, residual, alpha=gain.item())
-    return x + residual * _spread(gain, x)
+def _row(table: Tensor, i: int) -> Sequence[float | Tensor]:
+    """The numbers of a row: tensors where they differ by sample or carry gradients."""
+    row = table[..., i, :]
+    return row.unbind(-1) if row.ndim > 1 or row.requires_grad else cast(list[float], row.tolist())
+
+
+def _add(x: Tensor, residual: Tensor, gain: float | Tensor) -> Tensor:
+    if isinstance(gain, Tensor):
+        return x + residual * _spread(gain, x)
+    return torch.add(x, residual, alpha=gain)
 
 
 def _by_sample(query: Tensor, x: Tensor) -> Tensor:

@@ -27,9 +27,9 @@ def parsed(*rooms: str) -> list[ast.AST]:
 
 def reasons() -> set[str]:
     """What the trainer refuses, where the values stand apart, as Fit Solver says it."""
-    raised = [node.exc for node in parsed("trainer") if isinstance(node, ast.Raise)]
-    calls = [call for call in raised if isinstance(call, ast.Call) and call.args and call.keywords]
-    return {ast.literal_eval(call.args[0]).removeprefix("--ckpt ") for call in calls}
+    calls = [node for node in parsed("trainer") if isinstance(node, ast.Call) and node.args and node.keywords]
+    errors = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id.endswith("Error")]
+    return {ast.literal_eval(call.args[0]).removeprefix("--ckpt ") for call in errors}
 
 
 MESSAGES, LINES = constants("messages.py"), constants("fit_lines.py")

@@ -124,42 +124,46 @@ class DyWeight(Solver):
     def _table(self, base: Tensor) -> Plan:
         """Raises ValueError where the weights take a time to 0 or below too early."""
         weights, time_scale = self.weights.to("cpu"), self.time_scale.to("cpu")
-        time, times, queries, divisors, rows, steps = base[0], [base[0]], [], [], [], []
-        newest_last, none = weights.flip(1), base.new_zeros(self.steps)
-        for n in range(self.steps):
-            learned = self.time_scaling and not (n == 0 and self.analytic_first_step)
-            queries.append(time * time_scale[n] if learned else time)
-            if not (time > 0 and queries[n] > 0):
-                raise ValueError(
-                    f"step {n} has sigma {time.item():g} and asks at {queries[n].item():g}, both must be above 0: "
-                    "the weights before it carry time too far, or its time scale is not above 0"
-                )
-            divisors.append(time if self.slope == "state" else queries[n])
-            step = base[n + 1] - time
-            used = min(self.reach(n), self.order)
-            row = newest_last[n, self.order - used :] * step / torch.stack(divisors[n + 1 - used :])
-            rows.append(torch.cat([none[: n + 1 - used], row, none[n + 1 :]]))
-            time = time + step * weights[n, :used].sum() if self.time_shifting else base[n + 1]
-            times.append(time)
-            steps.append(step)
+        steps = torch.arange(self.steps)
+        used = torch.tensor([min(self.reach(n), self.order) for n in range(self.steps)])[:, None]
+        sums, times = weights.where(torch.arange(self.order) < used, 0).sum(1), [base[0]]
+        for following, moved in zip(base[1:], sums, strict=True):
+            times.append(times[-1] + (following - times[-1]) * moved if self.time_shifting else following)
+        sigmas = torch.stack(times)
+        states, lengths = sigmas[:-1], base[1:] - sigmas[:-1]
+        learned = self.time_scaling & (steps >= int(self.analytic_first_step))
+        queries = states * time_scale.where(learned, 1)
+        self._check_levels(states, queries)
+        divisors = states if self.slope == "state" else queries
+        age = steps[:, None] - steps
+        placed = weights.gather(1, age.clamp(0, self.order - 1))
         return Plan(
-            sigmas=torch.stack(times),
-            query_sigmas=torch.stack(queries),
-            gains=torch.stack(rows),
+            sigmas=sigmas,
+            query_sigmas=queries,
+            gains=(placed * lengths[:, None] / divisors).where((age >= 0) & (age < used), 0),
             analytic_first_step=self.analytic_first_step,
             keep=self.order,
-            guidance=self._guidance(steps, divisors) if self.guided else None,
+            guidance=self._guidance(lengths, divisors) if self.guided else None,
             guided=self.guided,
         )
 
-    def _guidance(self, steps: Sequence[Tensor], divisors: Sequence[Tensor]) -> Tensor:
+    @staticmethod
+    def _check_levels(states: Tensor, queries: Tensor) -> None:
+        for n, (time, query) in enumerate(zip(states.tolist(), queries.tolist(), strict=True)):
+            if not (time > 0 and query > 0):
+                raise ValueError(
+                    f"step {n} has sigma {time:g} and asks at {query:g}, both must be above 0: "
+                    "the weights before it carry time too far, or its time scale is not above 0"
+                )
+
+    def _guidance(self, lengths: Tensor, divisors: Tensor) -> Tensor:
         """[steps, steps] from the length of each step and what its residual is divided by."""
         assert self.guided_at is not None
         weights, table = self.guidance_weights.to("cpu"), []
-        for n, step in enumerate(steps):
-            row = [step.new_zeros(())] * self.steps
+        for n, length in enumerate(lengths):
+            row = [length.new_zeros(())] * self.steps
             for i, j in enumerate(self._guided_up_to(n)):
-                row[j] = (1 - self.guided_at) * step * weights[n, i] / divisors[j]
+                row[j] = (1 - self.guided_at) * length * weights[n, i] / divisors[j]
             table.append(torch.stack(row))
         return torch.stack(table)
 

@@ -87,15 +87,23 @@ class FullCheckpoint:
         try:
             sigmas = self.made.schedule(steps)
         except ValueError as error:
-            raise CheckpointError(f"--ckpt {self.name}: schedule({steps}): {error}") from error
-        if not isinstance(sigmas, Tensor) or tuple(sigmas.shape) != (steps + 1,):
-            found = describe(sigmas)
             raise CheckpointError(
-                f"--ckpt {self.name}: schedule({steps}) must be a tensor of {steps + 1} sigmas, got {found}"
+                "--ckpt {name}: schedule({steps}): {reason}", name=self.name, steps=steps, reason=error
+            ) from error
+        if not isinstance(sigmas, Tensor) or tuple(sigmas.shape) != (steps + 1,):
+            raise CheckpointError(
+                "--ckpt {name}: schedule({steps}) must be a tensor of {count} sigmas, got {given}",
+                name=self.name,
+                steps=steps,
+                count=steps + 1,
+                given=describe(sigmas),
             )
         if not bool((sigmas[1:] < sigmas[:-1]).all() and torch.isfinite(sigmas).all() and sigmas[-1] >= 0):
             raise CheckpointError(
-                f"--ckpt {self.name}: schedule({steps}) must decrease to 0 or above, got {sigmas.tolist()}"
+                "--ckpt {name}: schedule({steps}) must decrease to 0 or above, got {given}",
+                name=self.name,
+                steps=steps,
+                given=sigmas.tolist(),
             )
         return sigmas
 

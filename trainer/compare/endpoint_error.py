@@ -27,7 +27,8 @@ def plan_for(sampler: Plan | Solver, network: Network, block: Draw) -> Plan:
     """The table for the pairs of a block, with learned guidance as strong as the checkpoint's cfg asks for."""
     if isinstance(sampler, Plan):
         return sampler
-    plan, cfg = sampler.plan(noise=block.noise, condition=network.condition(block.cond)), network.checkpoint.cfg
+    reads = {"noise": block.noise, "condition": network.condition(block.cond)} if sampler.reads_samples else {}
+    plan, cfg = sampler.plan(**reads), network.checkpoint.cfg
     if sampler.guided_at in (None, cfg) or cfg is None:
         return plan
     return plan.with_guidance_times((cfg - 1) / (sampler.guided_at - 1))
@@ -40,7 +41,7 @@ def endpoint(network: Network, block: Block, sampler: Sampler) -> Tensor:
             end = sampler.sample(block.noise, block.cond)
             network.count(network.evaluations(sampler) * len(block.noise))
             if not bool(torch.isfinite(end).all()):
-                raise NonFiniteError(f"pairs from {block.first}: the sampler gave a value that is not finite")
+                raise NonFiniteError("pairs from {pair}: the sampler gave a value that is not finite", pair=block.first)
             return end
         return network.sample(block.noise, block.cond, plan_for(sampler, network, block), block.first)
 

@@ -14,7 +14,7 @@ from ..compare.endpoint_error import endpoint_error, pair_errors
 from ..fit import Fit, Progress
 from ..fit.budget import TooFewCallsError
 from ..fit.choose import make_fit
-from ..fit.judge import as_table, best_handcrafted, is_worse, judging_calls
+from ..fit.judge import as_table, best_handcrafted, handcrafted_rivals, is_worse, judging_calls
 from ..fit.new_solver import new_solver
 from ..losses.features import Latent
 from ..options.distill import DistillOptions
@@ -57,7 +57,8 @@ class Fitting:
             pairs_judged = pairs.test_pairs + pairs.validation_pairs
             self.judging = 2 * pairs_judged * self._each + pairs.expected_test_calls()
         else:
-            self.judging = judging_calls(self.solver, self.network, pairs)
+            self._rivals = handcrafted_rivals(self.network, self._each // self.network.per_call)
+            self.judging = judging_calls(self.solver, self.network, pairs, self._rivals)
 
     def begin(self, calls: int, starts: Sequence[Solver] = (), blocks: int = 1) -> None:
         """Make the fit; once, before `run` or before its state is restored. The rest as `make_fit` has it."""
@@ -76,11 +77,14 @@ class Fitting:
 
     def too_few(self, pairs: int, missing: float) -> TrainerError:
         """What to give where the calls of the run do not hold the pairs to begin with."""
-        options, needed = self.options, self.whole + math.ceil(missing)
-        given = f"--calls {self.whole}" if options.calls else f"--effort {options.effort}, of {self.whole} calls,"
-        smaller = "fewer --pairs" if options.pairs else "a smaller --batch"
         return TrainerError(
-            f"give --calls {needed} or more, or {smaller}: {given} does not hold the first {pairs} pairs"
+            "give a higher --effort, --calls {needed} or more, or {smaller}: the {whole} calls of {given} do not hold "
+            "the first {pairs} pairs",
+            needed=self.whole + math.ceil(missing),
+            smaller="fewer --pairs" if self.options.pairs else "a smaller --batch",
+            whole=self.whole,
+            given="--calls" if self.options.calls else f"--effort {self.options.effort}",
+            pairs=pairs,
         )
 
     @property
@@ -141,7 +145,7 @@ class Fitting:
         """Name and endpoint error of the best one on the pairs that the fit never sees; measured once."""
         if self.handcrafted is None:
             before = self.network.total
-            name, errors = best_handcrafted(self.network, self.pairs, self._each // self.network.per_call)
+            name, errors = best_handcrafted(self.network, self.pairs, self._rivals)
             self.handcrafted = name, errors.tolist()
             self.judging -= self.network.total - before
         name, errors_by_pair = self.handcrafted

@@ -19,16 +19,16 @@ FINALISTS = 2
 """All handcrafted solvers run on the first pair, this number of them on the others."""
 
 
-def judging_calls(solver: Solver, network: Network, pairs: Pairs) -> int:
-    """Network calls of the judging: of the solver before and after the fit, and of handcrafted solvers."""
+def judging_calls(solver: Solver, network: Network, pairs: Pairs, plans: Mapping[str, Plan]) -> int:
+    """Network calls of the judging: of the solver before and after the fit, and of its `handcrafted_rivals`."""
     blocks, each = pairs.test_blocks, network.evaluations(solver)
-    rounds = 2 * blocks + len(_rivals(network, each // network.per_call)) + FINALISTS * (blocks - 1)
+    rounds = 2 * blocks + len(plans) + FINALISTS * (blocks - 1)
     return pairs.test_targets.batch * rounds * each
 
 
-def best_handcrafted(network: Network, pairs: Pairs, calls: int) -> tuple[str, Tensor]:
-    """Name and errors [pairs] of the best handcrafted solver with one call a step, at any order."""
-    features, cluster, plans = Latent(pairs.deviation), pairs.cluster, _rivals(network, calls)
+def best_handcrafted(network: Network, pairs: Pairs, plans: Mapping[str, Plan]) -> tuple[str, Tensor]:
+    """Name and errors [pairs] of the best of `handcrafted_rivals`."""
+    features, cluster = Latent(pairs.deviation), pairs.cluster
     blocks = list(pairs.test)
 
     def errors(names: Sequence[str], among: Sequence[Block]) -> dict[str, Tensor]:
@@ -66,8 +66,8 @@ def as_table(network: Network, calls: int, name: str) -> FreeTable:
     return solver.requires_grad_(False)
 
 
-def _rivals(network: Network, calls: int) -> Mapping[str, Plan]:
-    """Those whose table has a row for each step; of equal tables, the first."""
+def handcrafted_rivals(network: Network, calls: int) -> Mapping[str, Plan]:
+    """Handcrafted solvers with one call a step, at any order; of equal tables, the first."""
     schedule, kept = network.checkpoint.schedule(calls).to("cpu", torch.float64), dict[str, Plan]()
     for name, plan in handcrafted(network.checkpoint, calls).items():
         known = any(torch.equal(plan.gains, other.gains) for other in kept.values())

@@ -9,7 +9,7 @@ from torch.nn.functional import pad
 
 from .maps import Maps
 from .rollout import Rollout
-from .sketch import Coordinates
+from .sketch import coordinates
 
 
 @dataclass(eq=False)
@@ -21,14 +21,19 @@ class Known:
     target: Tensor
 
     def in_coordinates(self) -> "Known":
-        """The same with few numbers a latent: the maps lead nowhere but where combinations of these do."""
-        made, maps = self.made, self.maps
-        reached = [self.target[None], made.x[:1], made.answers]
-        reached += [] if made.directions is None else [made.directions]
-        for one in (maps, maps.second):
-            reached += [] if one is None else [one.d, *one.y]
-        fold = Coordinates(torch.cat([one.to(made.x) for one in reached]))
-        return Known(made.sketched(fold), maps.sketched(fold), fold(self.target[None])[0])
+        """The same with few numbers a latent: the maps lead nowhere but where combinations of the reached ones do."""
+        packed = self.packed()
+        latents = {
+            name: one.to(self.made.x).reshape(-1, *one.shape[-2:])
+            for name, one in packed.items()
+            if name not in ("log_queries", "rho", "second.rho")
+        }
+        reached = [one[:1] if name == "x" else one for name, one in latents.items() if "u." not in name]
+        every = coordinates(torch.cat([*latents.values()]), torch.cat(reached))
+        folded = zip(latents, torch.split(every, [*map(len, latents.values())]), strict=True)
+        return Known.unpacked(
+            packed | {name: one.reshape(*packed[name].shape[:-1], one.shape[-1]) for name, one in folded}
+        )
 
     def packed(self, begin: str = "") -> dict[str, Tensor]:
         """All of it by name. begin: of all names."""

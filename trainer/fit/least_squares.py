@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -52,19 +53,26 @@ class LeastSquares:
                 break
         return self._damped(high * scale, limits)
 
+    @cached_property
+    def _ridge(self) -> Tensor:
+        own = torch.diagonal(self.curvature)
+        return RIDGE * own + (own == 0)
+
     def movement_of(self, step: Tensor) -> float:
         """How far a step moves the network's inputs, in noise levels."""
         return math.sqrt(max(0.0, float(step @ self.movement @ step)))
 
     def _damped(self, damping: float, limits: Limits) -> Tensor:
         """The step of the damped problem; within the limits by Hildreth's method on the dual (1957)."""
-        own = torch.diagonal(self.curvature)
         system = self.curvature + damping * self.movement
-        ridge = RIDGE * own + 1e-10 * torch.diagonal(system) + (own == 0)
-        factor, failed = torch.linalg.cholesky_ex(system + torch.diag(ridge))
+        diagonal = torch.diagonal(system)
+        ridge = self._ridge + 1e-10 * diagonal
+        diagonal += ridge
+        factor, failed = torch.linalg.cholesky_ex(system)
         while int(failed) and float(ridge.max()) < 1e30:
+            diagonal += 99 * ridge
             ridge = 100 * ridge
-            factor, failed = torch.linalg.cholesky_ex(system + torch.diag(ridge))
+            factor, failed = torch.linalg.cholesky_ex(system)
         free: Tensor = torch.cholesky_solve(-self.gradient[:, None], factor)[:, 0]
         over = limits.constraints @ free - limits.bounds
         if bool((over <= 0).all()):
@@ -103,7 +111,7 @@ def sums(
     size = _residual_count(loss, shape, residual)
     weighted = (jacobian * loss.weights(residual, size)[:, None]).double()
     curvature = weighted @ jacobian.double().mT / size
-    gradient = torch.einsum("pne,pe->pn", weighted, residual.double()) / size
+    gradient = (weighted @ residual.double()[..., None])[..., 0] / size
     told = ends(loss, shape, made, centre, target)
     return torch.cat([curvature.flatten(1), gradient, movement.flatten(1), told], 1)
 

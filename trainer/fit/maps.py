@@ -21,7 +21,7 @@ from torch import Tensor
 from dyweight import Plan
 
 from .rollout import Rollout
-from .sketch import Coordinates, Sketch
+from .sketch import Sketch
 from .table import Table
 
 
@@ -63,7 +63,7 @@ class Maps:
         if self.second is not None:
             self.second.learn(here.of_directions(), there.of_directions(), elements, first, trembling)
 
-    def sketched(self, sketch: Sketch | Coordinates) -> "Maps":
+    def sketched(self, sketch: Sketch) -> "Maps":
         second = None if self.second is None else self.second.sketched(sketch)
         u, y = ([sketch(one).to(sketch.held) for one in both] for both in (self.u, self.y))
         return Maps(u, y, sketch(self.d), self.rho, second)
@@ -87,7 +87,7 @@ def tangents(table: Table, made: Rollout, maps: Maps, until: int) -> Iterator[Te
 
     One after the other, since they may be large: those of one state, and of the residuals that later rows use.
     """
-    residuals, gains = made.residuals, table.plan.gains
+    residuals, gains = made.residuals, table.plan.gains.tolist()
     moved = residuals.new_zeros(residuals.shape[1], table.gains.shape[-1], residuals.shape[2])
     by_residual, by_direction = dict[int, Tensor](), dict[int, Tensor]()
     yield moved
@@ -98,16 +98,15 @@ def tangents(table: Table, made: Rollout, maps: Maps, until: int) -> Iterator[Te
         if row in table.plan.guided and maps.second is not None:
             by_direction[row] = maps.second(row, moved, table.log_queries[row])
         own = table.gains[row, : row + 1].to(residuals)
-        moved = moved + torch.einsum("jn,jpe->pne", own, residuals[: row + 1])
+        moved = moved + own.mT @ residuals[: row + 1].transpose(0, 1)
         for j, derivative in by_residual.items():
-            if gains[row, j]:
-                moved += float(gains[row, j]) * derivative
+            moved.add_(derivative, alpha=gains[row][j])
         by_residual = {j: by_residual[j] for j in by_residual if j + table.plan.history > row + 1}
         if table.guidance is not None and table.plan.guidance is not None and made.directions is not None:
             own = table.guidance[row, : row + 1].to(residuals)
-            moved = moved + torch.einsum("jn,jpe->pne", own, made.directions[: row + 1])
+            moved = moved + own.mT @ made.directions[: row + 1].transpose(0, 1)
             for j, derivative in by_direction.items():
-                moved += float(table.plan.guidance[row, j]) * derivative
+                moved.add_(derivative, alpha=float(table.plan.guidance[row, j]))
         yield moved
 
 
@@ -124,10 +123,10 @@ def imagined(plan: Plan, made: Rollout, maps: Maps) -> Rollout:
         states.append(x)
         answers.append(made.answers[row] + change)
         residuals.append(x - answers[-1])
-        x = x + torch.einsum("j,jpe->pe", gains[row, : row + 1], torch.stack(residuals))
+        x = x + torch.tensordot(gains[row, : row + 1], torch.stack(residuals), 1)
         if plan.guidance is not None and maps.second is not None and made.directions is not None:
             guided = row in plan.guided
             directions.append(made.directions[row] + (maps.second(row, *off)[:, 0] if guided else 0))
-            x = x + torch.einsum("j,jpe->pe", plan.guidance[row, : row + 1].to(x), torch.stack(directions))
+            x = x + torch.tensordot(plan.guidance[row, : row + 1].to(x), torch.stack(directions), 1)
     second = torch.stack(directions) if directions else None
     return Rollout(torch.stack([*states, x]), torch.stack(answers), log_queries, second)

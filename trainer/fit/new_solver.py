@@ -22,7 +22,9 @@ def new_solver(options: DistillOptions, steps: int, network: Network) -> Solver:
             else _MAKE[options.family](options, steps, network)
         )
     except ValueError as error:
-        raise TrainerError(f"--ckpt {options.ckpt}, --steps {steps}: {error}") from error
+        raise TrainerError(
+            "--ckpt {name}, --steps {steps}: {reason}", name=options.ckpt, steps=steps, reason=error
+        ) from error
 
 
 def _dyweight(options: DistillOptions, steps: int, network: Network) -> DyWeight:

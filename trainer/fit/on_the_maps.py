@@ -135,4 +135,4 @@ class OnTheMaps:
 
     @cached_property
     def _plan(self) -> Plan:
-        return self.numbers.plan(self.vector)
+        return self.numbers.table(self.vector).plan

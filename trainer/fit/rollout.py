@@ -11,7 +11,7 @@ from dyweight.sampling import Call
 
 from ..pairs.targets import Block
 from ..run.network import Network
-from .sketch import Coordinates, Sketch
+from .sketch import Sketch
 
 
 @dataclass(eq=False)
@@ -31,7 +31,7 @@ class Rollout:
     def residuals(self) -> Tensor:
         return self.x[:-1] - self.answers
 
-    def sketched(self, sketch: Sketch | Coordinates) -> "Rollout":
+    def sketched(self, sketch: Sketch) -> "Rollout":
         directions = None if self.directions is None else sketch(self.directions)
         return Rollout(sketch(self.x), sketch(self.answers), self.log_queries, directions)
 

@@ -31,16 +31,9 @@ class Sketch:
         return sums.reshape(*x.shape[:-1], self.size)
 
 
-class Coordinates:
-    """Coordinates in an orthonormal basis of some latents, other ones for each pair: their inner products stay."""
-
-    held = torch.float64
-
-    def __init__(self, latents: Tensor) -> None:
-        """latents: [n, pairs, elements] float32, of any rank."""
-        self._basis = torch.linalg.qr(latents.permute(1, 2, 0))[0]
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """[k, pairs, elements] -> [k, pairs, at most n] float64, of what lies in the span."""
-        own: Tensor = x.to(self._basis).transpose(0, 1) @ self._basis
-        return own.transpose(0, 1).double()
+def coordinates(latents: Tensor, spanning: Tensor) -> Tensor:
+    """[n, pairs, at most m] float64, coordinates of latents [n, pairs, elements] float32 in an orthonormal basis of the
+    span of [m, pairs, elements], another one for each pair. Inner products of what lies in it stay."""
+    basis = torch.linalg.qr(spanning.permute(1, 2, 0))[0]
+    own: Tensor = latents.transpose(0, 1) @ basis
+    return own.transpose(0, 1).double()

@@ -57,6 +57,7 @@ class Numbers:
 
     def __init__(self, solver: Solver) -> None:
         self._twin = copy.deepcopy(solver).requires_grad_(True)
+        self._last: tuple[Tensor, Table] | None = None
 
     def read(self, solver: Solver) -> Tensor:
         """The numbers of a solver of this kind."""
@@ -79,7 +80,13 @@ class Numbers:
             return self._with(vector).plan()
 
     def table(self, vector: Tensor) -> Table:
-        """The table and its Jacobian, by one backward pass through `plan()`; ValueError where there is none."""
+        """The table and its Jacobian; ValueError where there is none. The last one is kept."""
+        if self._last is None or not torch.equal(vector, self._last[0]):
+            self._last = vector.clone(), self._differentiated(vector)
+        return self._last[1]
+
+    def _differentiated(self, vector: Tensor) -> Table:
+        """By one backward pass through `plan()`."""
         solver = self._with(vector)
         with torch.enable_grad():
             plan = solver.plan()

@@ -70,7 +70,8 @@ class Network:
         recomputed: recompute the activations of a call in the backward pass instead of keeping them.
         """
         step = int(plan is not None and plan.analytic_first_step) if step is None else step
-        ask = self._asked_at(plan)
+        states = None if plan is None else plan.sigmas[..., :-1].detach()
+        ask = self._asked_at(states)
 
         def denoise(x: Tensor, sigma: Tensor, guided: bool | None = None) -> Any:
             nonlocal step
@@ -85,9 +86,9 @@ class Network:
 
         def answer(row: int, guided: bool | None, x: Tensor, sigma: Tensor) -> Any:
             self.count(x.shape[0] * (self.per_call if guided is None else 1 + guided))
-            if guided is None or plan is None:
+            if guided is None or states is None:
                 return ask(x, sigma, cond, row)
-            found = self.checkpoint.predictions(x, sigma, cond, guided, plan.sigmas[..., :-1].detach(), row)
+            found = self.checkpoint.predictions(x, sigma, cond, guided, states, row)
             return found if guided else found[0]
 
         def count_backward(gradient: Tensor, each: int = self.per_call) -> None:
@@ -114,11 +115,10 @@ class Network:
         with torch.inference_mode():
             return self.checkpoint.prepared(noise, cond, run)
 
-    def _asked_at(self, plan: Plan | None) -> Callable[[Tensor, Tensor, Any, int], Tensor]:
+    def _asked_at(self, states: Tensor | None) -> Callable[[Tensor, Tensor, Any, int], Tensor]:
         at = self.checkpoint.denoise_at
-        if plan is None or at is None:
+        if states is None or at is None:
             return lambda x, sigma, cond, row: self.checkpoint.denoise(x, sigma, cond)
-        states = plan.sigmas[..., :-1].detach()
         return lambda x, sigma, cond, row: at(x, sigma, cond, states, row)
 
     def _tell(self, calls: int) -> None:

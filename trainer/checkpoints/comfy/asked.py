@@ -161,9 +161,13 @@ class Asked:
         try:
 
             def ask(model: Any, extra: dict[str, Any]) -> tuple[Tensor, ...]:
-                evaluate = importlib.import_module("comfy.samplers").calc_cond_batch
-                own = None if both is None else Predictions(evaluate)
-                found = Denoiser(model, extra, states, self._last_sigma, row=row, predictions=own)(x, sigma, both)
+                denoiser = self._preparation.denoiser
+                if denoiser is None or denoiser.states is not states:
+                    evaluate = importlib.import_module("comfy.samplers").calc_cond_batch
+                    own = None if both is None else Predictions(evaluate)
+                    denoiser = Denoiser(model, extra, states, self._last_sigma, predictions=own)
+                    self._preparation.denoiser = denoiser if running else None
+                found = denoiser.at(row)(x, sigma, both)
                 return found if both else (found,)
 
             inside = self._guided[expert].inside

@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
+from comfyui.asking import Denoiser
+
 from ..protocol import Result
 from .guided import Guided, Inside, Texts
 
@@ -23,6 +25,8 @@ class Preparation:
     def __init__(self, guided: Guided) -> None:
         self._guided = guided
         self._given: tuple[Any, dict[str, Any]] | None = None
+        self.denoiser: Denoiser | None = None
+        """Of the plan that was asked last in this run."""
         self.fits = True
         """Until memory ran out in a prepared run: then each call is a sampling of its own, in smaller batches."""
 
@@ -37,7 +41,7 @@ class Preparation:
             try:
                 results.append(run())
             finally:
-                self._given = None
+                self._given = self.denoiser = None
             return noise
 
         try:
