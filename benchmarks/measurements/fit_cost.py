@@ -1,8 +1,9 @@
 """The time of a fit in ComfyUI, beside that of its network calls made bare.
 
 The node Fit Solver fits a draft for the small FLUX of tools/models. Each of its network calls is made once more on the
-spot, bare: what ComfyUI's own samplers ask its guider for, with nothing of ours around it. So a busy machine slows
-both alike; the seconds of the second calls are not the fit's.
+spot, bare: what ComfyUI's own samplers ask its guider for, of the same batch, with nothing of ours around it. So a busy
+machine slows both alike; the seconds of the second calls are not the fit's. All else is: setting up the guider, three
+answers to tell the model from others, the loops of ComfyUI's samplers to compare with, files and pictures.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """The samplers to compare with: the handcrafted solvers at every order, or a checkpoint's own samplers."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 import dyweight
 from dyweight import Plan
@@ -38,10 +39,10 @@ def handcrafted(checkpoint: Checkpoint, network_calls: int, names: Sequence[str]
     A solver with two calls per step is left out if no number of steps gives that number of calls. So is an order whose
     history the steps never fill, since it equals a lower one, unless `names` contains it.
     """
-    plans = {}
+    plans, schedule = {}, cache(checkpoint.schedule)
     for row, (name, order) in solvers(names).items():
         for steps in range(network_calls, 0, -1):
-            plan = dyweight.baselines.plan(name, checkpoint.schedule(steps), order)
+            plan = dyweight.baselines.plan(name, schedule(steps), order)
             if plan.network_calls <= network_calls:
                 break
         filled = order <= max(steps, ORDERS[name][0]) or row in (names or ())

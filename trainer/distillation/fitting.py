@@ -18,7 +18,7 @@ from ..fit.judge import as_table, best_handcrafted, handcrafted_rivals, is_worse
 from ..fit.new_solver import new_solver
 from ..losses.features import Latent
 from ..options.distill import DistillOptions
-from ..pairs.pairs import Pairs, deviation
+from ..pairs.pairs import Pairs
 from ..run.cluster import Cluster
 from ..run.errors import TrainerError
 from ..run.network import Network
@@ -157,7 +157,7 @@ class Fitting:
 
     def _errors(self, solver: Solver) -> Tensor:
         """[pairs] of the pairs that the fit never sees."""
-        unit = Latent(deviation(self.pairs.test, self.cluster))
+        unit = Latent(self.pairs.test_deviation)
         return pair_errors(self.network, self.pairs.test, solver, unit, self.cluster)
 
     def _validation_error(self) -> float:

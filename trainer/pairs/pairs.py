@@ -92,7 +92,12 @@ class Pairs:
     @cached_property
     def deviation(self) -> float:
         """Standard deviation of the held-out targets, the unit of the losses."""
-        return deviation(self.validation if self.validation_blocks else self.test, self.cluster)
+        return deviation(self.validation, self.cluster) if self.validation_blocks else self.test_deviation
+
+    @cached_property
+    def test_deviation(self) -> float:
+        """Standard deviation of the targets to measure with, the unit of the result's error."""
+        return deviation(self.test, self.cluster)
 
     def take(self, blocks: int) -> None:
         """Train on this many blocks from now on; the teacher runs for those that are new."""
