@@ -18,7 +18,7 @@ from .budget import Budget, TooFewCallsError
 from .known import Known
 from .limits import SigmaRange
 from .on_the_maps import OnTheMaps
-from .prior import PAIRS, Prior
+from .prior import PART, Prior
 from .probing import DIRECTIONS, TRIED, Probing, probe, steps_of
 from .rollout import Rollout, rollout
 from .sketch import Sketch
@@ -225,7 +225,7 @@ class GaussNewton:
 
     @property
     def _prior(self) -> Prior:
-        return Prior(self._numbers.plan(self._start), PAIRS * self._loss / self.pairs.training_pairs)
+        return Prior(self._numbers.plan(self._start), PART * self._loss)
 
     def _try(self, vector: Tensor, promised: float, moved: float) -> None:
         plan = self._numbers.plan(vector)

@@ -2,8 +2,8 @@
 
 Where two numbers do almost the same for the pairs at hand, least squares makes one large and the other the opposite,
 and other pairs pay for it. Entries of a table are therefore taken as drawn around those of the start, as in ridge
-regression or a maximum a posteriori estimate: what is known of them counts as so many pairs of the loss that is left,
-and less, the more pairs there are.
+regression or a maximum a posteriori estimate. What speaks against a distance is a part of the loss that is left: where
+the pairs can be met exactly they are.
 """
 
 from dataclasses import dataclass, replace
@@ -16,13 +16,13 @@ from dyweight import Plan
 from .least_squares import LeastSquares
 from .table import Table
 
-PAIRS = 0.25
-"""Of the loss that is left, for a table whose rows are all as far from the start's as these are long."""
+PART = 0.002
+"""Of the loss that is left, for a row of the table as far from the start's as this is long."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """A penalty that grows with the square of each entry's distance from the start's, mean over rows."""
+    """A penalty that grows with the square of each entry's distance from the start's."""
 
     start: Plan
     weight: float
@@ -30,21 +30,17 @@ class Prior:
 
     def __call__(self, plan: Plan) -> float:
         """What a plan pays."""
-        return self._of_row * float(self._off(plan).square().sum())
+        return self.weight * float(self._off(plan).square().sum())
 
     def added_to(self, squares: LeastSquares, table: Table) -> LeastSquares:
         """The problem around a table, with what it and its neighbours pay."""
         by, off = self._in_steps(table.gains, table.guidance), self._off(table.plan)
         return replace(
             squares,
-            curvature=squares.curvature + self._of_row * by.T @ by,
-            gradient=squares.gradient + self._of_row * by.T @ off,
+            curvature=squares.curvature + self.weight * by.T @ by,
+            gradient=squares.gradient + self.weight * by.T @ off,
             loss=squares.loss + self(table.plan),
         )
-
-    @property
-    def _of_row(self) -> float:
-        return self.weight / self.start.rows
 
     def _off(self, plan: Plan) -> Tensor:
         """[n] how far each entry is from the start's."""
