@@ -113,6 +113,7 @@ def test_fits_that_are_queued_run_one_after_the_other(server: Server) -> None:
     assert not any("nothing was fitted" in str(run.outputs) for run in runs)
 
 
+@pytest.mark.slow
 def test_a_model_that_is_another_than_before_is_noticed(server: Server) -> None:
     """The file of the model has the same name, and all settings are the same."""
     family = "flux" if "flux" in server.families else "sd3"
