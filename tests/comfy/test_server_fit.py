@@ -99,6 +99,7 @@ def test_a_cancelled_fit_goes_on_where_it_was(server: Server) -> None:
     assert resumed.progress[fit][-1][1] < 0.9 * run.progress[fit][0][1]
 
 
+@pytest.mark.slow
 def test_fits_that_are_queued_run_one_after_the_other(server: Server) -> None:
     """Among them one step, and cfg 0, where the negative prompt alone counts."""
     graphs = []

@@ -144,7 +144,7 @@ def test_a_fit_never_ends_above_the_solver_it_began_with(initial: str, commands:
             "--validation-pairs",
             40,
             "--calls",
-            1500,
+            2000,
             "--teacher",
             "ipndm:20",
             "--seed",
@@ -190,7 +190,7 @@ def test_a_network_that_rounds_its_time_is_fitted_too(bins: int, commands: Any, 
     ],
 )
 def test_every_setting_fits_and_reaches_the_file(more: str, commands: Any, peaks: Any) -> None:
-    arguments = ("--steps", 4, "--pairs", 32, "--teacher", "ipndm:20", "--calls", 2000)
+    arguments = ("--steps", 4, "--pairs", 32, "--teacher", "ipndm:20", "--calls", 3000)
     outcome = commands.distill(peaks((8,)), *arguments, *more.split())
     assert outcome.status == 0, outcome.errors
     solver = dyweight.load_solver(outcome.out)

@@ -50,6 +50,7 @@ def test_few_calls_a_sample_or_of_the_fit_have_one_start(peaks: Any) -> None:
     assert list(crowded.run()) and crowded.fit.spent <= 2100
 
 
+@pytest.mark.slow
 def test_interrupted_anywhere_it_goes_on_to_the_same_solver(peaks: Any) -> None:
     whole = begun(peaks((16,)))
     states = [copy.deepcopy(whole.fit.state()) for _ in whole.run()]
