@@ -25,7 +25,7 @@ check: .venv/installed
 	$(BIN)/mypy
 	mkdir -p .venv/types/pack
 	ln -sfn ../../../__init__.py ../../../comfyui ../../../nodes ../../../dyweight .venv/types/pack
-	cd .venv/types && ../bin/mypy --config-file ../../pyproject.toml -p pack
+	cd .venv/types && ../bin/mypy --cache-dir ../../.mypy_cache --config-file ../../pyproject.toml -p pack
 
 # Without a ComfyUI the tests of the nodes skip and say so.
 comfyui: .venv/installed

@@ -20,6 +20,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_what_is_learned_beats_what_it_began_as(quick: Path) -> None:
     found = json.loads((quick / "rivals.json").read_text())["numbers"]["digits"]
     by_gauss_newton = {name: given for name, given in rivals.FAMILIES.items() if "method" not in given}
@@ -29,6 +30,7 @@ def test_what_is_learned_beats_what_it_began_as(quick: Path) -> None:
             assert found["learned"][family][steps][0] < found["errors"][base][steps]
 
 
+@pytest.mark.slow
 def test_who_equals_dyweight_early_is_as_good_on_the_curve(quick: Path) -> None:
     """And who does not, is worse everywhere on it."""
     found = json.loads((quick / "rivals.json").read_text())["numbers"]["digits"]
@@ -40,6 +42,7 @@ def test_who_equals_dyweight_early_is_as_good_on_the_curve(quick: Path) -> None:
     assert (quick / "study-rivals.png").stat().st_size > 20_000
 
 
+@pytest.mark.slow
 def test_a_second_run_keeps_the_models_of_the_first(quick: Path) -> None:
     before = Figures.read(quick / "rivals.json")
     assert set(before.numbers) == set(before.made) == {"digits"}

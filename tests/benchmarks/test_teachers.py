@@ -16,6 +16,7 @@ def quick(tmp_path_factory):
     return json.loads((folder / "teachers.json").read_text("utf-8"))["numbers"]["gmm"]
 
 
+@pytest.mark.slow
 def test_a_student_ends_farther_from_the_fine_endpoint_than_its_teacher(quick):
     for rows in quick["teachers"].values():
         assert set(rows) == set(QUICK.teachers)
@@ -23,6 +24,7 @@ def test_a_student_ends_farther_from_the_fine_endpoint_than_its_teacher(quick):
         assert rows["ipndm:35"]["teacher"] < rows["ipndm:10"]["teacher"]
 
 
+@pytest.mark.slow
 def test_the_way_from_the_student_to_the_fine_endpoint_leads_over_its_teacher(quick):
     """The triangle inequality, of root mean squares."""
     for rows in quick["teachers"].values():
@@ -31,6 +33,7 @@ def test_the_way_from_the_student_to_the_fine_endpoint_leads_over_its_teacher(qu
                 assert abs(student**0.5 - row["teacher"] ** 0.5) <= to_itself**0.5 * 1.02
 
 
+@pytest.mark.slow
 def test_every_configuration_starts_untrained_and_sees_all_pairs(quick):
     found = quick["convergence"]
     assert set(found) == set(CONFIGURATIONS)

@@ -106,6 +106,7 @@ def test_a_schedule_for_each_sample_helps_less_where_sigma_goes_far(case, best):
     assert best_of_three(far.network, far.unseen, levels=10).gain < 0.75 * best.gain
 
 
+@pytest.mark.slow
 def test_phi_lies_between_oracle_and_shared_on_samples_it_has_not_seen(quick):
     (done,) = quick[0]["studies"]
     three = done["three"]
@@ -114,6 +115,7 @@ def test_phi_lies_between_oracle_and_shared_on_samples_it_has_not_seen(quick):
     assert 0.35 < three["gain"] < 0.65
 
 
+@pytest.mark.slow
 def test_more_calls_and_better_schedules_come_nearer_to_the_teacher(quick):
     (done,) = quick[0]["studies"]
     curves = done["curves"]
@@ -125,6 +127,7 @@ def test_more_calls_and_better_schedules_come_nearer_to_the_teacher(quick):
     assert all(distance["kl"] > 0 for curve in curves.values() for distance in curve.values())
 
 
+@pytest.mark.slow
 def test_the_command_writes_its_pictures(quick):
     for name in ("tree-noise.png", "tree-calls.png"):
         assert (quick[1] / name).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"

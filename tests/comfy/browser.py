@@ -53,9 +53,21 @@ class ComfyPage:
         """Load the page, with an empty graph."""
         self.page.goto(self.server.url)
         self.page.wait_for_function("window.app?.vueAppReady && window.app.graph")
-        self.page.get_by_role("button", name="Run", exact=True).first.wait_for()
+        self.page.get_by_role("button", name=RUN).first.wait_for()
         self.page.evaluate(LISTEN)
         self.clear()
+
+    @contextlib.contextmanager
+    def speaking(self, language: str) -> Iterator["ComfyPage"]:
+        """Another page of this server, opened in a language: one that is switched over loads its graph again, later."""
+        self.server.post("/settings", {"Comfy.Locale": language})
+        page = ComfyPage(self.server, self.page.context.browser.new_page())
+        try:
+            page.open()
+            yield page
+        finally:
+            page.page.close()
+            self.server.post("/settings", {"Comfy.Locale": "en"})
 
     def clear(self) -> None:
         """Start an empty workflow."""

@@ -93,38 +93,36 @@ def test_a_setting_switches_it_off(page: ComfyPage) -> None:
     assert "DyWeight: Set cfg to 1" in page.server.log.read_text(), "the log still says it"
 
 
-def test_it_is_said_in_the_pages_language(page: ComfyPage) -> None:
-    setting = "language => app.extensionManager.setting.set('Comfy.Locale', language)"
-    page.page.evaluate(setting, "zh")
-    try:
-        run(page, CASES["another cfg"])
-        assert page.notes() == ["请把 cfg 设为 1：right 以此制作，而不是 3。"]  # noqa: RUF001
-    finally:
-        page.page.evaluate(setting, "en")
+@pytest.fixture(scope="module")
+def chinese(opened: ComfyPage) -> Iterator[ComfyPage]:
+    with opened.speaking("zh") as page:
+        yield page
 
 
-def test_a_fit_says_in_the_pages_language_what_it_does_and_why_it_refuses(page: ComfyPage) -> None:
-    setting = "language => app.extensionManager.setting.set('Comfy.Locale', language)"
-    page.page.evaluate(setting, "zh")
-    try:
-        run(page, Case(_fit_of_no_two_halves))
-        reason = "分界为 half：请填写噪声水平，如 Wan 2.2 的 0.875，或切换模型的步和总步数，如 10/20"  # noqa: RUF001
-        assert page.notes() == [f"请检查连接到“拟合求解器”的内容：{reason}"]  # noqa: RUF001
-        time = {"message": "about {number} s", "values": {"number": "5"}}
-        values = {"calls": "10", "most": "20", "time": time, "steps": "3", "best": "0.5"}
-        shown = page.page.evaluate(
-            """async values => {
-                const [node] = app.graph.nodes.filter(node => node.comfyClass === "DyWeightFit")
-                const detail = { node: node.id, message: values.message, values }
-                app.api.dispatchEvent(new CustomEvent("dyweight.fit", { detail }))
-                await new Promise(done => setTimeout(done, 500))
-                return node.widgets.find(widget => widget.name === "result").element.textContent
-            }""",
-            {"message": RUNS, **values},
-        )
-        assert shown == "网络调用 10 次，最多 20 次，还需约 5 秒。\n目前 3 步的最小误差 0.5"  # noqa: RUF001
-    finally:
-        page.page.evaluate(setting, "en")
+def test_it_is_said_in_the_pages_language(chinese: ComfyPage) -> None:
+    chinese.close_pop_ups()
+    run(chinese, CASES["another cfg"])
+    assert chinese.notes() == ["请把 cfg 设为 1：right 以此制作，而不是 3。"]  # noqa: RUF001
+
+
+def test_a_fit_says_in_the_pages_language_what_it_does_and_why_it_refuses(chinese: ComfyPage) -> None:
+    chinese.close_pop_ups()
+    run(chinese, Case(_fit_of_no_two_halves))
+    reason = "分界为 half：请填写噪声水平，如 Wan 2.2 的 0.875，或切换模型的步和总步数，如 10/20"  # noqa: RUF001
+    assert chinese.notes() == [f"请检查连接到“拟合求解器”的内容：{reason}"]  # noqa: RUF001
+    time = {"message": "about {number} s", "values": {"number": "5"}}
+    values = {"calls": "10", "most": "20", "time": time, "steps": "3", "best": "0.5"}
+    shown = chinese.page.evaluate(
+        """async values => {
+            const [node] = app.graph.nodes.filter(node => node.comfyClass === "DyWeightFit")
+            const detail = { node: node.id, message: values.message, values }
+            app.api.dispatchEvent(new CustomEvent("dyweight.fit", { detail }))
+            await new Promise(done => setTimeout(done, 500))
+            return node.widgets.find(widget => widget.name === "result").element.textContent
+        }""",
+        {"message": RUNS, **values},
+    )
+    assert shown == "网络调用 10 次，最多 20 次，还需约 5 秒。\n目前 3 步的最小误差 0.5"  # noqa: RUF001
 
 
 def _fit_of_no_two_halves(server: Server) -> Graph:

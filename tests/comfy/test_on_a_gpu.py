@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.comfy.checkouts import MISSING, ROOT, checkouts, environment, version
-from tests.comfy.test_inside import run
+from tests.comfy.test_inside import INSIDE, run
 from tests.comfy.test_tiny_flux import CONDITIONS, KNOWS_TINY_FLUX, MODEL
 from tests.ports import reserved_port
 
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 @pytest.mark.parametrize("checkout", checkouts() or [None], ids=lambda path: version(path) if path else "none")
 def test_results_are_those_of_the_cpu(checkout, mode, tmp_path):
     """In bf16 and fp8, compiled, and with weights in main memory: `inside/test_devices.py` has the tolerances."""
-    run(checkout, tmp_path, "slow or not slow", "test_devices.py", "--device", "cuda", "--vram", mode)
+    run(checkout, tmp_path, "slow or not slow", [INSIDE / "test_devices.py"], "--device", "cuda", "--vram", mode)
 
 
 def test_two_processes_on_one_gpu_say_so_and_make_the_file_of_one(tmp_path):

@@ -99,6 +99,7 @@ def test_a_cancelled_fit_goes_on_where_it_was(server: Server) -> None:
     assert resumed.progress[fit][-1][1] < 0.9 * run.progress[fit][0][1]
 
 
+@pytest.mark.slow
 def test_fits_that_are_queued_run_one_after_the_other(server: Server) -> None:
     """Among them one step, and cfg 0, where the negative prompt alone counts."""
     graphs = []
@@ -113,6 +114,7 @@ def test_fits_that_are_queued_run_one_after_the_other(server: Server) -> None:
     assert not any("nothing was fitted" in str(run.outputs) for run in runs)
 
 
+@pytest.mark.slow
 def test_a_model_that_is_another_than_before_is_noticed(server: Server) -> None:
     """The file of the model has the same name, and all settings are the same."""
     family = "flux" if "flux" in server.families else "sd3"

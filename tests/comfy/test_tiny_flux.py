@@ -63,6 +63,7 @@ def test_three_steps_end_at_most_half_as_far_as_the_best_of_comfyuis_samplers(ch
     assert (tmp_path / "out" / "samples.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_a_rival_that_comfyui_does_not_have_is_named(checkout, distilled, tmp_path):
     done = trainer(
         checkout, "evaluate", "--solver", distilled[0], "--out", tmp_path, "--baselines", "euler/simpel", "--batch", 8

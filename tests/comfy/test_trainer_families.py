@@ -61,7 +61,7 @@ def comfyui(tmp_path_factory):
     return folder, models
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["sd3", *(pytest.param(other, marks=pytest.mark.slow) for other in ("sd15", "wan"))])
 def test_a_solver_is_distilled_for_a_model_by_name(comfyui, family, tmp_path):
     folder, models = comfyui
     options, expected = FAMILIES[family]

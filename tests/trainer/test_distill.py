@@ -20,7 +20,7 @@ QUICK = ("--steps", 2, "--pairs", 16, "--teacher", "ipndm:10", "--iterations", 2
 def test_the_contract_in_a_process_of_its_own(commands: Any, tmp_path: Path) -> None:
     """The commands that scripts rely on; another process writes the same bytes."""
     arguments = ("--steps", 3, "--order", 2, "--method", "gauss-newton", "--pairs", 16)
-    arguments += ("--teacher", "heun:10", "--seed", 4)
+    arguments += ("--teacher", "heun:10", "--iterations", 3, "--seed", 4)
     out, report = tmp_path / "new" / "a.safetensors", tmp_path / "report"
     done = commands.in_another_process("distill", "--ckpt", "gmm:3", *arguments, "--out", out, "--report", report)
     assert (done.returncode, done.stderr) == (0, "")
@@ -56,6 +56,7 @@ def test_main_memory_is_told_before_the_fit_where_it_is_much(side: int, told: st
     assert outcome.status == 2 and outcome.printed.splitlines()[0].endswith(told)
 
 
+@pytest.mark.slow
 def test_another_process_gives_the_same_bytes_of_a_users_model(
     commands: Any, peaks_file: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -121,7 +122,7 @@ def test_distill_can_be_called_from_python(peaks_file: Callable[..., str], tmp_p
 
 def test_one_pair_and_one_element_are_enough(commands: Any, peaks: Any) -> None:
     """The smallest problem there is."""
-    smallest = ("--pairs", 1, "--validation-pairs", 1, "--batch", 1, "--teacher", "ipndm:10")
+    smallest = ("--pairs", 1, "--validation-pairs", 1, "--batch", 1, "--teacher", "ipndm:10", "--iterations", 3)
     outcome = commands.distill(peaks((1,)), "--steps", 1, *smallest)
     assert outcome.status == 0, outcome.errors
 

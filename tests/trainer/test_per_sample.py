@@ -27,7 +27,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("base", ["ipndm", "dpmpp_2m"])
+@pytest.mark.parametrize("base", [pytest.param("ipndm", marks=pytest.mark.slow), "dpmpp_2m"])
 def test_indis_lowers_the_error_and_is_evaluated_like_any_other(base: str, commands: Any, tmp_path: Path) -> None:
     outcome = commands.distill("digits", *QUICK, "--family", "indis", "--base", base, "--report", tmp_path / "report")
     assert outcome.status == 0, outcome.errors

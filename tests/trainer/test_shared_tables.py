@@ -13,7 +13,7 @@ FEW = ("--steps", 3, "--pairs", 16, "--validation-pairs", 16, "--teacher", "ipnd
 each_family = pytest.mark.parametrize("family", FAMILIES)
 
 
-@each_family
+@pytest.mark.parametrize("family", ["learned-schedule", pytest.param("free-table", marks=pytest.mark.slow)])
 def test_gauss_newton_lowers_the_error_and_the_file_is_evaluated(family: str, commands: Any, tmp_path: Path) -> None:
     report = tmp_path / "report"
     outcome = commands.distill("digits", *FEW, "--family", family, "--iterations", 1, "--report", report)

@@ -15,7 +15,10 @@ def isolated(*arguments: object, folder: Path) -> subprocess.CompletedProcess[st
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
 
 
-@pytest.mark.parametrize("command", ["distill", "evaluate", "convert", "inspect"])
+@pytest.mark.parametrize(
+    "command",
+    ["evaluate", *(pytest.param(other, marks=pytest.mark.slow) for other in ("distill", "convert", "inspect"))],
+)
 def test_every_command_starts_from_any_folder(command: str, tmp_path: Path) -> None:
     done = isolated(command, "--help", folder=tmp_path)
     assert done.returncode == 0 and f"usage: python -m trainer.{command}" in done.stdout, done.stderr

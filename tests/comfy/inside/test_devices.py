@@ -179,7 +179,7 @@ def test_a_sample_ends_where_it_ends_on_the_cpu(pack, own, kind, family):
 
 
 @pytest.mark.parametrize("family", ["Flux"])
-@pytest.mark.parametrize("method", FITS)
+@pytest.mark.parametrize("method", [pytest.param("gauss-newton", marks=pytest.mark.slow), "adam"])
 def test_a_fit_ends_as_near_to_its_teacher_as_on_the_cpu(room, own, kind, family, method):
     if not knows_tiny_flux():
         pytest.skip("this ComfyUI does not know the trained FLUX")

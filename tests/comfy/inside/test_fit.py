@@ -11,7 +11,7 @@ import torch
 import trained_flux
 from sampling_tools import answer_with, call, latent, model
 
-FEW = {3: 900, 5: 950, 8: 1400, 12: 2000}
+FEW = {3: 750, 5: 750, 8: 1100, 12: 1600}
 """Network calls of a small draft by number of steps."""
 
 
@@ -92,8 +92,8 @@ def test_several_steps_are_one_file(knows_flux, run):
     assert made.path.name == "3-4.safetensors" and made.solvers.steps == (3, 4)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_cancelled_at_random_calls_it_goes_on_and_ends_with_the_same_file(knows_flux, run, user_files, tmp_path, seed):
+@pytest.mark.parametrize(("seed", "times"), [(0, 2), pytest.param(1, 5, marks=pytest.mark.slow)])
+def test_cancelled_at_random_calls_it_goes_on_and_ends_with_the_same_file(knows_flux, run, user_files, seed, times):
     """And ComfyUI samples a picture between, as before."""
     import comfy.model_management
 
@@ -110,7 +110,7 @@ def test_cancelled_at_random_calls_it_goes_on_and_ends_with_the_same_file(knows_
     calls, content = counted[0], whole.read_bytes()
     whole.unlink()
     draw, cuts = random.Random(seed), 0
-    while cuts < 5:
+    while cuts < times:
         counted[0] = 0
         try:
             made = fit(interrupted_at(counted, draw.randrange(5, calls)))

@@ -74,7 +74,7 @@ def test_no_other_number_of_steps_is_a_name(pack, node_classes, name):
 def test_used_as_made_nothing_but_the_size_is_warned_of(pack, caplog):
     tiny, solver = model("sd15"), call("DyWeightLoadSolver", solver_name="preset: sd15-8-steps")
     advanced(call("DyWeightApply", model=tiny, solver=solver), "sd15", 8, cfg=7.5)
-    assert said(caplog) == ["DyWeight: Set the size to 512 x 512 px: sd15 was made for it, not for 64 x 64 px."]
+    assert said(caplog) == ["DyWeight: Set the size to 512 x 512 px: sd15 was made for it, not for 32 x 32 px."]
 
 
 def test_another_guidance_is_named_with_both_values(pack, caplog):

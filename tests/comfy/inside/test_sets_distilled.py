@@ -157,7 +157,7 @@ def of_comfyui(pack, folder, flux):
     return Distilled(pack, file, solvers, host, denoise, 1e-4, positive=positive)
 
 
-@pytest.fixture(scope="session", params=["digits", "shapes", "comfyui"])
+@pytest.fixture(scope="session", params=["digits", pytest.param("shapes", marks=pytest.mark.slow), "comfyui"])
 def distilled(request, pack, beside_comfyui, comfy_version, tmp_path_factory):
     folder = tmp_path_factory.mktemp("distilled")
     if request.param == "comfyui":

@@ -126,7 +126,7 @@ def test_a_mask_class_of_another_pack_is_the_one_that_is_called(pack, monkeypatc
     assert made[-1].calls == 5
     assert made[-1].levels == plan.sigmas[:-1].float().tolist()
     assert asked == [query for query in plan.query_sigmas.float().tolist() for _ in range(2)]
-    assert difference(end[..., :4], image["samples"][..., :4]) < ROUNDING
+    assert difference(end.chunk(2, dim=-1)[0], image["samples"].chunk(2, dim=-1)[0]) < ROUNDING
 
 
 @pytest.mark.parametrize("name", [name for name, _, _ in PRESETS[:1]])

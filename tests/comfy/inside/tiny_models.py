@@ -9,7 +9,7 @@ from torch import Tensor
 CONTEXT = {"flux": (8, 64), "sd3": (7, 48), "sd15": (7, 768), "wan": (9, 4096), "hunyuan": (6, 32)}
 """Tokens and width of the text condition."""
 POOLED = {"flux": 32, "sd3": 40, "hunyuan": 768}
-LATENT = {"flux": (16, 8, 8), "sd3": (16, 8, 8), "sd15": (4, 8, 8), "wan": (16, 3, 8, 8), "hunyuan": (16, 1, 8, 8)}
+LATENT = {"flux": (16, 8, 8), "sd3": (16, 8, 8), "sd15": (4, 4, 4), "wan": (16, 3, 8, 8), "hunyuan": (16, 1, 8, 8)}
 """Shape of one small latent."""
 
 

@@ -27,7 +27,7 @@ def begun(model: Any, steps: int = 7, **given: Any) -> Fitting:
     return fits.current
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 4))])
 def test_the_start_with_the_lesser_loss_goes_on_and_both_are_paid_for(seed: int, peaks: Any) -> None:
     fitting = begun(peaks((16,)), seed=seed)
     fit = fitting.fit
@@ -50,6 +50,7 @@ def test_few_calls_a_sample_or_of_the_fit_have_one_start(peaks: Any) -> None:
     assert list(crowded.run()) and crowded.fit.spent <= 2100
 
 
+@pytest.mark.slow
 def test_interrupted_anywhere_it_goes_on_to_the_same_solver(peaks: Any) -> None:
     whole = begun(peaks((16,)))
     states = [copy.deepcopy(whole.fit.state()) for _ in whole.run()]

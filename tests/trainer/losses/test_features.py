@@ -92,7 +92,7 @@ def test_normal_equations_of_features_hold_the_gradient_of_the_loss() -> None:
 
 
 @pytest.mark.usefixtures("picture_weights")
-@pytest.mark.parametrize("method", ["gauss-newton", "adam"])
+@pytest.mark.parametrize("method", [pytest.param("gauss-newton", marks=pytest.mark.slow), "adam"])
 def test_a_fit_lowers_its_own_loss(method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "found.safetensors"
     few = ["--pairs", "16", "--batch", "4", "--validation-pairs", "4", "--iterations", "4", "--teacher", "ipndm:15"]

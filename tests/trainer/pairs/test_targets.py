@@ -274,7 +274,7 @@ def test_the_cache_is_in_the_users_cache_folder(
 
 
 def test_the_second_run_calls_no_teacher(commands: Any, peaks: Any, quick_pictures: None, tmp_path: Path) -> None:
-    arguments = ("--steps", 2, "--pairs", 16, "--validation-pairs", 8, "--teacher", "ipndm:20")
+    arguments = ("--steps", 2, "--pairs", 16, "--validation-pairs", 8, "--teacher", "ipndm:20", "--iterations", 4)
     totals = []
     for report in ("first", "second"):
         checkpoint = peaks()

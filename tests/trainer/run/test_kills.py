@@ -121,7 +121,7 @@ class Runs:
             os._exit(status)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("method", RUNS)
 def test_a_run_killed_at_random_moments_ends_with_the_same_file(
     method: str, seed: int, peaks: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

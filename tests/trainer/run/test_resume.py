@@ -22,12 +22,14 @@ RUNS = {
     "gauss-newton, one start": ("--steps", 3, *GAUSS_NEWTON, "--initial", "euler"),
     "gauss-newton, until it stalls": ("--steps", 1, *GAUSS_NEWTON, "--initial", "euler", "--iterations", 20),
     "gauss-newton, learned schedule": ("--steps", 2, *GAUSS_NEWTON, "--family", "learned-schedule"),
-    "gauss-newton, two starts": ("--steps", 7, "--teacher", "ipndm:10", "--calls", 3000),
+    "gauss-newton, two starts": ("--steps", 7, "--pairs", 16, "--teacher", "ipndm:10", "--calls", 2000),
     "gauss-newton, a set": ("--steps", "1,2,3", *GAUSS_NEWTON, "--calls", 4000),
     "adam": ("--steps", 3, *ADAM, "--iterations", 23),
     "adam, huber": ("--steps", 2, *ADAM, "--loss", "huber", "--iterations", 40),
     "indis": ("--steps", 2, *ADAM, "--family", "indis", "--iterations", 23),
 }
+QUICK = ("gauss-newton", "gauss-newton, learned schedule", "gauss-newton, two starts", "adam")
+slow = pytest.mark.slow
 
 
 class KilledError(Exception):
@@ -58,7 +60,7 @@ def whole(commands: Any, peaks: Any, tmp_path: Path) -> Callable[..., tuple[byte
 
 
 @pytest.mark.parametrize("cached", [True, False], ids=["cached targets", "targets made again"])
-@pytest.mark.parametrize("kind", RUNS)
+@pytest.mark.parametrize("kind", [kind if kind in QUICK else pytest.param(kind, marks=slow) for kind in RUNS])
 def test_a_run_that_was_killed_anywhere_ends_with_the_same_file(
     kind: str, cached: bool, commands: Any, peaks: Any, whole: Callable[..., tuple[bytes, int]], tmp_path: Path
 ) -> None:
@@ -81,6 +83,7 @@ def test_a_run_that_was_killed_anywhere_ends_with_the_same_file(
         outcome.out.unlink()
 
 
+@slow
 @pytest.mark.parametrize("kind", ["gauss-newton", "adam"])
 def test_a_process_that_was_killed_too(
     kind: str, commands: Any, peaks_file: Callable[..., str], tmp_path: Path
