@@ -42,12 +42,8 @@ class ComfyPage:
         self.errors: list[str] = []
         page.on("pageerror", lambda error: self.errors.append(str(error.stack or error)))
         page.on("requestfailed", lambda request: self.errors.append(f"{request.url} {request.failure}"))
-        page.on("response", self._note_missing)
+        page.on("response", lambda r: r.status >= 400 and self.errors.append(f"{r.url} {r.status}"))
         page.set_default_timeout(90 * SECONDS)  # a busy machine is slow to start the page
-
-    def _note_missing(self, response: Any) -> None:
-        if response.status >= 400:
-            self.errors.append(f"{response.url} {response.status}")
 
     def open(self) -> None:
         """Load the page, with an empty graph."""

@@ -105,10 +105,9 @@ class GaussNewton:
 
     def imagined_from(self, other: "GaussNewton") -> float:
         """The loss to which the maps of another fit lead, of a solver that asks for more; this one begins there."""
-        self._known, self._steps, self.loss, self._loss = other._known, other._steps, other.loss, other._loss
+        self._known, self._steps, self.loss = other._known, other._steps, other.loss
         begun = self._on_the_maps.problem(self._numbers.table(self._vector)).loss
         self._vector, promised, _ = self._on_the_maps.proposed(self._radius)
-        self._start = self._vector
         return begun - promised
 
     def run(self) -> Iterator[Progress]:
@@ -225,7 +224,8 @@ class GaussNewton:
 
     @property
     def _prior(self) -> Prior:
-        return Prior(self._numbers.plan(self._start), PART * self._loss)
+        """None for learned guidance, which is far from the constant guidance that it begins with."""
+        return Prior(self._numbers.plan(self._start), 0.0 if self.solver.guided else PART * self._loss)
 
     def _try(self, vector: Tensor, promised: float, moved: float) -> None:
         plan = self._numbers.plan(vector)

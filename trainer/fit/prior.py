@@ -8,7 +8,6 @@ the pairs can be met exactly they are.
 
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from dyweight import Plan
@@ -22,7 +21,7 @@ PART = 0.002
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """A penalty that grows with the square of each entry's distance from the start's."""
+    """A penalty that grows with the square of each gain's distance from the start's."""
 
     start: Plan
     weight: float
@@ -34,7 +33,7 @@ class Prior:
 
     def added_to(self, squares: LeastSquares, table: Table) -> LeastSquares:
         """The problem around a table, with what it and its neighbours pay."""
-        by, off = self._in_steps(table.gains, table.guidance), self._off(table.plan)
+        by, off = self._in_steps(table.gains).flatten(0, 1), self._off(table.plan)
         return replace(
             squares,
             curvature=squares.curvature + self.weight * by.T @ by,
@@ -43,20 +42,10 @@ class Prior:
         )
 
     def _off(self, plan: Plan) -> Tensor:
-        """[n] how far each entry is from the start's."""
-        return self._of_plan(plan) - self._of_plan(self.start)
+        """[entries] how far each is from the start's."""
+        return self._in_steps((plan.gains - self.start.gains)[..., None]).flatten()
 
-    def _of_plan(self, plan: Plan) -> Tensor:
-        guidance = None if plan.guidance is None else plan.guidance[..., None]
-        return self._in_steps(plan.gains[..., None], guidance)[:, 0]
-
-    def _in_steps(self, gains: Tensor, guidance: Tensor | None) -> Tensor:
-        """[rows, rows, n] each -> [entries, n] in the start's steps: a residual is as large as the noise level of its
-        state, and a direction as much smaller as the start adds more of it."""
+    def _in_steps(self, gains: Tensor) -> Tensor:
+        """[rows, rows, n] in steps of the start: a residual is as large as the noise level of its state."""
         levels = self.start.sigmas
-        unit = (levels[None, :-1] / (levels[:-1] - levels[1:])[:, None])[..., None]
-        entries = (gains * unit).flatten(0, 1)
-        if guidance is None or self.start.guidance is None:
-            return entries
-        strength = self.start.guidance.abs().sum() / self.start.gains.abs().sum()
-        return torch.cat([entries, (guidance * unit / strength).flatten(0, 1)])
+        return gains * (levels[None, :-1] / (levels[:-1] - levels[1:])[:, None])[..., None]

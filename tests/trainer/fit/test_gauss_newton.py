@@ -161,7 +161,7 @@ def test_a_network_that_rounds_its_time_is_fitted_too(bins: int, commands: Any, 
     """As models of discrete times do: a small change of the time scale changes nothing, a larger one jumps."""
     model = peaks()
     model.denoise = lambda x, sigma, cond: peaks.denoise(model, x, torch.exp((bins * sigma.log()).round() / bins), cond)
-    outcome = commands.distill(model, "--steps", 3, "--pairs", 32, "--calls", 2500)
+    outcome = commands.distill(model, "--steps", 3, "--pairs", 64, "--calls", 4000)
     assert outcome.status == 0, outcome.errors
     before, after = errors_of(outcome.out)
     assert after < 0.5 * before

@@ -11,12 +11,8 @@ from trainer.fit.prior import Prior
 from trainer.fit.table import Numbers
 
 SCHEDULE = schedules.polynomial(4)
-SOLVERS: list[Solver] = [
-    DyWeight(SCHEDULE, 3),
-    FreeTable(SCHEDULE),
-    DyWeight(SCHEDULE, 3, learned_guidance={"cfg": 3.0, "guided": [0, 1, 2, 3]}),
-]
-NAMES = ["dyweight", "free table", "learned guidance"]
+SOLVERS: list[Solver] = [DyWeight(SCHEDULE, 3), FreeTable(SCHEDULE)]
+NAMES = ["dyweight", "free table"]
 
 
 def nothing_known(count: int) -> LeastSquares:
