@@ -42,7 +42,7 @@ class ComfyPage:
         self.errors: list[str] = []
         page.on("pageerror", lambda error: self.errors.append(str(error.stack or error)))
         page.on("requestfailed", lambda request: self.errors.append(f"{request.url} {request.failure}"))
-        page.on("response", lambda r: r.status >= 400 and self.errors.append(f"{r.url} {r.status}"))
+        page.on("response", lambda r: self.errors.extend([f"{r.url} {r.status}"] if r.status >= 400 else []))
         page.set_default_timeout(90 * SECONDS)  # a busy machine is slow to start the page
 
     def open(self) -> None:
