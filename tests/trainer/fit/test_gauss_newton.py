@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 import dyweight
-from dyweight import schedules
+from dyweight import DyWeight, schedules
 from trainer import fit_solver
 from trainer.checkpoints.load import load_checkpoint
 from trainer.compare.endpoint_error import pair_errors
 from trainer.fit import gauss_newton
+from trainer.fit.starts import start_of
 from trainer.losses.features import Latent
 from trainer.pairs.targets import Targets
 from trainer.pairs.teacher import Teacher
@@ -154,6 +155,17 @@ def test_a_fit_never_ends_above_the_solver_it_began_with(initial: str, commands:
         assert outcome.status == 0, outcome.errors
         before, after = errors_of(outcome.out)
         assert after <= before * (1 + 1e-6)
+
+
+def test_the_more_a_distance_costs_the_nearer_a_table_stays_to_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four pairs of a mixture: alone they would take the weights anywhere."""
+    gains = {}
+    for part in (0.0, gauss_newton.PART, 1e3):
+        monkeypatch.setattr(gauss_newton, "PART", part)
+        gains[part] = fit_solver("gmm", 5, calls=700, pairs=4, validation_pairs=4).solver.plan().detach().gains
+    start = start_of(DyWeight(load_checkpoint("gmm").schedule(5), 3)).plan().detach().gains
+    far = [float((gains[part] - start).norm()) for part in gains]
+    assert far[0] > 1.5 * far[1] > 10 * far[2]
 
 
 @pytest.mark.parametrize("bins", [5, 20, 200])
