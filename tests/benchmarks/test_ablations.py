@@ -26,6 +26,7 @@ def bench():
     return Bench("digits", quick=True)
 
 
+@pytest.mark.slow
 def test_the_quick_study_writes_its_numbers_and_its_figure(tmp_path):
     assert STUDY.main(["--quick", "--out", str(tmp_path)]) == 0
     numbers = json.loads((tmp_path / "ablations.json").read_text("utf-8"))["numbers"]
@@ -35,6 +36,7 @@ def test_the_quick_study_writes_its_numbers_and_its_figure(tmp_path):
     assert (tmp_path / "study-ablations.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_gauss_newton_loses_nothing_without_time_shifting(bench):
     """The same tables can be reached, by other numbers and so on another way."""
     with_it, without = (bench.fit(3, 0, pairs=16, time_shifting=shifting) for shifting in (True, False))

@@ -21,6 +21,7 @@ BASES = {
 }
 
 
+@pytest.mark.slow
 def test_the_quick_study_writes_its_numbers_and_its_figure(tmp_path):
     assert STUDY.main(["--quick", "--out", str(tmp_path)]) == 0
     numbers = json.loads((tmp_path / "initialisation.json").read_text("utf-8"))["numbers"]["digits"]

@@ -97,6 +97,7 @@ def test_rounding_a_model_leaves_it_the_same_and_random_weights_make_another(com
     assert all(one == [pytest.approx(itself, rel=0.3)] for errors in fits.values() for one in errors.values())
 
 
+@pytest.mark.slow
 def test_a_split_run_begins_as_the_whole_one_and_the_own_schedule_is_the_best(tmp_path):
     rows = quick(schedule_rules, tmp_path)["rows"]
     assert {row["rule"] for row in rows} == {*schedule_rules.RULES} - {"a start above the own"}, "digits is a flow"

@@ -35,6 +35,7 @@ def test_a_set_is_one_file_with_a_member_for_each_number_of_steps(commands: Any,
         assert "teacher" not in file.provenance["members"][str(steps)], "of the model, said once"
 
 
+@pytest.mark.slow
 def test_a_set_takes_at_most_the_told_part_of_the_calls_of_fits_alone(commands: Any, tmp_path: Path) -> None:
     steps = (3, 4, 5)
     arguments = ("--steps", "3,4,5", "--effort", "draft", "--report", tmp_path / "report", "--report-pairs", 4)

@@ -93,7 +93,7 @@ def test_a_smooth_flow_is_fitted_and_the_file_can_be_used(steps: int, shape: tup
 
 
 @pytest.mark.usefixtures("quick_pictures")
-@pytest.mark.parametrize("steps", [3, 5])
+@pytest.mark.parametrize("steps", [pytest.param(3, marks=pytest.mark.slow), 5])
 def test_digits_end_below_the_promised_fraction_of_the_best_handcrafted(steps: int, commands: Any) -> None:
     """On samples that the fit never saw. Measured: 0.18 and 0.06."""
     assert commands.distill("digits", "--steps", steps).status == 0
