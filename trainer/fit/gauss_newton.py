@@ -224,7 +224,7 @@ class GaussNewton:
 
     @property
     def _prior(self) -> Prior:
-        """None for learned guidance, which is far from the constant guidance that it begins with."""
+        """Without weight for learned guidance, which is far from the constant guidance that it begins with."""
         return Prior(self._numbers.plan(self._start), 0.0 if self.solver.guided else PART * self._loss)
 
     def _try(self, vector: Tensor, promised: float, moved: float) -> None:

@@ -1,7 +1,7 @@
 """What speaks against a table far from that with which its fit began: few pairs do not tell all of its numbers apart.
 
 Where two numbers do almost the same for the pairs at hand, least squares makes one large and the other the opposite,
-and other pairs pay for it. Entries of a table are therefore taken as drawn around those of the start, as in ridge
+and other pairs pay for it. Gains of a table are therefore taken as drawn around those of the start, as in ridge
 regression or a maximum a posteriori estimate. What speaks against a distance is a part of the loss that is left: where
 the pairs can be met exactly they are.
 """
