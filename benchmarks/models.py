@@ -91,4 +91,4 @@ digits_shifted = partial(DigitsFlow, shift=3.0)
 digits_guided = partial(DigitsFlow, guidance=3.0)
 digits_rounded = DigitsRounded
 mixture_flow = MixtureFlow
-photographs_guided = partial(photographs.checkpoint, guidance=2.0)
+photographs_guided = partial(photographs.checkpoint, cfg=2.0)

@@ -121,4 +121,4 @@ def test_a_training_that_was_stopped_goes_on_and_makes_a_checkpoint(packed, pixe
     model = checkpoint(weights)
     noise, cond = model.draw(torch.Generator().manual_seed(0), 2)
     assert noise.shape == (2, 3, pixels, pixels)
-    assert bool(model.denoise(noise, torch.full((2,), 80.0), cond).isfinite().all())
+    assert bool(model.conditional(noise, torch.full((2,), 80.0), cond).isfinite().all())

@@ -35,12 +35,12 @@ class Photographs:
     prediction_type = "edm"
     schedule_recipe = {"kind": "polynomial", "sigma_min": SIGMA_MIN, "sigma_max": SIGMA_MAX, "rho": 7.0}  # noqa: RUF012
 
-    def __init__(self, network: PhotographsNetwork, pixels: int, fingerprint: str, guidance: float = 1.0) -> None:
-        """guidance: how many times the class's direction is taken; 1 asks the network once a call, else twice."""
+    def __init__(self, network: PhotographsNetwork, pixels: int, fingerprint: str, cfg: float = 1.0) -> None:
+        """cfg: how many times the class's direction is taken; 1 asks the network once a call, else twice."""
         self.network = network
         self.shape: tuple[int, ...] = (3, pixels, pixels)
-        self.guidance = None if guidance == 1 else guidance
-        self.fingerprint = fingerprint if guidance == 1 else f"{fingerprint}, guidance {guidance}"
+        self.cfg = None if cfg == 1 else cfg
+        self.fingerprint = fingerprint if cfg == 1 else f"{fingerprint}, guidance {cfg}"
         self._judge: Judge | None = None
 
     def schedule(self, steps: int) -> Tensor:
@@ -52,17 +52,20 @@ class Photographs:
         noise = torch.randn(batch, *self.shape, generator=generator) * SIGMA_MAX
         return noise, torch.randint(len(CLASSES), (batch,), generator=generator)
 
-    def denoise(self, x: Tensor, sigma: Tensor, cond: Tensor) -> Tensor:
-        """x [B, 3, H, W], sigma [B], cond [B] -> the predicted clean x [B, 3, H, W], guided where the checkpoint is."""
+    def denoise(self, x: Tensor, sigma: Tensor, cond: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """x [B, 3, H, W], sigma [B], cond [B] -> the predicted clean x [B, 3, H, W], with a cfg the pair (conditional,
+        unconditional)."""
+        if self.cfg is None:
+            return self.conditional(x, sigma, cond)
+        labels = torch.cat([cond, torch.full_like(cond, NO_CLASS)])
+        conditional, unconditional = self.conditional(x.repeat(2, 1, 1, 1), sigma.repeat(2), labels).chunk(2)
+        return conditional, unconditional
+
+    def conditional(self, x: Tensor, sigma: Tensor, cond: Tensor) -> Tensor:
+        """As `denoise`, the first of the pair alone."""
         # Half precision is combined in float32; float64 keeps its digits for solvers that divide by sigma.
         wide = torch.promote_types(x.dtype, torch.float32)
-        wide_x, wide_sigma = x.to(wide), sigma.to(wide)
-        if self.guidance is None:
-            return preconditioned(self.network, wide_x, wide_sigma, cond).to(x.dtype)
-        labels = torch.cat([cond, torch.full_like(cond, NO_CLASS)])
-        both = preconditioned(self.network, wide_x.repeat(2, 1, 1, 1), wide_sigma.repeat(2), labels)
-        conditional, unconditional = both.chunk(2)
-        return torch.lerp(unconditional, conditional, self.guidance).to(x.dtype)
+        return preconditioned(self.network, x.to(wide), sigma.to(wide), cond).to(x.dtype)
 
     def condition(self, cond: Tensor) -> Tensor:
         """Class labels [B] -> what a solver may read of them, [B, 10]."""
@@ -84,7 +87,7 @@ class Photographs:
         return seen
 
 
-def checkpoint(weights: Path = WEIGHTS, guidance: float = 1.0) -> Photographs:
+def checkpoint(weights: Path = WEIGHTS, cfg: float = 1.0) -> Photographs:
     """The model, in evaluation mode, with its parameters frozen."""
     if not weights.exists():
         raise CheckpointError(
@@ -97,4 +100,4 @@ def checkpoint(weights: Path = WEIGHTS, guidance: float = 1.0) -> Photographs:
     network = PhotographsNetwork(made["widths"])
     network.load_state_dict(load(content))
     network.eval().requires_grad_(False)
-    return Photographs(network, made["pixels"], "photographs-" + hashlib.sha256(content).hexdigest()[:16], guidance)
+    return Photographs(network, made["pixels"], "photographs-" + hashlib.sha256(content).hexdigest()[:16], cfg)

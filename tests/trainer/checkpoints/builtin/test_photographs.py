@@ -17,6 +17,7 @@ from trainer.checkpoints.builtin.photographs import WEIGHTS, Photographs, checkp
 from trainer.checkpoints.builtin.photographs_judge import WEIGHTS as JUDGE_WEIGHTS
 from trainer.checkpoints.builtin.photographs_judge import judge
 from trainer.checkpoints.builtin.photographs_network import CLASSES, NO_CLASS, PhotographsNetwork
+from trainer.checkpoints.protocol import full
 from trainer.run.errors import CheckpointError
 
 ROOT = Path(__file__).parents[4]
@@ -41,7 +42,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 def sampled(model: Photographs, noise: Tensor, cond: Tensor) -> Tensor:
     plan = dyweight.baselines.plan("ipndm", model.schedule(20))
     with torch.no_grad():
-        return dyweight.sample(lambda x, sigma: model.denoise(x, sigma, cond), noise, plan)
+        return dyweight.sample(lambda x, sigma: full(model).denoise(x, sigma, cond), noise, plan)
 
 
 def noised(clean: Tensor, low: float = 0.01, high: float = 10.0) -> tuple[Tensor, Tensor]:
@@ -87,33 +88,41 @@ def test_the_preconditioning_is_that_of_the_edm_paper() -> None:
     model = Photographs(known := Known(), 16, "")  # type: ignore[arg-type]
     x, sigma = torch.randn(3, *model.shape, generator=seeded()), torch.tensor([0.002, 0.5, 80.0])
     at = sigma[:, None, None, None]
-    result = model.denoise(x, sigma, torch.zeros(3, dtype=torch.int64))
+    result = full(model).denoise(x, sigma, torch.zeros(3, dtype=torch.int64))
     torch.testing.assert_close(known.seen[0], x / (at**2 + 0.25).sqrt())
     torch.testing.assert_close(known.seen[1], sigma.log() / 4)
     torch.testing.assert_close(result, 0.25 / (at**2 + 0.25) * x + at * 0.5 / (at**2 + 0.25).sqrt())
 
 
-@pytest.mark.parametrize("guidance", [0.5, 1.0, 2.0])
-def test_guidance_goes_on_from_no_class_past_the_class(guidance: float) -> None:
-    model = Photographs(Known(), 16, "known", guidance)  # type: ignore[arg-type]
+@pytest.mark.parametrize("cfg", [0.5, 1.0, 2.0])
+def test_guidance_goes_on_from_no_class_past_the_class(cfg: float) -> None:
+    model = Photographs(Known(), 16, "known", cfg)  # type: ignore[arg-type]
     x, sigma = torch.randn(3, *model.shape, generator=seeded()), torch.tensor([0.002, 0.5, 80.0])
     at = sigma[:, None, None, None]
-    expected = 0.25 / (at**2 + 0.25) * x + (2 * guidance - 1) * at * 0.5 / (at**2 + 0.25).sqrt()
-    torch.testing.assert_close(model.denoise(x, sigma, torch.arange(3)), expected)
+    expected = 0.25 / (at**2 + 0.25) * x + (2 * cfg - 1) * at * 0.5 / (at**2 + 0.25).sqrt()
+    torch.testing.assert_close(full(model).denoise(x, sigma, torch.arange(3)), expected)
 
 
 def test_guidance_is_told_and_makes_another_model(photographs: Photographs) -> None:
-    guided = checkpoint(guidance=2.0)
-    assert (photographs.guidance, guided.guidance) == (None, 2.0)
+    guided = checkpoint(cfg=2.0)
+    assert (photographs.cfg, guided.cfg) == (None, 2.0)
     assert guided.fingerprint != photographs.fingerprint
+
+
+def test_with_guidance_it_tells_both_predictions(photographs: Photographs) -> None:
+    noise, cond = photographs.draw(seeded(), 4)
+    sigma = torch.full((4,), 80.0)
+    conditional, unconditional = checkpoint(cfg=2.0).denoise(noise, sigma, cond)
+    torch.testing.assert_close(conditional, photographs.denoise(noise, sigma, cond))
+    torch.testing.assert_close(unconditional, photographs.denoise(noise, sigma, torch.full_like(cond, NO_CLASS)))
 
 
 def test_without_noise_the_prediction_is_the_picture_itself(
     photographs: Photographs, samples: tuple[Tensor, Tensor]
 ) -> None:
     clean, cond = samples
-    assert torch.equal(photographs.denoise(clean, torch.zeros(60), cond), clean)
-    small = photographs.denoise(clean, torch.full((60,), 0.002), cond)
+    assert torch.equal(photographs.conditional(clean, torch.zeros(60), cond), clean)
+    small = photographs.conditional(clean, torch.full((60,), 0.002), cond)
     assert float((small - clean).abs().max()) < 0.02
 
 
@@ -122,7 +131,7 @@ def test_denoising_comes_closer_to_the_picture_than_the_noisy_one(
 ) -> None:
     clean, cond = samples
     noisy, sigma = noised(clean)
-    error = (photographs.denoise(noisy, sigma, cond) - clean).square().mean((1, 2, 3)).sqrt()
+    error = (photographs.conditional(noisy, sigma, cond) - clean).square().mean((1, 2, 3)).sqrt()
     assert bool((error < sigma.clamp_max(1.0)).all())
     assert float((error / sigma)[sigma > 0.1].mean()) < 0.5
 
@@ -130,7 +139,7 @@ def test_denoising_comes_closer_to_the_picture_than_the_noisy_one(
 def test_at_the_highest_sigma_the_prediction_is_small_beside_the_noise(photographs: Photographs) -> None:
     """What the analytic first step relies on."""
     noise, cond = photographs.draw(seeded(), 48)
-    predicted = photographs.denoise(noise, torch.full((48,), 80.0), cond)
+    predicted = photographs.conditional(noise, torch.full((48,), 80.0), cond)
     assert float(predicted.abs().max()) < 0.02 * 80
 
 
@@ -142,7 +151,7 @@ def test_gradients_reach_x_and_sigma_and_are_those_of_finite_differences(
     sigma, step = torch.full((8,), 0.5, dtype=torch.float64, requires_grad=True), 5e-3
 
     def total(at: Tensor) -> Tensor:
-        return photographs.denoise(x, at, cond).flatten(1).sum(1)
+        return photographs.conditional(x, at, cond).flatten(1).sum(1)
 
     by_x, by_sigma = torch.autograd.grad(total(sigma).sum(), (x, sigma))
     difference = (total(sigma + step) - total(sigma - step)).detach() / (2 * step)
@@ -156,9 +165,9 @@ def test_denoise_returns_the_dtype_of_x(
 ) -> None:
     x, sigma = noised(samples[0])
     rounded = x.to(dtype)
-    result = photographs.denoise(rounded, sigma.double(), samples[1])
+    result = photographs.conditional(rounded, sigma.double(), samples[1])
     assert result.dtype == dtype
-    wide = photographs.denoise(rounded.float(), sigma, samples[1])
+    wide = photographs.conditional(rounded.float(), sigma, samples[1])
     torch.testing.assert_close(result.float(), wide, atol=tolerance, rtol=tolerance)
 
 
@@ -166,8 +175,8 @@ def test_a_batch_equals_its_members_and_inputs_stay(photographs: Photographs, sa
     cond = samples[1][:8]
     x, sigma = noised(samples[0][:8])
     before = x.clone()
-    together = photographs.denoise(x, sigma, cond)
-    members = [photographs.denoise(x[i : i + 1], sigma[i : i + 1], cond[i : i + 1]) for i in range(8)]
+    together = photographs.conditional(x, sigma, cond)
+    members = [photographs.conditional(x[i : i + 1], sigma[i : i + 1], cond[i : i + 1]) for i in range(8)]
     torch.testing.assert_close(together, torch.cat(members), atol=1e-5, rtol=1e-5)
     assert torch.equal(x, before)
 
@@ -200,14 +209,14 @@ def test_other_sizes_need_other_weights_only(pixels: int, widths: list[int], tmp
     model = checkpoint(file)
     noise, cond = model.draw(seeded(), 2)
     assert noise.shape == (2, 3, pixels, pixels)
-    assert model.denoise(noise, torch.full((2,), 80.0), cond).shape == noise.shape
+    assert model.conditional(noise, torch.full((2,), 80.0), cond).shape == noise.shape
     assert model.features(noise).shape == (2, 128)
 
 
 def test_the_judge_sees_the_class_asked_for(photographs: Photographs, samples: tuple[Tensor, Tensor]) -> None:
     """And more often with guidance."""
     x, cond = samples
-    guided = sampled(checkpoint(guidance=2.0), *photographs.draw(seeded(11), 60))
+    guided = sampled(checkpoint(cfg=2.0), *photographs.draw(seeded(11), 60))
     own, of_guided = (
         float((judge().answer(photographs.features(some)).argmax(1) == cond).float().mean()) for some in (x, guided)
     )
