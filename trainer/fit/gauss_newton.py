@@ -103,12 +103,13 @@ class GaussNewton:
         """Whether the budget does not hold another trial."""
         return self.spent + self._calls(self.pairs.training_blocks) > self.settings.budget.calls
 
-    def imagined_from(self, other: "GaussNewton") -> float:
-        """The loss to which the maps of another fit lead, of a solver that asks for more; this one begins there."""
-        self._known, self._steps, self.loss = other._known, other._steps, other.loss
-        begun = self._on_the_maps.problem(self._numbers.table(self._vector)).loss
-        self._vector, promised, _ = self._on_the_maps.proposed(self._radius)
-        return begun - promised
+    def begin_on_maps_of(self, other: "GaussNewton") -> float:
+        """Begin with the maps of another fit, whose solver asks for more; the loss to which they lead."""
+        self._known = {index: Known.unpacked(known.packed()) for index, known in other._known.items()}
+        self._steps, self.loss = other._steps, replace(other.loss, pair_limit=math.inf)
+        self._loss = self._loss_when_probed = self._on_the_maps.problem(self._numbers.table(self._vector)).loss
+        self._line()
+        return self._loss - self._on_the_maps.proposed(self._radius)[1]
 
     def run(self) -> Iterator[Progress]:
         if not self.history:

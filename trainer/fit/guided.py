@@ -16,11 +16,11 @@ from .gauss_newton import GaussNewton
 
 CONSTANT_PART = 0.25
 """Of the calls, for the solver with constant guidance that the others begin from."""
-FULL_PART, TRYING_PART = 0.3, 0.1
+FULL_PART, TRYING_PART = 0.3, 0.06
 """Where fewer rows are guided: of the calls, for all rows guided and for each finalist until only the best goes on."""
 MOST_CHOICES = 100
 """More are not all tried: rows are then dropped one by one, each time that whose loss the maps promise to be least."""
-FINALISTS = 3
+FINALISTS = 4
 """Choices that are fitted for a while, of those that the maps find best."""
 
 MakeFit = Callable[[Solver, int, bool], GaussNewton]
@@ -31,7 +31,7 @@ class GuidedFit:
     """A `Fit` in parts: constant guidance, learned guidance in all rows, and in the best so many of them.
 
     Which are the best is found on the maps of the second part, which are those of both predictions at each row, without
-    a network call; the finalists are then fitted for a while.
+    a network call. The finalists then make trials with copies of these maps, which costs them no maps of their own.
     """
 
     def __init__(self, solver: Solver, guided: int, calls: int, make: MakeFit) -> None:
@@ -101,40 +101,30 @@ class GuidedFit:
     def _choose(self) -> Iterator[Progress]:
         """Go on with the finalist that ends lowest after a while."""
         self._before_choice = self.state()
-        spent, pairs = self.spent, self._fit.pairs
-        each, fits, blocks = int(TRYING_PART * self._calls), list[GaussNewton](), list[int]()
-        for one in self._best_on_maps():
-            left = self._calls - spent - sum(fit.spent for fit in fits)
-            if fits and left < 2 * max(fit.spent for fit in fits):
-                break  # the best of those that were tried needs the rest
-            fits.append(self._make(one, left, False))
-            for line in self._told(fits[-1]):
-                yield line
-                if fits[-1].spent >= each:
-                    break
-            blocks.append(pairs.training_blocks)
-        losses = [fit.history[-1].training_error for fit in fits]
-        first = losses.index(min(losses))
-        pairs.take(blocks[first])
-        self._part, self._fit, self.solver = 2, fits[first], fits[first].solver
-        self._spent = spent + sum(fit.spent for fit in fits) - self._fit.spent
+        spent, finalists = self.spent, self._best_on_maps()
+        for fit in finalists:
+            fit.go_on(replace(fit.settings.budget, calls=int(TRYING_PART * self._calls)))
+            yield from self._told(fit)
+        self._fit = min(finalists, key=lambda fit: fit.history[-1].training_error)
+        self._part, self.solver = 2, self._fit.solver
+        self._spent = spent + sum(fit.spent for fit in finalists if fit is not self._fit)
         self._fit.go_on(replace(self._fit.settings.budget, calls=self._calls - self._spent))
         self._before_choice = None
 
-    def _best_on_maps(self) -> list[Solver]:
-        """The solvers that the maps promise to end lowest with fewer guided rows, each where they lead it."""
+    def _best_on_maps(self) -> list[GaussNewton]:
+        """The fits with fewer guided rows that the maps promise to end lowest."""
         full = self._fit.current()
         rows = full.guided
         while len(rows) > self._guided:
             fewer = self._guided if math.comb(len(rows), self._guided) <= MOST_CHOICES else len(rows) - 1
             found = self._imagined(full, itertools.combinations(rows, fewer))
-            rows = found[0][1].guided
-        return [solver for _, solver in found[:FINALISTS]]
+            rows = found[0].solver.guided
+        return found[:FINALISTS]
 
-    def _imagined(self, full: Solver, choices: Iterable[tuple[int, ...]]) -> list[tuple[float, Solver]]:
-        """(loss, solver) to which the maps lead with these rows guided, best first."""
+    def _imagined(self, full: Solver, choices: Iterable[tuple[int, ...]]) -> list[GaussNewton]:
+        """Fits with these rows guided, first the one for which the maps lead to the least loss."""
         fits = [self._make(full.guiding(rows), 0, False) for rows in choices]
-        return sorted(((fit.imagined_from(self._fit), fit.current()) for fit in fits), key=lambda one: one[0])
+        return sorted(fits, key=lambda fit: fit.begin_on_maps_of(self._fit))
 
     def state(self) -> dict[str, Tensor]:
         """As `Fit.state`. Finalists are tried again from the beginning."""
