@@ -178,6 +178,18 @@ def test_a_row_whose_two_predictions_agree_is_not_guided() -> None:
     assert max(fitting.solver.guided) <= 2 and 0 in fitting.solver.guided
 
 
+@pytest.mark.slow
+def test_choices_are_tried_without_maps_of_their_own() -> None:
+    """While they are, the state stays that before them, and a line costs one rollout of the pairs or nothing."""
+    fitting = fits_of(Pair(), 4, learn_guidance=True, unconditional_calls=2, calls=8000).current
+    spent, before = list[float](), 0
+    for told, line in enumerate(fitting.run(), 1):
+        if len(fitting.fit.state()["told"]) < told:
+            spent.append((line.network_calls - before) / fitting.pairs.training_pairs)
+        before = line.network_calls
+    assert len(spent) > 4 and set(spent) <= {0, 6}
+
+
 def test_the_parts_begin_where_the_one_before_ended() -> None:
     plain = DyWeight(schedules.flow(4), 3)
     with torch.no_grad():
