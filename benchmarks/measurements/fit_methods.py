@@ -102,7 +102,7 @@ def of_default(numbers: Numbers) -> str:
             solver, least = best(handcrafted)
             start = [f"`{model}`", steps, f"{solver} {least:.5f}"]
             for fit, fits in by_fit(found["rows"], int(steps)).items():
-                if fit in ON_EVERY_MODEL:
+                if "effort" in FITS[fit]:
                     calls = f"{middle(fits, 'calls'):,.0f}"
                     rows.append([*start, fit, *error_and_ratio(fits, least), calls])
                     start = ["", "", ""]
