@@ -38,7 +38,7 @@ class SolverOptions:
         Literal["auto", "adams-bashforth", "adams-bashforth-variable", "euler", "uniform"], ReadBy(DYWEIGHT)
     ] = "auto"
     """the initial weights; auto is adams-bashforth for adam, and for gauss-newton adams-bashforth of order 2, with the
-    network asked at 0.9 of each noise level"""
+    network asked 0.35 of the way into each step of a flow, and at 0.9 of each noise level for other models"""
     time_shifting: Annotated[bool, ReadBy(DYWEIGHT)] = True
     """let the sum of a row of weights move the time of the next state"""
     time_scaling: Annotated[bool, ReadBy(DYWEIGHT, LEARNED_SCHEDULE)] = True
