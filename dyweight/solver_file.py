@@ -75,13 +75,15 @@ class SolverFile:
         """
         solvers = SolverSet([member.solver for member in members])
         said: list[dict[str, Any]] = [{**member.provenance} for member in members]
-        for name in ("model", "fingerprint"):
-            different = {str(one[name]) for one in said if one.get(name) is not None}
-            if len(different) > 1:
-                raise ValueError(f"they are for different models: {name} is {' and '.join(sorted(different))}")
         sketches = [one["sketch"] for one in said if isinstance(one.get("sketch"), list)]
         if any(distance(sketches[0], other) > SAME for other in sketches):
             raise ValueError("they are for different models: their sketches differ")
+        # One model may have several names, but behaves in one way.
+        told = len(sketches) == len(said) or all(one.get("fingerprint") is not None for one in said)
+        for name in ("fingerprint",) if told else ("model", "fingerprint"):
+            different = {str(one[name]) for one in said if one.get(name) is not None}
+            if len(different) > 1:
+                raise ValueError(f"they are for different models: {name} is {' and '.join(sorted(different))}")
         common = {k: v for k, v in said[0].items() if all(k in other and other[k] == v for other in said)}
         own = [{name: value for name, value in one.items() if name not in common} for one in said]
         by_steps = {str(member.solver.steps): one for member, one in zip(members, own, strict=True)}

@@ -11,7 +11,8 @@ from benchmarks.studies.ablations import STUDY, cases, without_shifting
 from dyweight import DyWeight
 from trainer.compare.endpoint_error import endpoint_error
 from trainer.fit.budget import Budget
-from trainer.fit.gauss_newton import GaussNewton, GaussNewtonSettings
+from trainer.fit.gauss_newton import GaussNewton
+from trainer.fit.settings import GaussNewtonSettings
 from trainer.losses.endpoint import EndpointLoss
 from trainer.losses.features import Latent
 from trainer.pairs.pairs import Pairs

@@ -57,7 +57,7 @@ class Fitting:
             pairs_judged = pairs.test_pairs + pairs.validation_pairs
             self.judging = 2 * pairs_judged * self._each + pairs.expected_test_calls()
         else:
-            self._rivals = handcrafted_rivals(self.network, self._each // self.network.per_call)
+            self._rivals = handcrafted_rivals(self.network, self._equal_calls)
             self.judging = judging_calls(self.solver, self.network, pairs, self._rivals)
 
     def begin(self, calls: int, starts: Sequence[Solver] = (), blocks: int = 1) -> None:
@@ -91,6 +91,13 @@ class Fitting:
     def _each(self) -> int:
         """Network calls of a sample."""
         return self.network.evaluations(self.solver)
+
+    @property
+    def _equal_calls(self) -> int:
+        """Network calls of a handcrafted solver that costs as much as the fitted one, before the fit and after it."""
+        guided = len(self.solver.guided)
+        fewer = guided - min(guided, self.options.unconditional_calls or guided)
+        return (self._each - fewer) // self.network.per_call
 
     def _take(self, solver: Solver) -> None:
         """The solver of the fit; before it there was one with the same guided rows, and constant guidance."""
@@ -128,13 +135,15 @@ class Fitting:
             self.after, self.validation = self.before, (self.validation[0], self.validation[0])
             self.kept = "untrained"
             return [f"warning: {more}: the fit found nothing better than the untrained solver, which is kept"]
-        if lost:
-            table = as_table(self.network, self._each // self.network.per_call, name)
+        if lost and self._equal_calls == self.steps:
+            table = as_table(self.network, self._equal_calls, name)
             self.solver, self.after, self.kept = table, best, name
             return [f"warning: {more}: {name} ends at {best:.5f} and the fit at {self.fitted:.5f}; {name} is kept"]
         if self.after >= min(self.before, best):
             other, error = ("the untrained one", self.before) if self.before <= best else (name, best)
             few = "" if self._adam else "; that is a few pairs' doing, so it is kept: give more --validation-pairs"
+            if lost:
+                few = f"; as that takes {self._equal_calls} steps, the file holds the fitted one all the same"
             return [
                 f"warning: {more}: on {self.pairs.test_pairs} unseen pairs the fitted solver has {self.after:.5f}, "
                 f"{other} {error:.5f}{few}"

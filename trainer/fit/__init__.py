@@ -1,5 +1,6 @@
 """How a solver's numbers move: `gauss_newton` (forward only) and `adam` (the paper's)."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -62,3 +63,8 @@ def history_tensor(history: list[Progress]) -> Tensor:
 def history_from(lines: Tensor) -> list[Progress]:
     """The inverse of `history_tensor`."""
     return [Progress(int(i), training, validation, int(calls)) for i, training, validation, calls in lines.tolist()]
+
+
+def reached(fit: Fit) -> float:
+    """The loss so far, infinite before the first line."""
+    return fit.history[-1].training_error if fit.history else math.inf

@@ -14,8 +14,9 @@ from ..run.network import Network
 from . import Fit
 from .adam import Adam, AdamSettings, default_learning_rate
 from .budget import FIRST_PART, Budget
-from .gauss_newton import GaussNewton, GaussNewtonSettings
+from .gauss_newton import GaussNewton
 from .guided import GuidedFit
+from .settings import GaussNewtonSettings
 from .two_starts import TwoStarts
 
 SMALL_LATENT = 64
@@ -58,9 +59,10 @@ def make_fit(
         settings = GaussNewtonSettings(budget, options.iterations, lowered, options.difference_step)
         return GaussNewton(own, network, pairs, loss, settings, starts)
 
-    if solver.guided:
-        return GuidedFit(solver, options.unconditional_calls or len(solver.guided), calls, gauss_newton)
     lowered = options.initial == "auto"
+    if solver.guided:
+        guided = options.unconditional_calls or len(solver.guided)
+        return GuidedFit(solver, guided, calls, gauss_newton, lowered)
     worth = TwoStarts.worth(solver.network_calls, FIRST_PART[options.effort])
     if worth and lowered and not starts and options.iterations is None:
         return TwoStarts(lambda lowered: gauss_newton(copy.deepcopy(solver), calls, lowered))

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from ..options.distill import DistillOptions
 from ..pairs.targets import derived_seed
+from ..run.errors import TrainerError
 
 CANDIDATES = 4
 """At most: from every step guided on, each with one step more and one unconditional call less."""
@@ -24,6 +26,8 @@ def with_steps(
     total = options.evaluations
     if total is None:
         return options
+    if options.add:
+        raise TrainerError("--evaluations chooses the steps: give --steps, the most that it may choose, not --add")
     fewest, most = -(-total // 2), options.members[-1] - int(options.analytic_first_step)
     asking = range(fewest, min(most + 1, fewest + CANDIDATES, total))
     own = replace(options, evaluations=None)
@@ -34,7 +38,9 @@ def with_steps(
     errors = []
     for rows in asking:
         steps, guided = rows + int(options.analytic_first_step), total - rows
-        error = error_of(replace(draft, steps=(steps,), unconditional_calls=guided))
-        errors.append((error, rows, replace(own, steps=(steps,), unconditional_calls=guided)))
+        chosen: dict[str, Any] = {"steps": (steps,), "unconditional_calls": guided}
+        chosen["order"] = own.order and min(own.order, steps)
+        error = error_of(replace(draft, **chosen))
+        errors.append((error, rows, replace(own, **chosen)))
         told(f"{total} evaluations by {steps} steps, {guided} guided: endpoint error {error:.5f}")
     return min(errors, key=lambda one: one[:2])[2]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from .on_the_maps import OnTheMaps
 from .prior import PART, Prior
 from .probing import DIRECTIONS, TRIED, Probing, probe, steps_of
 from .rollout import Rollout, rollout
+from .settings import GaussNewtonSettings
 from .sketch import Sketch
 from .starts import start_of
 from .table import Numbers, Table
@@ -35,17 +36,6 @@ FAR_OFF = 3
 pictures no map holds, and a few such pairs, each lost or won at once, would hide what all others say."""
 TRIALS = 4
 """Of all pairs that the calls must hold beside new maps."""
-
-
-@dataclass(frozen=True)
-class GaussNewtonSettings:
-    budget: Budget
-    iterations: int | None
-    """Trials at most, None for as many as the budget holds."""
-    lowered: bool
-    """Begin where `start_of` says, else with the solver as it is."""
-    probe_step: float | None
-    """None to find it from what the network answers."""
 
 
 class GaussNewton:
@@ -99,17 +89,23 @@ class GaussNewton:
         self.go_on(budget)
 
     @property
+    def trial_calls(self) -> int:
+        """Of a rollout of all pairs."""
+        return self._calls(self.pairs.training_blocks)
+
+    @property
     def _full(self) -> bool:
-        """Whether the budget does not hold another trial."""
-        return self.spent + self._calls(self.pairs.training_blocks) > self.settings.budget.calls
+        return self.spent + self.trial_calls > self.settings.budget.calls
 
     def begin_on_maps_of(self, other: "GaussNewton") -> float:
-        """Begin with the maps of another fit, whose solver asks for more; the loss to which they lead."""
-        self._known = {index: Known.unpacked(known.packed()) for index, known in other._known.items()}
+        """Begin where the maps of another fit lead, whose solver asks for more, with copies of them; the loss there."""
         self._steps, self.loss = other._steps, replace(other.loss, pair_limit=math.inf)
-        self._loss = self._loss_when_probed = self._on_the_maps.problem(self._numbers.table(self._vector)).loss
-        self._line()
-        return self._loss - self._on_the_maps.proposed(self._radius)[1]
+        table = self._numbers.table(self._vector)
+        self._known = {index: known.imagined_at(table.plan) for index, known in other._known.items()}
+        begun = self._on_the_maps.problem(table).loss
+        self._vector, promised, _ = self._on_the_maps.proposed(self._radius)
+        self._known = {index: known.copy() for index, known in other._known.items()}
+        return begun - promised
 
     def run(self) -> Iterator[Progress]:
         if not self.history:
@@ -126,6 +122,8 @@ class GaussNewton:
         return self.history[-1]
 
     def _begin(self) -> None:
+        if self._known:
+            return self._try(self._vector, 0.0, 0.0)
         self._take(1)
         self._choose_start()
         table = self._numbers.table(self._vector)
@@ -230,7 +228,7 @@ class GaussNewton:
 
     def _try(self, vector: Tensor, promised: float, moved: float) -> None:
         plan = self._numbers.plan(vector)
-        self.spent += self._calls(self.pairs.training_blocks)
+        self.spent += self.trial_calls
         self._trials += 1
         losses, seen = dict[int, Tensor](), dict[int, Rollout]()
         try:
@@ -249,7 +247,7 @@ class GaussNewton:
             known = self._known[index]
             known.maps.learn(known.made, made, self._elements, first, self._probing.trembling)
         gained = self._loss - loss + self._prior(self._numbers.plan(self._vector)) - self._prior(plan)
-        self._stalled = 0 if gained > GAIN * self._loss else self._stalled + 1
+        self._stalled = 0 if gained >= GAIN * self._loss else self._stalled + 1
         if gained < promised / 4:
             self._missed += 1
             self._radius = moved / (2 if gained > 0 else 3)

@@ -10,18 +10,18 @@ from torch import Tensor
 
 from dyweight import Solver
 
-from . import Progress, history_from, history_tensor
+from . import Progress, history_from, history_tensor, reached
 from .budget import TooFewCallsError
 from .gauss_newton import GaussNewton
 
 CONSTANT_PART = 0.25
 """Of the calls, for the solver with constant guidance that the others begin from."""
 FULL_PART, TRYING_PART = 0.3, 0.06
-"""Where fewer rows are guided: of the calls, for all rows guided and for each finalist until only the best goes on."""
+"""Where fewer rows are guided: of the calls, for all rows guided and at most for each finalist."""
 MOST_CHOICES = 100
 """More are not all tried: rows are then dropped one by one, each time that whose loss the maps promise to be least."""
-FINALISTS = 4
-"""Choices that are fitted for a while, of those that the maps find best."""
+FINALISTS, TRIALS_EACH = 4, 3
+"""Choices that are tried, of those that the maps find best, and with how many rollouts: too few for maps anew."""
 
 MakeFit = Callable[[Solver, int, bool], GaussNewton]
 """(solver, calls, whether to begin where `start_of` says) -> its fit on the same pairs."""
@@ -34,19 +34,22 @@ class GuidedFit:
     a network call. The finalists then make trials with copies of these maps, which costs them no maps of their own.
     """
 
-    def __init__(self, solver: Solver, guided: int, calls: int, make: MakeFit) -> None:
-        """solver: with all rows guided. guided: how many stay so. calls: of all parts."""
+    def __init__(self, solver: Solver, guided: int, calls: int, make: MakeFit, lowered: bool = True) -> None:
+        """solver: with all rows guided. guided: how many stay so. calls: of all parts. lowered: for the first part, as
+        `MakeFit` has it."""
         self.solver: Solver = solver
         self._full, self._guided, self._calls, self._make = solver, guided, calls, make
         self.history: list[Progress] = []
         self._spent, self._part = 0, 0
-        self._fit = make(solver.guiding(()), int(CONSTANT_PART * calls), True)
+        self._fit = make(solver.guiding(()), int(CONSTANT_PART * calls), lowered)
         self._before_choice: dict[str, Tensor] | None = None
+        self._finalists = list[GaussNewton]()
+        """While they are tried."""
 
     @property
     def spent(self) -> int:
         """As `Fit.spent`."""
-        return self._spent + self._fit.spent
+        return self._spent + self._fit.spent + sum(fit.spent for fit in self._finalists)
 
     def expected_calls(self) -> int:
         """As `Fit.expected_calls`."""
@@ -101,14 +104,16 @@ class GuidedFit:
     def _choose(self) -> Iterator[Progress]:
         """Go on with the finalist that ends lowest after a while."""
         self._before_choice = self.state()
-        spent, finalists = self.spent, self._best_on_maps()
-        for fit in finalists:
-            fit.go_on(replace(fit.settings.budget, calls=int(TRYING_PART * self._calls)))
-            yield from self._told(fit)
-        self._fit = min(finalists, key=lambda fit: fit.history[-1].training_error)
-        self._part, self.solver = 2, self._fit.solver
-        self._spent = spent + sum(fit.spent for fit in finalists if fit is not self._fit)
-        self._fit.go_on(replace(self._fit.settings.budget, calls=self._calls - self._spent))
+        self._finalists = self._best_on_maps()
+        for fit in self._finalists:
+            calls = min(TRIALS_EACH * fit.trial_calls, int(TRYING_PART * self._calls))
+            if calls >= fit.trial_calls:
+                fit.go_on(replace(fit.settings.budget, calls=calls))
+                yield from self._told(fit)
+        best = min(self._finalists, key=reached)
+        self._part, self._spent = 2, self.spent - best.spent
+        self._fit, self.solver, self._finalists = best, best.solver, []
+        best.go_on(replace(best.settings.budget, calls=self._calls - self._spent))
         self._before_choice = None
 
     def _best_on_maps(self) -> list[GaussNewton]:

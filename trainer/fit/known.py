@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .maps import Maps
+from dyweight import Plan
+
+from .maps import Maps, imagined
 from .rollout import Rollout
 from .sketch import coordinates
 
@@ -34,6 +36,14 @@ class Known:
         return Known.unpacked(
             packed | {name: one.reshape(*packed[name].shape[:-1], one.shape[-1]) for name, one in folded}
         )
+
+    def copy(self) -> "Known":
+        """With maps that can learn for themselves."""
+        return Known.unpacked(self.packed())
+
+    def imagined_at(self, plan: Plan) -> "Known":
+        """Where a table leads on these maps."""
+        return Known(imagined(plan, self.made, self.maps), self.maps, self.target)
 
     def packed(self, begin: str = "") -> dict[str, Tensor]:
         """All of it by name. begin: of all names."""

@@ -49,7 +49,7 @@ class SigmaRange:
         """Whether a table asks within the range, and its states' levels decrease."""
         queries, levels = plan.query_sigmas[int(plan.analytic_first_step) :], plan.sigmas
         asked = (queries <= self.largest * (1 + 1e-9)) & (queries >= self.smallest * (1 - 1e-9))
-        return bool(asked.all() and (levels[1:] < levels[:-1]).all())
+        return bool(asked.all() and (levels[1:] <= levels[:-1]).all())
 
     def limits(self, table: Table) -> Limits:
         """The same for a step from a table, linear in its numbers."""

@@ -8,6 +8,7 @@ the pairs can be met exactly they are.
 
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from dyweight import Plan
@@ -48,4 +49,6 @@ class Prior:
     def _in_steps(self, gains: Tensor) -> Tensor:
         """[rows, rows, n] in steps of the start: a residual is as large as the noise level of its state."""
         levels = self.start.sigmas
-        return gains * (levels[None, :-1] / (levels[:-1] - levels[1:])[:, None])[..., None]
+        step = levels[:-1] - levels[1:]
+        step = torch.where(step > 0, step, step.roll(1))  # a row that corrects the one before it leads no further
+        return gains * (levels[None, :-1] / step[:, None])[..., None]

@@ -1,6 +1,5 @@
 """A fit from two starts: a while from each, on the first pairs, and then on from where the loss is less."""
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -9,7 +8,7 @@ from torch import Tensor
 
 from dyweight import Solver
 
-from . import Progress, history_from, history_tensor
+from . import Progress, history_from, history_tensor, reached
 from .budget import Budget, TooFewCallsError
 from .gauss_newton import GaussNewton
 
@@ -135,8 +134,3 @@ class TwoStarts:
             self._fit.go_on(self._left())
         self._fit.restore(state)
         self.history = history_from(state["told"])
-
-
-def reached(fit: GaussNewton) -> float:
-    """The loss so far."""
-    return fit.history[-1].training_error if fit.history else math.inf
