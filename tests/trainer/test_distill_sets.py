@@ -167,6 +167,18 @@ def test_add_to_a_file_of_one_solver_makes_a_set_and_a_known_number_is_replaced(
     assert file.solvers.steps == (2, 3) and file.solvers.member(3).order == 2 != alone.solver.order
 
 
+def test_solvers_of_one_model_join_whatever_it_was_called(of_two: Path) -> None:
+    """What counts is how it behaves."""
+    file = SolverFile.read(of_two)
+    renamed = SolverFile(file.content, {**file.provenance, "model": "as it was called before"})
+    assert SolverFile.joined([renamed.member(2), file.member(4)]).solvers.steps == (2, 4)
+    nameless = [
+        {k: v for k, v in one.provenance.items() if k not in ("sketch", "fingerprint")} for one in (renamed, file)
+    ]
+    with pytest.raises(ValueError, match="different models: model is"):
+        SolverFile.joined([SolverFile(file.member(n).content, told) for n, told in zip((2, 4), nameless, strict=True)])
+
+
 def test_add_refuses_a_file_of_another_model(commands: Any, peaks: Any, of_two: Path) -> None:
     content, model = of_two.read_bytes(), peaks((8,))
     model.denoise = lambda x, sigma, cond: 0.99 * peaks.denoise(model, x, sigma, cond)

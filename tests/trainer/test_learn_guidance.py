@@ -8,6 +8,9 @@ import pytest
 
 import dyweight
 from benchmarks.models import digits_guided
+from trainer.fit.evaluations import with_steps
+from trainer.options.distill import DistillOptions
+from trainer.run.errors import TrainerError
 
 pytestmark = pytest.mark.usefixtures("quick_pictures")
 
@@ -42,6 +45,26 @@ def test_the_file_says_what_it_is_for_and_is_compared_at_equal_evaluations(comma
     assert evaluated.status == 0, evaluated.errors
     assert ", 5 network evaluations, 50 samples" in evaluated.printed
     assert evaluated.report()["nfe"] == 5
+
+
+def test_fewer_steps_have_no_higher_order() -> None:
+    given = DistillOptions("digits", steps=(4,), learn_guidance=True, evaluations=5, order=4, out=Path("x.safetensors"))
+    tried = list[DistillOptions]()
+
+    def error_of(draft: DistillOptions) -> float:
+        tried.append(draft)
+        return -draft.members[0]
+
+    chosen = with_steps(given, error_of, str)
+    assert [(draft.members, draft.order) for draft in tried] == [((3,), 3), ((4,), 4)]
+    assert (chosen.members, chosen.order, chosen.unconditional_calls) == ((4,), 4, 1)
+
+
+def test_a_solver_is_not_added_with_steps_that_are_to_be_chosen(tmp_path: Path) -> None:
+    (tmp_path / "there.safetensors").write_bytes(b"")
+    given = DistillOptions("digits", add=(4,), learn_guidance=True, evaluations=5, out=tmp_path / "there.safetensors")
+    with pytest.raises(TrainerError, match="give --steps, the most that it may choose, not --add"):
+        with_steps(given, lambda draft: 0.0, str)
 
 
 @pytest.mark.slow

@@ -182,12 +182,46 @@ def test_a_row_whose_two_predictions_agree_is_not_guided() -> None:
 def test_choices_are_tried_without_maps_of_their_own() -> None:
     """While they are, the state stays that before them, and a line costs one rollout of the pairs or nothing."""
     fitting = fits_of(Pair(), 4, learn_guidance=True, unconditional_calls=2, calls=8000).current
-    spent, before = list[float](), 0
+    spent, before, whole = list[float](), 0, fitting.fit.expected_calls()
     for told, line in enumerate(fitting.run(), 1):
         if len(fitting.fit.state()["told"]) < told:
             spent.append((line.network_calls - before) / fitting.pairs.training_pairs)
+            assert fitting.fit.spent + fitting.fit.expected_calls() == whole
         before = line.network_calls
     assert len(spent) > 4 and set(spent) <= {0, 6}
+
+
+def test_choices_are_tried_on_the_pairs_that_are_there() -> None:
+    """Also where the budget would hold more of them at once."""
+    given = {"learn_guidance": True, "unconditional_calls": 2, "calls": 24_000, "pairs": 4, "iterations": 3}
+    fitting = fits_of(Pair(), 3, **given).current
+    for _ in fitting.run():
+        pass
+    assert len(fitting.solver.guided) == 2
+
+
+def test_the_first_part_begins_as_initial_says() -> None:
+    """That of `auto` is not the untrained solver."""
+
+    def begun(initial: str) -> Tensor:
+        fits = fits_of(Pair(), 3, learn_guidance=True, effort="draft", initial=initial)
+        return fits.current.fit.current().weights
+
+    assert torch.equal(begun("euler"), DyWeight(schedules.flow(3), 3, initial="euler").weights)
+    assert not torch.equal(begun("auto"), DyWeight(schedules.flow(3), 3).weights)
+
+
+def test_the_handcrafted_solver_makes_as_many_evaluations() -> None:
+    """As the fit with its guided steps, known before it; it takes the fit's place only with as many steps."""
+    given = {"learn_guidance": True, "unconditional_calls": 1, "calls": 4000}
+    fitting = fits_of(Pair(), 3, **given).current
+    assert {plan.network_calls for plan in fitting._rivals.values()} == {2}
+    for _ in fitting.run():
+        pass
+    fitting.handcrafted = "ipndm:2", [1e-9] * fitting.pairs.test_pairs
+    told = fitting.judge()
+    assert fitting.kept == "fitted" and fitting.solver.steps == 3
+    assert "as that takes 2 steps, the file holds the fitted one all the same" in told[0]
 
 
 def test_the_parts_begin_where_the_one_before_ended() -> None:

@@ -4,15 +4,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from dyweight import DyWeight, FreeTable, Solver, schedules
+from dyweight import DyWeight, FreeTable, LearnedSchedule, Solver, schedules
 from trainer.fit.least_squares import LeastSquares
 from trainer.fit.limits import Limits
 from trainer.fit.prior import Prior
 from trainer.fit.table import Numbers
 
 SCHEDULE = schedules.polynomial(4)
-SOLVERS: list[Solver] = [DyWeight(SCHEDULE, 3), FreeTable(SCHEDULE)]
-NAMES = ["dyweight", "free table"]
+SOLVERS: list[Solver] = [DyWeight(SCHEDULE, 3), FreeTable(SCHEDULE), LearnedSchedule(SCHEDULE, "heun")]
+NAMES = ["dyweight", "free table", "two calls a step, with levels that repeat"]
 
 
 def nothing_known(count: int) -> LeastSquares:
