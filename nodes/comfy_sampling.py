@@ -150,15 +150,15 @@ def schedule(model_sampling: Any, steps: int) -> Tensor:
 
 
 def partial_schedule(model: Any, solver: SolverFile, steps: int, denoise: float) -> Tensor:
-    """The last round(steps * denoise) steps of the solver's own sigmas, float32; empty where that is 0 steps.
+    """The last round(steps * denoise) steps of the solver's own sigmas, float32: at least one, but none at denoise 0.
 
     steps: 0 for the only number that the solver has, or the middle one. Raises ValueError for a model of another
     family.
     """
     refuse_other_family(solver, ModelFacts(family_of(model.model)))
     steps = steps or solver.solvers.member().steps
-    sigmas, left = schedule_of(solver, steps), round(steps * denoise)
-    return sigmas[len(sigmas) - 1 - left :] if left > 0 else torch.zeros(0)
+    sigmas, left = schedule_of(solver, steps), min(steps, max(1, round(steps * denoise)))
+    return sigmas[len(sigmas) - 1 - left :] if denoise > 0 else torch.zeros(0)
 
 
 def sample(model: Any, solver: SolverFile, steps: int, denoise: float, **inputs: Any) -> Any:
@@ -171,7 +171,7 @@ def sample(model: Any, solver: SolverFile, steps: int, denoise: float, **inputs:
 
     if steps and steps not in solver.solvers.steps and between(solver.solvers, steps) is None:
         known = in_words(solver.solvers.steps)
-        raise notes.refusal(messages.SET_STEPS, steps=known, file=solver.name, given=steps)
+        raise notes.refusal(messages.SET_ITS_STEPS, steps=known, file=solver.name, given=steps)
     sigmas = partial_schedule(model, solver, steps, denoise)
     run = {"model": model, "add_noise": True, "sampler": sampler(solver), "sigmas": sigmas}
     return SamplerCustom.execute(**run, **inputs)[0]

@@ -58,11 +58,11 @@ def rough_picture(checkpoint: Any, latent: Tensor) -> Image.Image:
     """Of a latent [*shape] without a VAE: ComfyUI's colours for its channels, grey where there are none."""
     form, x = checkpoint.patcher.model.latent_format, checkpoint.without_sound(latent[None]).float().cpu()
     factors = getattr(form, "latent_rgb_factors", None)
-    if factors is None or x.ndim < 4 or x.shape[1] != len(factors):
+    more = getattr(form, "latent_rgb_factors_reshape", None)
+    if factors is None or x.ndim < 4 or (x if more is None else more(x)).shape[1] != len(factors):
         flat = x.reshape(1, -1)[:, : int(x.numel() ** 0.5) ** 2].reshape(int(x.numel() ** 0.5), -1)
         return Image.fromarray(((flat / 4 + 0.5).clamp(0, 1) * 255).byte().numpy()).convert("RGB")
     bias = getattr(form, "latent_rgb_factors_bias", None)
-    more = getattr(form, "latent_rgb_factors_reshape", None)
     made: Image.Image = latent_preview.Latent2RGBPreviewer(factors, bias, more).decode_latent_to_preview(x)
     return made
 

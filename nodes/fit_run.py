@@ -1,7 +1,8 @@
 """One run of the fit: from what is connected to the node to a file in models/dyweight. It brings the trainer."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from .comfy_sampling import guider_of
 from .fit_display import Display, Stopped
 from .fit_library import already_fitted, model_name, picture_beside, refuse_unwritable, write_beside
 from .fit_pictures import comparison
-from .new_file import write_new
+from .new_file import check_name, write_new
 from .notes import Sentence
 from .trainer_room import rooms_by_name
 
@@ -108,6 +109,8 @@ def _run(inputs: FitInputs, node: str, graph: dict[str, Any]) -> Done:
         return Done(found, ExecutionBlocker(None) if image is None else image, str(info))
     name = inputs.name.replace("%model%", Path(model).stem).replace("%steps%", "-".join(map(str, options.members)))
     name = name.replace("%width%", str(checkpoint.width))
+    with _named():
+        check_name(name)
     display.begin(fit.expected_calls(SHOWN), fit.seconds(SHOWN))
 
     def told(progress: FitProgress) -> None:
@@ -161,15 +164,22 @@ def _keep_what_there_is(fit: UnbrokenFit, display: Display, name: str) -> None:
 
 def _written(fit: UnbrokenFit, file: Any, name: str) -> SolverFile:
     """A file of the trainer's in the folder, in the place of what this fit left there when it was cancelled."""
-    try:
+    with _named():
         written = write_new(file, name)
-    except SolverFileError as error:
-        raise notes.refusal(messages.CANT_FIT, reason=error) from None
     if (before := fit.left) is not None and before != written.path:
         before.unlink(missing_ok=True)
     assert written.path is not None
     fit.left = written.path
     return written
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """What is wrong with the name, as a sentence on the page."""
+    try:
+        yield
+    except SolverFileError as error:
+        raise notes.refusal(messages.CANT_FIT, reason=error) from None
 
 
 def table(errors: Mapping[int, Errors]) -> str:

@@ -35,7 +35,8 @@ def left_by(x: Tensor) -> str | None:
 def _some(x: Tensor) -> Tensor:
     """[B, ...] -> [B, elements]: evenly spread over each sample."""
     flat = x.detach().flatten(1)
-    at = torch.linspace(0, flat.shape[1] - 1, min(_ELEMENTS, flat.shape[1])).long()
+    count = min(_ELEMENTS, flat.shape[1])
+    at = torch.arange(count) * (flat.shape[1] - 1) // max(1, count - 1)
     return flat[:, at.to(x.device)].float().cpu()
 
 

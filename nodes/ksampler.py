@@ -9,6 +9,9 @@ from .comfy_sampling import sample
 from .load_solver import DyWeightLoadSolver
 from .types import FOUND_BY, Passed, SolverType, as_file, schema
 
+NOTHING = object()
+"""In the place of an input that nothing is connected to."""
+
 
 class DyWeightKSampler(io.ComfyNode):
     """Model, solver, prompts, latent -> LATENT."""
@@ -61,8 +64,8 @@ class DyWeightKSampler(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="1 makes a new picture; below 1, only the last round(steps x denoise) steps change the one "
-                    "given.",
+                    tooltip="1 makes a new picture; below 1, only the last round(steps x denoise) steps, at least one, "
+                    "change the one given.",
                 ),
                 SolverType.Input(
                     "solver", optional=True, tooltip="A solver of another node, used instead of solver_name."
@@ -72,12 +75,13 @@ class DyWeightKSampler(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, solver_name: Any = None) -> bool | str:
-        return DyWeightLoadSolver.validate_inputs(solver_name)
+    def validate_inputs(cls, solver_name: Any = None, solver: Any = NOTHING) -> bool | str:
+        """With a solver connected, for which ComfyUI gives None here, solver_name is not used."""
+        return DyWeightLoadSolver.validate_inputs(solver_name) if solver is NOTHING else True
 
     @classmethod
-    def fingerprint_inputs(cls, solver_name: Any = None, **others: Any) -> str:
-        return DyWeightLoadSolver.fingerprint_inputs(solver_name)
+    def fingerprint_inputs(cls, solver_name: Any = None, solver: Any = NOTHING, **others: Any) -> str:
+        return DyWeightLoadSolver.fingerprint_inputs(solver_name) if solver is NOTHING else ""
 
     @classmethod
     def execute(

@@ -8,6 +8,7 @@ UNSAVED = "Check the inputs of Save Solver: {reason}"
 NO_CFG = "Set cfg by hand: {file} does not say with which it was made."
 OTHER_FAMILY = "Choose another file: {file} is for {there}, this model is {here}."
 SET_STEPS = "Set steps to {steps} and scheduler to dyweight: {file} is not for {given} steps."
+SET_ITS_STEPS = "Set steps to {steps}: {file} is not for {given} steps."
 MIXED_STEPS = (
     "Set steps to {steps} for learned steps: {file} has none for {given}, so those for the next smaller and larger "
     "number are mixed."
@@ -80,6 +81,7 @@ FIT_STEPS = "Set steps of Fit Solver to a number from 1 to {most}, or to several
 FIT_NO_NEGATIVE = "Connect negative to Fit Solver, or set cfg to 1: with cfg {cfg} the model needs one."
 CANT_FIT = "Check what is connected to Fit Solver: {reason}"
 CANT_SAVE = "Make room on the disk, and let this be written: {reason}"
+NO_CLIP = "Connect Load CLIP to Prompts (DyWeight): this checkpoint has no text encoder."
 FEW_PROMPTS = (
     "Connect several prompts to Fit Solver, with Prompts (DyWeight): with one alone the file may be good for it alone."
 )

@@ -1,7 +1,6 @@
 """Writing coefficient files into models/dyweight, where none is ever overwritten."""
 
 import contextlib
-import os
 from pathlib import Path
 
 import folder_paths
@@ -24,17 +23,27 @@ def write_new(file: SolverFile, name: str) -> SolverFile:
 
 
 def _write(file: SolverFile, name: str, folder: Path) -> SolverFile:
-    stem = name.strip().removesuffix(".safetensors")
-    first = folder / f"{stem}.safetensors"
-    if not stem or os.path.commonpath((folder.resolve(), first.resolve())) != str(folder.resolve()):
-        raise SolverFileError(f"name is {name!r}: give one of a file inside {folder}")
+    first = _path(name, folder)
     for number in range(1, 10_000):
-        path = first if number == 1 else first.with_name(f"{stem.rpartition('/')[2]}-{number}.safetensors")
+        path = first if number == 1 else first.with_name(f"{first.stem}-{number}.safetensors")
         if not path.exists():
             return file.write(path)
         if _same(file, path):
             return SolverFile.read(path)
     raise SolverFileError(f"name is {name!r}: there are 9,999 of it, give another")
+
+
+def check_name(name: str) -> None:
+    """Raises SolverFileError as `write_new` would."""
+    _path(name, Path(folder_paths.get_folder_paths(FOLDER)[0]))
+
+
+def _path(name: str, folder: Path) -> Path:
+    stem = name.strip().removesuffix(".safetensors")
+    path = folder / f"{stem}.safetensors"
+    if not stem or not path.resolve().is_relative_to(folder.resolve()):
+        raise SolverFileError(f"name is {name!r}: give one of a file inside {folder}")
+    return path
 
 
 def _same(file: SolverFile, path: Path) -> bool:

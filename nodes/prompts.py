@@ -5,6 +5,7 @@ from typing import Any
 from comfy_api.v0_0_2 import io
 
 from ..comfyui.prompts import OWN_PROMPTS, lines
+from . import messages, notes
 from .types import TRAINING, schema
 
 
@@ -43,6 +44,8 @@ class DyWeightPrompts(io.ComfyNode):
 
     @classmethod
     def execute(cls, clip: Any, text: str, count: int) -> io.NodeOutput:
+        if clip is None:
+            raise notes.refusal(messages.NO_CLIP)
         return io.NodeOutput([clip.encode_from_tokens_scheduled(clip.tokenize(one)) for one in prompts(text, count)])
 
 

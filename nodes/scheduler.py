@@ -26,8 +26,8 @@ class DyWeightScheduler(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="1 is the whole schedule; below 1, its last round(steps x denoise) steps, which the "
-                    "learned solver can run.",
+                    tooltip="1 is the whole schedule; below 1, its last round(steps x denoise) steps, at least one, "
+                    "which the learned solver can run.",
                 ),
                 io.Int.Input(
                     "steps",

@@ -5,7 +5,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from tests.comfy.graphs import STEPS, with_custom_sampler, with_ksampler, write_solver
+from tests.comfy.graphs import STEPS, loaded, saved, with_custom_sampler, with_ksampler, write_solver
 from tests.comfy.server import Graph, RefusedError, Run, Server
 
 ROUNDING = 1e-5
@@ -91,6 +91,18 @@ def test_another_number_of_steps_is_an_error_that_says_which(server: Server) -> 
     run = server.run(with_ksampler(name, "sd3", steps=STEPS + 3, scheduler="simple"))
     assert run.end == "execution_error"
     assert "five-steps" in run.error and run.error.startswith(f"Set steps to {STEPS} and scheduler to dyweight")
+
+
+def test_a_name_that_is_not_used_is_not_looked_for(server: Server) -> None:
+    """With a solver connected, as in a workflow that somebody shares."""
+    graph = Graph()
+    inputs, _ = graph.add("TestInputs", family="sd3")
+    links = {"positive": (inputs, 0), "negative": (inputs, 1), "latent_image": (inputs, 2)}
+    settings = {"solver_name": "theirs.safetensors", "steps": 0, "seed": 7, "cfg": 1.0, "denoise": 1.0}
+    own = write_solver(server, "connected", "sd3", seed=14)
+    solver = graph.add("DyWeightLoadSolver", solver_name=own)
+    node = graph.add("DyWeightKSampler", model=loaded(graph, "sd3"), solver=solver, **links, **settings)
+    assert server.run(saved(graph, node)).end == "execution_success"
 
 
 def test_interrupting_is_no_error_and_the_next_run_works(server: Server) -> None:

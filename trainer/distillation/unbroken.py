@@ -178,13 +178,14 @@ class UnbrokenFit:
 
     @property
     def left(self) -> Path | None:
-        """The file that an earlier run left when it was broken off."""
+        """The file that an earlier run left when it was broken off, if it is still that."""
         note = self._folder / "left"
-        return Path(note.read_text("utf-8")) if note.is_file() else None
+        digest, _, path = note.read_text("utf-8").partition(" ") if note.is_file() else ("", "", "")
+        return Path(path) if digest and digest == _digest(Path(path)) else None
 
     @left.setter
     def left(self, path: Path) -> None:
-        write_whole(self._folder / "left", str(path).encode())
+        write_whole(self._folder / "left", f"{_digest(path)} {path}".encode())
 
     def forget(self) -> None:
         """Throw away what was kept: it is done."""
@@ -194,3 +195,7 @@ class UnbrokenFit:
         more = {"unfinished": True} if unfinished else {}
         made_for = [cast(Provenance, {**provenance(fitting, self._date), **more}) for fitting in fittings]
         return together([SolverFile(one.solver, told) for one, told in zip(fittings, made_for, strict=True)])
+
+
+def _digest(path: Path) -> str | None:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None

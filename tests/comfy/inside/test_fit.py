@@ -4,7 +4,9 @@ import errno
 import importlib
 import random
 import sys
+from types import SimpleNamespace
 
+import numpy
 import pytest
 import tiny_models
 import torch
@@ -188,6 +190,7 @@ BAD = {
     "a latent that is none": ({"latent_image": {"samples": None}}, "latent: connect the empty latent"),
     "guidance without a negative": ({"cfg": 0.0}, "Connect negative to Fit Solver"),
     "65 steps": ({"steps": "65"}, "Set steps of Fit Solver"),
+    "a name outside the folder": ({"name": "../mine"}, r"name is '../mine': give one of a file inside"),
 }
 
 
@@ -218,6 +221,17 @@ def test_a_network_whose_pictures_go_on_changing_with_more_steps_is_refused(run)
     """As the random weights of the tiny Wan do."""
     with pytest.raises(ValueError, match="take the undistilled model: the picture of this one goes on changing"):
         one_step(model("wan"), "wan")
+
+
+def test_latents_that_are_unpacked_first_have_rough_colours_too(pack):
+    """FLUX.2's 128 channels are 32 at twice the size."""
+    import comfy.latent_formats
+
+    pictures = importlib.import_module(f"{pack.__name__}.nodes.fit_pictures")
+    model = SimpleNamespace(latent_format=comfy.latent_formats.Flux2())
+    checkpoint = SimpleNamespace(patcher=SimpleNamespace(model=model), without_sound=lambda x: x)
+    picture = pictures.rough_picture(checkpoint, torch.randn(128, 4, 4, generator=torch.Generator().manual_seed(0)))
+    assert picture.size == (8, 8) and numpy.asarray(picture).std(2).max() > 0
 
 
 def test_a_guider_takes_the_place_of_model_and_prompts(run):

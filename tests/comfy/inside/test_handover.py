@@ -1,6 +1,7 @@
 """Noise switched off: the latent of an earlier part is known again, and any other is at the sigma it arrives at."""
 
 import logging
+from importlib import import_module
 
 import pytest
 import torch
@@ -75,9 +76,15 @@ def test_a_batch_goes_on_sample_by_sample_and_in_any_order(pack):
     assert difference(picked, whole[[2, 0]]) < ROUNDING
 
 
-def test_what_was_left_is_told_from_what_was_changed(pack):
-    from importlib import import_module
+def test_a_latent_of_many_elements_is_told_by_some_of_them(pack):
+    """More than float32 can count, as videos and pictures of pixels have."""
+    handover = import_module(f"{pack.__name__}.nodes.handover")
+    many = torch.ones(1, 1).expand(1, 2**24 + 257)  # takes no memory
+    handover.leave(many, torch.tensor(0.5))
+    assert handover.found(many) == 0.5
 
+
+def test_what_was_left_is_told_from_what_was_changed(pack):
     handover = import_module(f"{pack.__name__}.nodes.handover")
     x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     handover.leave(x, torch.tensor(0.4, dtype=torch.float64))

@@ -25,6 +25,11 @@ def test_only_newlines_split_a_text(node_classes, text, prompts):
     assert call("DyWeightPrompts", clip=Clip(), text=text, count=2) == prompts
 
 
+def test_a_checkpoint_without_a_text_encoder_is_told_what_to_connect(node_classes):
+    with pytest.raises(ValueError, match="Connect Load CLIP to Prompts"):
+        call("DyWeightPrompts", clip=None, text="a fox", count=1)
+
+
 def test_without_a_text_they_are_the_packs_evenly_spread(node_classes):
     all_of_them = call("DyWeightPrompts", clip=Clip(), text=" \n", count=288)
     assert len(set(all_of_them)) == 288

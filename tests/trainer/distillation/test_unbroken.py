@@ -48,6 +48,19 @@ def fit_until(cache: Path, last: float = math.inf, end: Callable[[], None] = die
     return solver.tensors(), made
 
 
+def test_what_was_left_is_known_until_another_file_takes_its_place(tmp_path):
+    fit = UnbrokenFit(load_checkpoint(OPTIONS.ckpt, OPTIONS, tmp_path), OPTIONS, tmp_path, (), id)
+    file = tmp_path / "mine-unfinished.safetensors"
+    assert fit.left is None
+    file.write_bytes(b"of this fit")
+    fit.left = file
+    assert fit.left == file
+    file.write_bytes(b"of another")
+    assert fit.left is None
+    file.unlink()
+    assert fit.left is None
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system with fork")
 def test_broken_off_and_run_again_it_finds_the_same_numbers(tmp_path, monkeypatch):
     """Killed with a state after every line and with one after the first only, and cancelled, which keeps the last."""
