@@ -193,10 +193,7 @@ def test_choices_are_tried_without_maps_of_their_own() -> None:
 
 def test_choices_are_tried_on_the_pairs_that_are_there() -> None:
     """Also where the budget would hold more of them at once."""
-    given = {"learn_guidance": True, "unconditional_calls": 2, "calls": 24_000, "pairs": 4, "iterations": 3}
-    fitting = fits_of(Pair(), 3, **given).current
-    for _ in fitting.run():
-        pass
+    fitting = fitted(Pair(), 3, unconditional_calls=2, calls=24_000, pairs=4, iterations=3)
     assert len(fitting.solver.guided) == 2
 
 
