@@ -112,6 +112,7 @@ def tables(numbers: Numbers) -> Tables:
 
 
 def _of_model(parts: Mapping[str, Mapping[str, Any]]) -> str:
+    parts = dict(sorted(parts.items(), key=lambda part: int(part[0].split()[-2])))
     samplers = list(dict.fromkeys(name for found in parts.values() for name in found))
     lines = [[name, *(_cell(found.get(name)) for found in parts.values())] for name in samplers]
     for name in (EVERY, FEWER):
