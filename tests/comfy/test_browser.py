@@ -10,7 +10,7 @@ from tests.comfy.browser import MISSING_BROWSER, ComfyPage, browsing
 from tests.comfy.checkouts import ROOT
 from tests.comfy.graphs import STEPS, with_ksampler, write_solver
 from tests.comfy.looks import narrow_titles
-from tests.comfy.server import PACK, Server
+from tests.comfy.server import PACK, Graph, Server
 
 FOLDER = ROOT / "example_workflows"
 EXAMPLES = sorted(path.stem for path in FOLDER.glob("*.json"))
@@ -99,20 +99,79 @@ def test_each_example_opens_from_the_template_browser(empty: ComfyPage, name: st
     assert empty.complaints() == []
 
 
+def settings(page: ComfyPage) -> tuple[int, float]:
+    return page.widget("DyWeightKSampler", "steps"), page.widget("DyWeightKSampler", "cfg")
+
+
+def labels(page: ComfyPage, node: int = 0) -> list[str]:
+    """What stands before steps and cfg of a KSampler (DyWeight)."""
+    script = """node => ["steps", "cfg"].map(name => app.graph.nodes.filter(one => one.type == "DyWeightKSampler")[node]
+        .widgets.find(one => one.name == name).label)"""
+    return list(page.page.evaluate(script, node))
+
+
 def test_choosing_a_file_sets_its_fields_and_another_value_is_marked(empty: ComfyPage) -> None:
     write_solver(empty.server, "guided-7", "sd3", seed=23, steps=7, cfg=4.5)
     empty.open()
     empty.add("DyWeightKSampler", 0, 0)
     empty.show("DyWeightKSampler")
-    for name, steps, cfg in (("guided-7.safetensors", 7, 4.5), ("preset: sd15", 8, 7.5)):
+    sd15, guided = ("preset: sd15", 8, 7.5), ("guided-7.safetensors", 7, 4.5)
+    for name, steps, cfg in (sd15, guided, sd15):
         empty.set_widget("DyWeightKSampler", "solver_name", name)
-        assert [empty.widget("DyWeightKSampler", one) for one in ("steps", "cfg")] == [steps, cfg]
-    labels = [empty.label("DyWeightKSampler", one) for one in ("steps", "cfg")]
-    assert labels == ["steps (4, 6, 8, 10)", "cfg"]
+        assert settings(empty) == (steps, cfg)
+    assert labels(empty) == ["steps (4, 6, 8, 10)", "cfg"]
     empty.set_widget("DyWeightKSampler", "steps", 5)
     empty.set_widget("DyWeightKSampler", "cfg", 3)
-    labels = [empty.label("DyWeightKSampler", one) for one in ("steps", "cfg")]
-    assert labels == ["steps ≠ 4, 6, 8, 10", "cfg ≠ 7.5"]
+    assert labels(empty) == ["steps ≠ 4, 6, 8, 10", "cfg ≠ 7.5"]
+
+
+def test_a_primitive_that_names_the_file_leaves_the_other_fields_alone(empty: ComfyPage) -> None:
+    empty.add("DyWeightKSampler", 0, 0)
+    empty.set_widget("DyWeightKSampler", "solver_name", "preset: sd15")
+    empty.add("PrimitiveNode", 0, 300)
+    empty.link("PrimitiveNode", 0, "DyWeightKSampler", "solver_name")
+    empty.set_widget("DyWeightKSampler", "steps", 5)
+    empty.set_widget("DyWeightKSampler", "cfg", 3)
+    empty.page.evaluate("app.graphToPrompt()")
+    assert settings(empty) == (5, 3)
+    empty.set_widget("PrimitiveNode", "solver_name", "preset: flux1-dev")
+    empty.set_widget("DyWeightKSampler", "cfg", 3)
+    saved = empty.page.evaluate("app.graph.serialize()")
+    empty.clear()
+    empty.load_workflow(saved)
+    empty.page.evaluate("app.graphToPrompt()")
+    assert settings(empty) == (5, 3), "and in a workflow that is opened"
+
+
+def test_a_workflow_of_the_apis_format_keeps_its_cfg(empty: ComfyPage) -> None:
+    graph = Graph()
+    graph.add("DyWeightKSampler", cfg=3.0, steps=5, solver_name="preset: sd15", seed=0, denoise=1.0)
+    empty.load(graph)
+    assert settings(empty) == (5, 3)
+    assert labels(empty) == ["steps ≠ 4, 6, 8, 10", "cfg ≠ 7.5"]
+
+
+def test_the_settings_of_an_unused_file_are_not_shown(empty: ComfyPage) -> None:
+    empty.add("DyWeightKSampler", 0, 0)
+    assert settings(empty)[0] == 0, "which is right for every file"
+    empty.add("DyWeightLoadSolver", 0, 300)
+    empty.link("DyWeightLoadSolver", 0, "DyWeightKSampler", "solver")
+    assert labels(empty) == ["steps", "cfg"]
+    before = settings(empty)
+    empty.set_widget("DyWeightKSampler", "solver_name", "preset: sd15")
+    assert settings(empty) == before and labels(empty) == ["steps", "cfg"]
+    empty.page.evaluate("app.graph.remove(app.graph.nodes.find(node => node.type == 'DyWeightLoadSolver'))")
+    assert labels(empty)[0] == "steps (4, 6, 8, 10)"
+
+
+def test_a_pasted_node_shows_the_settings_of_its_file(empty: ComfyPage) -> None:
+    empty.add("DyWeightKSampler", 0, 0)
+    empty.set_widget("DyWeightKSampler", "solver_name", "preset: sd15")
+    empty.set_widget("DyWeightKSampler", "cfg", 3)
+    empty.show("DyWeightKSampler")
+    empty.page.evaluate("app.canvas.copyToClipboard(), app.canvas.pasteFromClipboard()")
+    assert len(empty.nodes()) == 2
+    assert labels(empty, 0) == labels(empty, 1) == ["steps (4, 6, 8, 10)", "cfg ≠ 7.5"]
 
 
 def test_the_search_finds_the_node_that_samples_first(empty: ComfyPage) -> None:
