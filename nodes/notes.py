@@ -61,7 +61,8 @@ def text(lines: Sentence, node: str) -> None:
     _log.info("DyWeight: %s", lines)
     server = _server()
     if (page := getattr(server, "client_id", None)) is not None:
-        server.send_sync(LINES, {"node": node, "text": str(lines), **lines.parts()}, page)
+        place = {**_workflow(server), "node": node}
+        server.send_sync(LINES, {**place, "text": str(lines), **lines.parts()}, page)
 
 
 def refusal(message: str, **values: object) -> ValueError:
@@ -76,6 +77,15 @@ def refusal(message: str, **values: object) -> ValueError:
 def _run() -> str | None:
     executing = get_executing_context()
     return executing.prompt_id if executing else None
+
+
+def _workflow(server: Any) -> dict[str, str]:
+    """Which workflow of the page runs, since another one may be open by now; empty where none is named."""
+    queue = getattr(server, "prompt_queue", None)
+    running, _ = queue.get_current_queue_volatile() if queue else ([], [])
+    extra: Any = next((extra for _, run, _, extra, *_ in running if run == _run()), {})
+    workflow = (extra.get("extra_pnginfo") or {}).get("workflow") or {}
+    return {"workflow": workflow["id"]} if "id" in workflow else {}
 
 
 def _server() -> Any:

@@ -107,7 +107,7 @@ def test_it_is_said_in_the_pages_language(chinese: ComfyPage) -> None:
 
 def test_a_fit_says_in_the_pages_language_what_it_does_and_why_it_refuses(chinese: ComfyPage) -> None:
     chinese.close_pop_ups()
-    run(chinese, Case(_fit_of_no_two_halves))
+    run(chinese, Case(lambda server: _fit(boundary="half")))
     reason = "分界为 half：请填写噪声水平，如 Wan 2.2 的 0.875，或切换模型的步和总步数，如 10/20"  # noqa: RUF001
     assert chinese.notes() == [f"请检查连接到“拟合求解器”的内容：{reason}"]  # noqa: RUF001
     time = {"message": "about {number} s", "values": {"number": "5"}}
@@ -125,13 +125,38 @@ def test_a_fit_says_in_the_pages_language_what_it_does_and_why_it_refuses(chines
     assert shown == "网络调用 10 次，最多 20 次，还需约 5 秒。\n目前 3 步的最小误差 0.5"  # noqa: RUF001
 
 
-def _fit_of_no_two_halves(server: Server) -> Graph:
+LINES_BELOW = """app.graph.nodes.find(node => node.comfyClass === "DyWeightFit")
+    .widgets.find(widget => widget.name === "result").element.textContent"""
+
+
+@pytest.mark.slow
+def test_what_a_fit_says_stays_with_its_workflow(page: ComfyPage) -> None:
+    page.load(_fit())
+    saved = page.page.evaluate("app.graph.serialize()")
+    mine, other = ({**saved, "id": f"1a2b3c4d-0000-4000-8000-00000000000{number}"} for number in (1, 2))
+    page.load_workflow(mine)
+    run = page.run()
+    page.load_workflow(other)
+    assert page.finish(run)["status"]["status_str"] == "success"
+    assert page.page.evaluate(LINES_BELOW) == ""
+    page.load_workflow(mine)
+    page.page.wait_for_function(f"{LINES_BELOW}.includes('euler/simple')")
+    page.open()
+    page.load_workflow(mine)
+    page.page.wait_for_function(f"{LINES_BELOW}.includes('euler/simple')")
+    page.load_workflow(other)
+    page.settle()
+    assert page.page.evaluate(LINES_BELOW) == ""
+
+
+def _fit(**of_two: str) -> Graph:
+    """of_two: settings for a second model."""
     graph = Graph()
     inputs, _ = graph.add("TestInputs", family=FAMILY)
     model = loaded(graph, FAMILY)
-    settings = {"steps": "3", "scheduler": "simple", "effort": "draft", "seed": 0, "name": "refused", "cfg": 1.0}
-    links = {"model": model, "model_low": model, "positive": (inputs, 0), "latent_image": (inputs, 2)}
-    graph.add("DyWeightFit", **settings, **links, boundary="half")
+    settings = {"steps": "1", "scheduler": "simple", "effort": "draft", "seed": 0, "name": "fitted", "cfg": 1.0}
+    links = {"model": model, "positive": (inputs, 0), "latent_image": (inputs, 2)}
+    graph.add("DyWeightFit", **settings, **links, **({"model_low": model, **of_two} if of_two else {}))
     return graph
 
 
