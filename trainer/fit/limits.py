@@ -14,7 +14,7 @@ from ..run.network import Network
 from .table import Table
 
 LOWEST = 1e-3
-"""A state's noise level is below the one before it by at least this part of it."""
+"""A step leaves a state's noise level below the one before it by at least this part of it, where they differ."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class SigmaRange:
         return cls(float(known[known > 0].min()), float(sigmas[0]))
 
     def holds(self, plan: Plan) -> bool:
-        """Whether a table asks within the range, and its states' levels decrease."""
+        """Whether a table asks within the range, and its states' levels never rise."""
         queries, levels = plan.query_sigmas[int(plan.analytic_first_step) :], plan.sigmas
         asked = (queries <= self.largest * (1 + 1e-9)) & (queries >= self.smallest * (1 - 1e-9))
         return bool(asked.all() and (levels[1:] <= levels[:-1]).all())
