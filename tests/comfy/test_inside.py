@@ -49,4 +49,5 @@ def run(checkout, folder, marked, files, *options):
         print(late.stdout, late.stderr, sep="\n")
         raise
     print(done.stdout[-20000:], done.stderr[-3000:], sep="\n")
-    assert done.returncode == 0, f"tests failed inside ComfyUI {version(checkout)}; their output is above"
+    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    assert done.returncode == 0, "\n".join([f"tests failed inside ComfyUI {version(checkout)}:", *failed])
