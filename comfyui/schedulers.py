@@ -44,7 +44,7 @@ NODES = {
     "ltxv": NodeScheduler("comfy_extras.nodes_lt", "LTXVScheduler", _ltxv),
     "ideogram4": NodeScheduler("comfy_extras.nodes_ideogram4", "Ideogram4Scheduler", _ideogram4),
 }
-"""By the names that the trainer and DyWeight Fit have for them."""
+"""By the names that the trainer and Fit Solver have for them."""
 
 
 def names_there() -> list[str]:

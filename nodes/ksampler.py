@@ -24,7 +24,7 @@ class DyWeightKSampler(io.ComfyNode):
             search_aliases=FOUND_BY,
             description="Samples in the few steps of a solver file: it brings its own sampler, schedule and steps.",
             inputs=[
-                io.Model.Input("model", tooltip="The model that the file was made for; LoRAs are fine."),
+                io.Model.Input("model", tooltip="The model that the file was made for; weak LoRAs are fine."),
                 io.Combo.Input(
                     "solver_name",
                     options=solver_library.names(),
