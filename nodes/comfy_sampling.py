@@ -162,7 +162,7 @@ def partial_schedule(model: Any, solver: SolverFile, steps: int, denoise: float)
 
 
 def sample(model: Any, solver: SolverFile, steps: int, denoise: float, **inputs: Any) -> Any:
-    """LATENT of a run on the last round(steps * denoise) of the solver's own steps.
+    """LATENT of a run on the last round(steps * denoise) of the solver's own steps, at least one.
 
     inputs: noise_seed, cfg, positive, negative and latent_image of ComfyUI's SamplerCustom.
     Raises ValueError for a model of another family and for steps that the solver neither has nor can mix.

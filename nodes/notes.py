@@ -80,12 +80,13 @@ def _run() -> str | None:
 
 
 def _workflow(server: Any) -> dict[str, str]:
-    """Which workflow of the page runs, since another one may be open by now; empty where none is named."""
+    """Which workflow of the page runs, since another one may be open by now; empty where none is named: those that the
+    page reads from the API's format have the id 0."""
     queue = getattr(server, "prompt_queue", None)
     running, _ = queue.get_current_queue_volatile() if queue else ([], [])
     extra: Any = next((extra for _, run, _, extra, *_ in running if run == _run()), {})
     workflow = (extra.get("extra_pnginfo") or {}).get("workflow") or {}
-    return {"workflow": workflow["id"]} if "id" in workflow else {}
+    return {"workflow": workflow["id"]} if str(workflow.get("id", "")).strip("0-") else {}
 
 
 def _server() -> Any:

@@ -139,6 +139,12 @@ def test_every_link_joins_slots_of_its_type(name: str) -> None:
     assert sorted(linked) == sorted(link[0] for link in workflow["links"])
 
 
+def test_each_opening_of_a_fit_is_a_workflow_of_its_own() -> None:
+    """The page gives an id where there is none, and what a fit says stays with the id."""
+    with_fit = [name for name in NAMES if of_type(read(name), "DyWeightFit")]
+    assert with_fit and not any("id" in read(name) for name in with_fit)
+
+
 @every_workflow
 def test_nothing_that_a_pack_node_takes_or_gives_hangs_loose(name: str) -> None:
     """Solver, sampler and sigmas reach something, and no node lacks an input that has no widget."""

@@ -69,6 +69,7 @@ class Fitting:
         if math.isnan(self.validation[0]) and self.pairs.validation_blocks:
             self.validation = (self._validation_error(), math.nan)
             self.judging -= self.pairs.validation_pairs * self._each
+        _ = self.pairs.deviation  # a sum over all processes, and one without pairs to train on never asks for it
         try:
             yield from self.fit.run()
         except TooFewCallsError as error:

@@ -69,7 +69,7 @@ class GaussNewton:
         self._steps = (settings.probe_step or 0.0, settings.probe_step or 0.0)
         self._loss, self._loss_when_probed, self._radius = math.inf, math.inf, RADIUS
         self.spent = self._trials = self._stalled = self._missed = 0
-        self._over = False
+        self._over = self._mapped = False
 
     def current(self) -> Solver:
         """The best solver so far."""
@@ -102,7 +102,7 @@ class GaussNewton:
         self._steps, self.loss = other._steps, replace(other.loss, pair_limit=math.inf)
         table = self._numbers.table(self._vector)
         self._known = {index: known.imagined_at(table.plan) for index, known in other._known.items()}
-        begun = self._on_the_maps.problem(table).loss
+        self._mapped, begun = True, self._on_the_maps.problem(table).loss
         self._vector, promised, _ = self._on_the_maps.proposed(self._radius)
         self._known = {index: known.copy() for index, known in other._known.items()}
         return begun - promised
@@ -122,7 +122,7 @@ class GaussNewton:
         return self.history[-1]
 
     def _begin(self) -> None:
-        if self._known:
+        if self._mapped:
             return self._try(self._vector, 0.0, 0.0)
         self._take(1)
         self._choose_start()

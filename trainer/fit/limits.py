@@ -19,7 +19,7 @@ LOWEST = 1e-3
 
 @dataclass(frozen=True)
 class Limits:
-    """constraints @ step <= bounds: what the network is asked at stays in its range, and noise levels decrease."""
+    """constraints @ step <= bounds: what the network is asked at stays in its range, and noise levels never rise."""
 
     constraints: Tensor
     """[n, count]"""

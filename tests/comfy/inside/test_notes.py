@@ -99,3 +99,21 @@ def test_while_a_workflow_is_checked_its_own_page_hears_of_it(notes, server):
 
     contextvars.copy_context().run(check)
     assert [event[2] for event in server.sent] == ["other"]
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"id": "1a2b3c4d-0000-4000-8000-000000000001"}, {"workflow": "1a2b3c4d-0000-4000-8000-000000000001"}),
+        ({"id": "00000000-0000-0000-0000-000000000000"}, {}),
+        ({}, {}),
+    ],
+)
+def test_lines_on_a_node_name_the_workflow_that_runs(notes, server, given, named):
+    """But not by the id that all have which the page reads from the API's format."""
+    running_now = [(0, "one", {}, {"extra_pnginfo": {"workflow": given}}, [])]
+    server.instance.prompt_queue = SimpleNamespace(get_current_queue_volatile=lambda: (running_now, []))
+    with running("one"):
+        notes.text(notes.Sentence(MESSAGE, **VALUES), "7")
+    ((_, sent, page),) = server.sent
+    assert page == "me" and {key: sent[key] for key in sent if key == "workflow"} == named

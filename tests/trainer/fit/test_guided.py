@@ -253,7 +253,7 @@ def test_an_interrupted_fit_goes_on_to_the_same_solver() -> None:
     whole = begun()
     states = [copy.deepcopy(whole.fit.state()) for _ in whole.run()]
     assert len(states) > 8
-    for state in states:
+    for state in states[::3]:
         later = begun()
         later.fit.restore(state)
         for _ in later.run():

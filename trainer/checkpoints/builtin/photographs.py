@@ -39,7 +39,7 @@ class Photographs:
         """cfg: how many times the class's direction is taken; 1 asks the network once a call, else twice."""
         self.network = network
         self.shape: tuple[int, ...] = (3, pixels, pixels)
-        self.cfg = None if cfg == 1 else cfg
+        self.guidance = self.cfg = None if cfg == 1 else cfg
         self.fingerprint = fingerprint if cfg == 1 else f"{fingerprint}, guidance {cfg}"
         self._judge: Judge | None = None
 
