@@ -105,6 +105,7 @@ def test_guidance_goes_on_from_no_class_past_the_class(cfg: float) -> None:
 
 def test_guidance_is_told_and_makes_another_model(photographs: Photographs) -> None:
     guided = checkpoint(cfg=2.0)
+    assert guided.guidance == guided.cfg == 2.0, "which the file names"
     assert (photographs.cfg, guided.cfg) == (None, 2.0)
     assert guided.fingerprint != photographs.fingerprint
 
