@@ -29,8 +29,8 @@ CALLS = 40_000
 """Evaluations of each fit."""
 STRENGTHS = (1.0, 1.25, 1.5, 2.0)
 """Of guidance in an interval, in the teacher's: each handcrafted sampler gets the one that suits it best."""
-SCREENED = 250
-"""Samples by which the best handcrafted sampler is found, of those that measure it."""
+SCREENED = ((50, 12), (250, 1))
+"""Samples by which the best handcrafted sampler is found, of those that measure it, and how many go on."""
 CONSTANT, EVERY, FEWER = "DyWeight, constant guidance", "learned guidance, every step", "learned guidance, fewer calls"
 PLACES = ("first", "middle", "last")
 
@@ -98,10 +98,13 @@ def interval(bench: Bench, evaluations: int, place: str) -> dict[str, Plan]:
 
 def best(bench: Bench, plans: Mapping[str, Plan]) -> dict[str, Any]:
     """The best of them, found on the first samples and measured on all."""
-    few = bench.blocks[: max(1, SCREENED // len(bench.blocks[0].noise))]
-    features, network = Latent(deviation(few)), Network(bench.checkpoint)
-    errors = {name: error_or_infinity(network, few, plan, features) for name, plan in plans.items()}
-    name = min(errors, key=errors.__getitem__)
+    network, names, errors = Network(bench.checkpoint), list(plans), dict[str, float]()
+    for samples, kept in SCREENED:
+        few = bench.blocks[: max(1, samples // len(bench.blocks[0].noise))]
+        features = Latent(deviation(few))
+        errors = {name: error_or_infinity(network, few, plans[name], features) for name in names}
+        names = sorted(names, key=errors.__getitem__)[:kept]
+    (name,) = names
     return {"name": name, "error": bench.error(plans[name]) if math.isfinite(errors[name]) else None}
 
 
