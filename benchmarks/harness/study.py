@@ -66,8 +66,9 @@ class Figures:
         write_whole(path, f"{text}\n".encode())
 
     def source(self, name: str) -> str:
-        """When and how a table was measured: the part that its name begins with, or else all parts."""
-        own = [made for part, made in self.made.items() if name == part or name.startswith(f"{part}, ")]
+        """When and how it was measured: the part that a table's name begins with, those that begin with it, or all."""
+        parts = (part for part in self.made if f"{name}, ".startswith(f"{part}, ") or part.startswith(f"{name}, "))
+        own = [self.made[part] for part in parts]
         return "\n".join(dict.fromkeys(map(_source, own or self.made.values())))
 
 

@@ -96,9 +96,10 @@ def test_what_is_kept_reads_as_it_was_written(tmp_path):
 
 def test_a_table_tells_how_its_own_part_was_made_and_others_how_all_were():
     of = {"versions": {"torch": "9"}, "threads": 1, "processor": "a CPU", "seeds": [], "date": "2026-01-31"}
-    figures = Figures({}, {part: {**of, "command": command} for part, command in zip("abc", "xxy", strict=True)})
-    lines = {name: figures.source(name).count("\n") + 1 for name in ("a", "b, more", "all", "bc")}
-    assert lines == {"a": 1, "b, more": 1, "all": 2, "bc": 2}
+    commands = {"a": "x", "b": "x", "c": "y", "d, 6": "z", "d, 8": "z"}
+    figures = Figures({}, {part: {**of, "command": command} for part, command in commands.items()})
+    lines = {name: figures.source(name).count("\n") + 1 for name in ("a", "b, more", "all", "bc", "d")}
+    assert lines == {"a": 1, "b, more": 1, "all": 3, "bc": 3, "d": 1}
     assert figures.source("c") == "*Measured on 2026-01-31 by `y`, with torch 9 on 1 thread of a CPU.*"
 
 
