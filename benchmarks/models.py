@@ -1,5 +1,6 @@
 """More models for `--ckpt benchmarks.models:NAME`: variants of the built-in ones."""
 
+import importlib
 from functools import partial
 from typing import Any
 
@@ -7,7 +8,12 @@ import torch
 from torch import Tensor
 
 from dyweight import schedules
+from tools.models.real_size import ARCHITECTURES, conditioning, patcher
 from trainer.checkpoints.builtin import digits, gmm, photographs
+from trainer.checkpoints.comfy.canvas import CanvasCheckpoint
+from trainer.checkpoints.comfy.installation import find_comfyui, start
+
+from .harness.bench import use_stand_ins
 
 
 class DigitsFlow:
@@ -66,6 +72,30 @@ class DigitsExploding:
         return self.model.denoise(x / (1 + sigma).reshape(-1, 1, 1, 1), sigma / (1 + sigma), cond)
 
 
+class Karras:
+    """A variance-exploding model at the noise levels of SD 1.5 and SDXL, on ComfyUI's schedule karras for them: down to
+    the smallest, then to 0."""
+
+    smallest, largest = 0.0292, 14.61
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.shape = model, model.shape
+        self._began = float(model.schedule(1)[0])
+        self.fingerprint = f"{model.fingerprint}, karras"
+
+    def schedule(self, steps: int) -> Tensor:
+        levels = schedules.polynomial(max(1, steps - 1), self.smallest, self.largest)
+        return torch.cat([levels if steps > 1 else levels[:1], levels.new_zeros(1)])
+
+    def draw(self, generator: torch.Generator, batch: int) -> tuple[Tensor, Any]:
+        noise, cond = self.model.draw(generator, batch)
+        return noise * (self.largest / self._began), cond
+
+    def denoise(self, x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
+        answer: Tensor = self.model.denoise(x, sigma, cond)
+        return answer
+
+
 class MixtureFlow:
     """A Gaussian mixture in the plane as a flow model."""
 
@@ -84,6 +114,26 @@ class MixtureFlow:
     def denoise(self, x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
         sigma = sigma.clamp(max=0.9999)
         return self.model.denoise(x / (1 - sigma)[:, None], sigma / (1 - sigma))
+
+
+def digits_karras() -> Karras:
+    return Karras(DigitsExploding())
+
+
+def photographs_karras() -> Karras:
+    return Karras(photographs.checkpoint())
+
+
+def tiny_sd15(prompts: int = 16) -> CanvasCheckpoint:
+    """SD 1.5's network in ComfyUI at a tenth of the width, with random weights, at cfg 7.5."""
+    use_stand_ins()
+    start(find_comfyui(None))
+    model, (negative, *positive) = patcher("sd15", "fp32", small=True), conditioning("sd15", 1 + prompts, small=True)
+    told = ARCHITECTURES["sd15"]
+    guider = importlib.import_module("comfy.samplers").CFGGuider(model)
+    guider.set_conds(positive[0], negative)
+    guider.set_cfg(told.cfg)
+    return CanvasCheckpoint(told.family, guider, positive, torch.zeros(1, 4, 8, 8), told.scheduler)
 
 
 digits_exploding = DigitsExploding

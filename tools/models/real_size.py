@@ -13,6 +13,7 @@ from torch import Tensor
 
 FP8 = torch.float8_e4m3fn
 WEIGHTS: dict[str, tuple[torch.dtype, bool]] = {
+    "fp32": (torch.float32, False),
     "bf16": (torch.bfloat16, False),
     "fp16": (torch.float16, False),
     "fp8_e4m3fn": (FP8, False),
@@ -70,6 +71,40 @@ ARCHITECTURES = {
         1.0,
         "simple",
         3.5,
+    ),
+    "sd15": Architecture(
+        "SD15",
+        {
+            "image_size": 32,
+            "in_channels": 4,
+            "out_channels": 4,
+            "model_channels": 320,
+            "num_res_blocks": [2, 2, 2, 2],
+            "channel_mult": [1, 2, 4, 4],
+            "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+            "transformer_depth_middle": 1,
+            "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
+            "use_spatial_transformer": True,
+            "use_linear_in_transformer": False,
+            "use_temporal_attention": False,
+            "context_dim": 768,
+            "num_heads": 8,
+            "num_head_channels": -1,
+            "legacy": False,
+        },
+        {
+            "model_channels": 32,
+            "context_dim": 64,
+            "num_res_blocks": [1, 1],
+            "channel_mult": [1, 2],
+            "transformer_depth": [1, 1],
+            "transformer_depth_output": [1, 1, 1, 1],
+        },
+        77,
+        "context_dim",
+        768,
+        7.5,
+        "normal",
     ),
     "sdxl": Architecture(
         "SDXL",

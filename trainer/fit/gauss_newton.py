@@ -59,12 +59,13 @@ class GaussNewton:
         self.history: list[Progress] = []
         self._numbers = Numbers(solver)
         starts = [start_of(solver) if settings.lowered else solver, *others]
-        self._vector, *self._others = map(self._numbers.read, starts)
+        self._range = SigmaRange.of(network, solver.sigmas)
+        read = map(self._numbers.read, starts)
+        self._vector, *self._others = (self._numbers.asking_within(vector, *self._range) for vector in read)
         self._start = self._vector
         self._shape = tuple(network.checkpoint.shape)
         self._elements = math.prod(self._shape)
         self._sketch = Sketch(self._elements) if loss.of_inner_products else Sketch(self._elements, self._elements)
-        self._range = SigmaRange.of(network, solver.sigmas)
         self._known: dict[int, Known] = {}
         self._steps = (settings.probe_step or 0.0, settings.probe_step or 0.0)
         self._loss, self._loss_when_probed, self._radius = math.inf, math.inf, RADIUS

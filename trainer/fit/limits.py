@@ -3,6 +3,7 @@
 import contextlib
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,13 +14,16 @@ from ..run.errors import TrainerError
 from ..run.network import Network
 from .table import Table
 
+LEAST = 0.5
+"""Of the smallest noise level of the model: those of the states, whose residuals are divided by them, stay above it."""
 LOWEST = 1e-3
 """A step leaves a state's noise level below the one before it by at least this part of it, where they differ."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """constraints @ step <= bounds: what the network is asked at stays in its range, and noise levels never rise."""
+    """constraints @ step <= bounds: what the network is asked at stays in its range, and noise levels neither rise nor
+    vanish."""
 
     constraints: Tensor
     """[n, count]"""
@@ -27,8 +31,7 @@ class Limits:
     """[n], 0 or above"""
 
 
-@dataclass(frozen=True)
-class SigmaRange:
+class SigmaRange(NamedTuple):
     """The noise levels that a model knows."""
 
     smallest: float
@@ -55,8 +58,9 @@ class SigmaRange:
         """The same for a step from a table, linear in its numbers."""
         queries, levels = table.plan.query_sigmas.log()[table.first :], table.plan.sigmas
         by, down = table.log_queries[table.first :], table.sigmas[1:] - table.sigmas[:-1]
-        constraints = torch.cat([by, -by, down])
+        constraints = torch.cat([by, -by, down, -table.sigmas[:-1]])
         room = levels[:-1] - levels[1:] - LOWEST * levels[:-1].abs()
-        bounds = torch.cat([math.log(self.largest) - queries, queries - math.log(self.smallest), room])
+        above = levels[:-1] - LEAST * self.smallest
+        bounds = torch.cat([math.log(self.largest) - queries, queries - math.log(self.smallest), room, above])
         moves = constraints.abs().amax(1) > 0
         return Limits(constraints[moves], bounds[moves].clamp_min(0))

@@ -88,6 +88,7 @@ class OnTheMaps:
     def _allowed(self, vector: Tensor, trusted: float) -> "_Place":
         """The loss is infinite out of range, or farther from the current table than the maps are trusted."""
         with contextlib.suppress(ValueError):
+            vector = self.numbers.asking_within(vector, *self.range)
             plan = self.numbers.plan(vector)
             if self.range.holds(plan) and (there := self._place(vector, plan)).moved <= FARTHEST * trusted:
                 return there

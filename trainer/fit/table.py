@@ -79,6 +79,14 @@ class Numbers:
         with torch.no_grad():
             return self._with(vector).plan()
 
+    def asking_within(self, vector: Tensor, smallest: float, largest: float) -> Tensor:
+        """The same numbers, with the network asked no further out than this, as far as the time scale can see to it."""
+        with torch.no_grad():
+            solver = self._with(vector)
+            queries = solver.plan().query_sigmas
+            solver.lower_time(queries.clamp(smallest, largest) / queries)
+            return self.read(solver)
+
     def table(self, vector: Tensor) -> Table:
         """The table and its Jacobian; ValueError where there is none. The last one is kept."""
         if self._last is None or not torch.equal(vector, self._last[0]):

@@ -23,9 +23,6 @@ FITS = {
     "adam": {"method": "adam", "iterations": 4, "pairs": 8, "batch": 8, "validation_pairs": 2, "report_pairs": 4},
 }
 
-SEEDS = {"gauss-newton": (0, 1, 2), "adam": (0,)}
-"""One fit of gauss-newton in bf16 ends at 0.7 to 1.5 of that on the CPU, three on average at 1.0."""
-
 
 @dataclass(frozen=True)
 class Kind:
@@ -38,12 +35,14 @@ class Kind:
     """Of a sample, as a part of its norm."""
     error: float
     """Of the endpoint error that a fit ends with, relative to it."""
+    fits: int = 1
+    """Of gauss-newton, whose mean is compared: one in bf16 ends at 0.7 to 1.5 of that on the CPU, three at 1.0."""
 
 
 KINDS = {
     "float32": Kind(torch.float32, None, 2e-3, 0.1),
-    "bf16": Kind(torch.bfloat16, None, 5e-2, 0.3),
-    "fp8": Kind(torch.float8_e4m3fn, torch.bfloat16, 5e-2, 0.3),
+    "bf16": Kind(torch.bfloat16, None, 5e-2, 0.3, 3),
+    "fp8": Kind(torch.float8_e4m3fn, torch.bfloat16, 5e-2, 0.3, 3),
     "compiled": Kind(torch.float32, None, 2e-3, 0.1),
 }
 """On a GPU float32 may be TF32. Networks computed in bf16 have tables of their own, which do as well: the fit asks them
@@ -154,17 +153,17 @@ def sampled(pack, model, family):
 
 
 @cache
-def fitted_on_the_cpu(weights, method):
-    return fitted(reference("Flux", weights), method)
+def fitted_on_the_cpu(weights, method, fits):
+    return fitted(reference("Flux", weights), method, fits)
 
 
-def fitted(model, method):
-    """Errors of fits for the trained FLUX, geometric means over SEEDS[method], and the calls that they took."""
+def fitted(model, method, fits):
+    """Errors of so many fits for the trained FLUX, geometric means, and the calls that they took."""
     from trainer import fit_solver
     from trainer.checkpoints.comfy.canvas import CanvasCheckpoint
 
     checkpoint = CanvasCheckpoint("Flux", guider(model, "Flux"), [], torch.zeros(1, *LATENT["Flux"]), "simple")
-    found = [fit_solver(checkpoint, STEPS, teacher="euler:12", seed=seed, **FITS[method]) for seed in SEEDS[method]]
+    found = [fit_solver(checkpoint, STEPS, teacher="euler:12", seed=seed, **FITS[method]) for seed in range(fits)]
     errors = {name: statistics.geometric_mean(one.errors[name] for one in found) for name in found[0].errors}
     return errors, sum(one.network_calls for one in found)
 
@@ -180,13 +179,19 @@ def test_a_sample_ends_where_it_ends_on_the_cpu(pack, own, kind, family):
 
 @pytest.mark.parametrize("family", ["Flux"])
 @pytest.mark.parametrize("method", [pytest.param("gauss-newton", marks=pytest.mark.slow), "adam"])
-def test_a_fit_ends_as_near_to_its_teacher_as_on_the_cpu(room, own, kind, family, method):
+def test_a_fit_ends_as_near_to_its_teacher_as_on_the_cpu(room, own, kind, family, method, device):
     if not knows_tiny_flux():
         pytest.skip("this ComfyUI does not know the trained FLUX")
     if (kind, method) == ("compiled", "adam"):
         pytest.skip("gradients go through the network as it is, not compiled")
+    if (kind, method, device.type) == ("fp8", "gauss-newton", "cpu"):
+        pytest.skip("a CPU computes fp8 in bf16, whose fits are compared")
     given = KINDS[kind]
-    (errors, calls), (expected, expected_calls) = fitted(own, method), fitted_on_the_cpu(given.weights, method)
+    fits = given.fits if method == "gauss-newton" else 1
+    (errors, calls), (expected, expected_calls) = (
+        fitted(own, method, fits),
+        fitted_on_the_cpu(given.weights, method, fits),
+    )
     print(f"{kind} {method}: {errors}, on the CPU {expected}; {calls} and {expected_calls} calls")
     assert expected["fitted"] < 0.9 * expected["untrained"], "a fit that finds nothing shows nothing"
     for name, error in expected.items():

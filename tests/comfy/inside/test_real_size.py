@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-PARAMETERS = {"flux1-dev": 11_901_408_320, "sdxl": 2_567_463_684}
+PARAMETERS = {"flux1-dev": 11_901_408_320, "sd15": 859_520_964, "sdxl": 2_567_463_684}
 """Of the published files' diffusion models."""
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import trainer
+from benchmarks.models import digits_karras
 from dyweight import load_solver
 from trainer.fit.budget import calls_of
 from trainer.run.errors import TrainerError
@@ -62,6 +63,18 @@ def test_what_is_asked_stays_in_the_models_range_and_levels_decrease(seed: int, 
     levels = fitted.solver.plan().sigmas
     assert max(asked) <= 10 * (1 + 1e-6) and min(asked) > 0
     assert bool((levels[1:] < levels[:-1]).all())
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("steps", [2, 6])
+def test_a_schedule_down_to_the_smallest_level_and_then_0_is_no_trap(steps: int, seed: int) -> None:
+    """As karras and normal of SD 1.5: a fit begins below the levels of the schedule, which the model does not know."""
+    model, asked = digits_karras(), list[float]()
+    answer = model.denoise
+    model.denoise = lambda x, sigma, cond: (asked.extend(sigma.tolist()), answer(x, sigma, cond))[1]  # type: ignore[method-assign]
+    errors = trainer.fit_solver(model, steps, effort="draft", seed=seed).errors
+    assert errors["fitted"] < 0.6 * errors["untrained"]
+    assert min(asked) >= model.smallest * (1 - 1e-6) and max(asked) <= model.largest * (1 + 1e-6)
 
 
 def test_a_fit_above_a_handcrafted_solver_keeps_that_and_says_so(peaks: Any, commands: Any) -> None:
