@@ -21,7 +21,7 @@ OURS = "benchmarks.models:"
 MODELS = (
     *("digits", "gmm", "shapes", "photographs", FLUX),
     *(f"{OURS}{name}" for name in ("digits_exploding", "digits_shifted", "digits_guided", "digits_rounded")),
-    *(f"{OURS}{name}" for name in ("photographs_guided", "mixture_flow")),
+    *(f"{OURS}{name}" for name in ("digits_karras", "photographs_karras", "photographs_guided", "mixture_flow")),
 )
 FITS: Mapping[str, Mapping[str, Any]] = {
     "draft": {"effort": "draft"},
@@ -36,7 +36,8 @@ EVERY_FIT = ("digits", "gmm")
 STEPS = [3, 5, 8, 12]
 QUICK = {"pairs": 8, "iterations": 2}
 PICTURED = "digits"
-SLOW = dict.fromkeys(("shapes", "photographs", f"{OURS}photographs_guided", FLUX), 200)
+PHOTOGRAPHS = ("photographs", *(f"{OURS}photographs_{kind}" for kind in ("guided", "karras")))
+SLOW = dict.fromkeys(("shapes", *PHOTOGRAPHS, FLUX), 200)
 """Samples where a network call is dear."""
 Row = Mapping[str, Any]
 """One fit: model, steps, fit, seed, error, calls, seconds."""
