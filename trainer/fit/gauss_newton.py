@@ -58,8 +58,8 @@ class GaussNewton:
         self.solver, self.network, self.pairs, self.loss, self.settings = solver, network, pairs, loss, settings
         self.history: list[Progress] = []
         self._numbers = Numbers(solver)
-        starts = [start_of(solver) if settings.lowered else solver, *others]
         self._range = SigmaRange.of(network, solver.sigmas)
+        starts = [start_of(solver, self._range.smallest) if settings.lowered else solver, *others]
         read = map(self._numbers.read, starts)
         self._vector, *self._others = (self._numbers.asking_within(vector, *self._range) for vector in read)
         self._start = self._vector

@@ -96,7 +96,7 @@ def probe(network: Network, block: Block, table: Table, made: Rollout, probing: 
         down = max(query * math.exp(-probing.sigma_step), probing.smallest)
         up = min(query * math.exp(probing.sigma_step), probing.largest)
         if probing.sigma_sides == 1 or not down < query < up:
-            far = down if down < query else up
+            far = down if (1 + 1e-9) * query / down >= up / query else up  # upward only where down is cut off
             by_sigma = (ask(far) - here) / math.log(far / query)
         else:
             by_sigma = (ask(up) - ask(down)) / math.log(up / down)
@@ -169,7 +169,8 @@ def steps_of(network: Network, block: Block, made: Rollout, plan: Plan, smallest
     residual = made.residuals[row]
     along = residual / residual.norm(dim=1, keepdim=True).clamp_min(1e-30) * (query * residual.shape[1] ** 0.5)
     by_state = _step_of(here, [ask(query, step * along) for step in TRIED], TREMBLES)
-    by_sigma = _step_of(here, [ask(max(query * math.exp(-step), smallest)) for step in TRIED], 2 * TREMBLES)
+    down = query * math.exp(-max(TRIED)) >= smallest
+    by_sigma = _step_of(here, [ask(query * math.exp(-step if down else step)) for step in TRIED], 2 * TREMBLES)
     return by_state, by_sigma
 
 

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import trainer
 from benchmarks.models import digits_karras
-from dyweight import load_solver
+from dyweight import DyWeight, load_solver
 from trainer.fit.budget import calls_of
+from trainer.fit.starts import start_of
 from trainer.run.errors import TrainerError
 
 
@@ -65,15 +67,26 @@ def test_what_is_asked_stays_in_the_models_range_and_levels_decrease(seed: int, 
     assert bool((levels[1:] < levels[:-1]).all())
 
 
+def test_a_start_spreads_the_calls_of_a_schedule_whose_last_is_useless() -> None:
+    """Levels of one ratio, then 0: with one more step to the last of them, which is left out."""
+    levels = torch.tensor([16.0, 4.0, 1.0, 0.0], dtype=torch.float64)
+    plan = start_of(DyWeight(levels, 3), smallest=1.0).plan()
+    expected = 16 * 16.0 ** -(torch.arange(3, dtype=torch.float64) / 3)
+    torch.testing.assert_close(plan.sigmas, torch.cat([expected, torch.zeros(1, dtype=torch.float64)]))
+    torch.testing.assert_close(plan.query_sigmas, 0.9 * expected)
+    for smallest, ends in ((0.5, levels), (1.0, levels[:-1])):
+        assert torch.equal(start_of(DyWeight(ends, 3), smallest).plan().sigmas, ends)
+
+
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("steps", [2, 6])
-def test_a_schedule_down_to_the_smallest_level_and_then_0_is_no_trap(steps: int, seed: int) -> None:
+@pytest.mark.parametrize(("steps", "part"), [(2, 0.2), (6, 0.6)])
+def test_a_schedule_down_to_the_smallest_level_and_then_0_is_no_trap(steps: int, part: float, seed: int) -> None:
     """As karras and normal of SD 1.5: a fit begins below the levels of the schedule, which the model does not know."""
     model, asked = digits_karras(), list[float]()
     answer = model.denoise
     model.denoise = lambda x, sigma, cond: (asked.extend(sigma.tolist()), answer(x, sigma, cond))[1]  # type: ignore[method-assign]
     errors = trainer.fit_solver(model, steps, effort="draft", seed=seed).errors
-    assert errors["fitted"] < 0.6 * errors["untrained"]
+    assert errors["fitted"] < part * errors["untrained"]
     assert min(asked) >= model.smallest * (1 - 1e-6) and max(asked) <= model.largest * (1 + 1e-6)
 
 

@@ -161,6 +161,24 @@ def test_a_network_that_trembles_with_sigma_is_moved_farther() -> None:
     assert smooth_state == smooth_sigma == state == 0.02 < sigma
 
 
+def test_at_the_smallest_level_the_network_is_asked_above_it() -> None:
+    """Also where it is asked a rounding above: a step down to the smallest would measure nothing else."""
+    model, solver = Bent(), SOLVERS[0]
+    numbers, network = Numbers(solver), Network(model)
+    table = numbers.table(numbers.read(solver))
+    noise, _ = model.draw(torch.Generator().manual_seed(0), 4)
+    block = Block(0, noise, None, noise)
+    around, last = rollout(network, block, table.plan), float(table.plan.query_sigmas[-1])
+    away, at, above = (
+        probe(network, block, table, around, Probing(1e-3, 1e-3, 8, smallest, 1.0)).d[-1]
+        for smallest in (last / 2, last, last * (1 - 3e-16))
+    )
+    torch.testing.assert_close(at, away, rtol=0.02, atol=1e-4)
+    assert torch.equal(at, above)
+    middle = float(table.plan.query_sigmas[STEPS // 2])
+    assert steps_of(network, block, around, table.plan, middle) == (0.02, 0.02)
+
+
 def test_a_sketch_keeps_inner_products() -> None:
     sketch = Sketch(40_000)
     x = torch.randn(2, 5, 40_000, generator=torch.Generator().manual_seed(0))
