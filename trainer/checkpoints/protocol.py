@@ -1,5 +1,6 @@
 """What the trainer needs of a checkpoint: four required parts, and optional members."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -20,7 +21,7 @@ class Checkpoint(Protocol):
         """Shape of one latent, without the batch axis."""
 
     def schedule(self, steps: int) -> Tensor:
-        """sigmas [steps + 1], decreasing."""
+        """sigmas [steps + 1], decreasing, the first the same for each number of steps."""
 
     def draw(self, generator: torch.Generator, batch: int) -> tuple[Tensor, Any]:
         """(noise [batch, *shape] scaled to schedule(n)[0], cond), the same for the same state of the generator."""
@@ -48,6 +49,7 @@ class FullCheckpoint:
         """made: any object with the four parts. name: its `--ckpt`, for errors."""
         self.made, self.name = made, name or type(made).__name__
         self.shape = tuple(made.shape)
+        self._first: float | None = None
         self._leaves_x = self._told_of_gradient = False
         self.fingerprint: str | None = getattr(made, "fingerprint", None)
         """Identifies the weights in caches and files; by default a hash of a few network calls."""
@@ -83,7 +85,8 @@ class FullCheckpoint:
         called with the network calls that finding them takes. Raises CheckpointError for an unknown name."""
 
     def schedule(self, steps: int) -> Tensor:
-        """sigmas [steps + 1]. Raises CheckpointError if they do not decrease to 0 or above."""
+        """sigmas [steps + 1]. Raises CheckpointError where they do not decrease to 0 or above, or begin elsewhere than
+        those of other steps."""
         try:
             sigmas = self.made.schedule(steps)
         except ValueError as error:
@@ -104,6 +107,17 @@ class FullCheckpoint:
                 name=self.name,
                 steps=steps,
                 given=sigmas.tolist(),
+            )
+        first = float(sigmas[0])
+        self._first = self._first or first
+        if not math.isclose(first, self._first, rel_tol=1e-3):
+            raise CheckpointError(
+                "--ckpt {name}: choose another scheduler, as simple: with {steps} steps this one begins at sigma "
+                "{first}, with others at {other}, and solver and teacher begin with the same noise",
+                name=self.name,
+                steps=steps,
+                first=f"{first:.4g}",
+                other=f"{self._first:.4g}",
             )
         return sigmas
 
