@@ -86,7 +86,8 @@ class OnTheMaps:
         return at.vector, begun - at.loss, at.moved
 
     def _allowed(self, vector: Tensor, trusted: float) -> "_Place":
-        """The loss is infinite out of range, or farther from the current table than the maps are trusted."""
+        """With calls brought into range where the time scale can do that; the loss is infinite out of range, or farther
+        from the current table than the maps are trusted."""
         with contextlib.suppress(ValueError):
             vector = self.numbers.asking_within(vector, *self.range)
             plan = self.numbers.plan(vector)
