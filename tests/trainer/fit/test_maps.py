@@ -10,7 +10,7 @@ import dyweight
 from dyweight import DyWeight, FreeTable, LearnedSchedule, Solver, schedules
 from trainer.fit.known import Known
 from trainer.fit.least_squares import LeastSquares, sums
-from trainer.fit.limits import Limits
+from trainer.fit.limits import LEAST, Limits, SigmaRange
 from trainer.fit.maps import imagined, tangents
 from trainer.fit.probing import Probing, probe, steps_of
 from trainer.fit.rollout import rollout
@@ -202,3 +202,14 @@ def test_a_step_is_the_least_within_radius_and_limits() -> None:
         step = squares.step(radius, limits)
         assert float(step.norm()) <= radius * 1.001 and float(step[1]) <= 0.5 + 1e-6
         assert float(step @ curvature @ step + 2 * squares.gradient @ step) <= float(value.min()) + 0.03
+
+
+def test_no_step_takes_the_level_of_a_state_to_nothing() -> None:
+    """One that would take the last level above 0 as far down as it can ends at the floor."""
+    levels = torch.tensor([16.0, 4.0, 1.0, 0.0], dtype=torch.float64)
+    numbers = Numbers(DyWeight(levels, 3))
+    table = numbers.table(numbers.read(DyWeight(levels, 3)))
+    count = table.sigmas.shape[1]
+    squares = LeastSquares(*(torch.eye(count).double(), 1e3 * table.sigmas[2], 1.0), torch.eye(count).double(), 0.0)
+    there = levels + table.sigmas @ squares.step(1e9, SigmaRange(1.0, 16.0).limits(table))
+    assert float(there[2]) == pytest.approx(LEAST, abs=1e-3)
