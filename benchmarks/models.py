@@ -133,7 +133,7 @@ def tiny_sd15(prompts: int = 16) -> CanvasCheckpoint:
     guider = importlib.import_module("comfy.samplers").CFGGuider(model)
     guider.set_conds(positive[0], negative)
     guider.set_cfg(told.cfg)
-    return CanvasCheckpoint(told.family, guider, positive, torch.zeros(1, 4, 8, 8), told.scheduler)
+    return CanvasCheckpoint(told.family, guider, positive, {"samples": torch.zeros(1, 4, 8, 8)}, told.scheduler)
 
 
 digits_exploding = DigitsExploding

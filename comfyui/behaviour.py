@@ -59,6 +59,23 @@ def patches(model_options: dict[str, Any]) -> list[Any]:
     return found
 
 
+def acts_on_predictions(patcher: Any, model_options: dict[str, Any]) -> bool:
+    """Whether a model carries more than its network and patches of it, as what RescaleCFG or a wrapper does.
+
+    patcher: ComfyUI's MODEL. model_options: those of a guider around it.
+    """
+    waiting: list[Any] = [getattr(patcher, "wrappers", {})]
+    for name, part in model_options.items():
+        within = name == "transformer_options" and isinstance(part, dict)
+        waiting.append({key: one for key, one in part.items() if key not in _PATCHES} if within else part)
+    while waiting:
+        value = waiting.pop()
+        if callable(value):
+            return True
+        waiting += value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return False
+
+
 def _patches(model_options: dict[str, Any]) -> dict[str, Any]:
     options = model_options.get("transformer_options", {})
     return {name: part for name, part in options.items() if name in _PATCHES}

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import comfy.samplers
+
 from ..dyweight import SolverFile
 from . import messages, notes
 
@@ -21,6 +23,8 @@ class Applied:
         self._file, self._again = file, again
 
     def __call__(self, sample: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        if not any(isinstance(one, comfy.samplers.Sampler) for one in args):  # asked for its network alone, as by a fit
+            return sample(*args, **options)
         if self._again:
             notes.warn(messages.REMOVE_APPLY, file=self._file.name)
         patcher: Any = sample.class_obj.model_patcher  # type: ignore[attr-defined]

@@ -15,6 +15,8 @@ from .notes import Sentence
 
 LARGEST = 1024
 """Pixels of the result on the node; the whole is the node's IMAGE, and lies beside the file."""
+EVERY = 5.0
+"""Seconds between two lines before the first trial."""
 Stopped: type[BaseException] = comfy.model_management.InterruptProcessingException
 
 
@@ -25,7 +27,8 @@ class Display:
         """checkpoint: the trainer's, of the canvas. in_words: seconds -> words with the field {number}, the number."""
         self._node, self._checkpoint, self._in_words = node, checkpoint, in_words
         self._bar: Any = None
-        self._calls, self._most, self._began, self._best = 0, 0, time.monotonic(), (0, 0.0)
+        self._calls, self._most, self._best = 0, 0, (0, 0.0)
+        self._began = self._said = time.monotonic()
 
     def begin(self, most: int, seconds: float) -> None:
         """Say how long it will take."""
@@ -39,18 +42,23 @@ class Display:
         self._calls += samples
         if self._bar is not None:
             self._bar.update_absolute(min(self._calls, self._most), self._most)
+            if not self._best[0] and time.monotonic() - self._said >= EVERY:  # before the first trial
+                told = {"calls": f"{self._calls:,}", "most": f"{self._most:,}"}
+                self.text(Sentence(fit_lines.LOOKS, **told, time=self._left(self._most - self._calls)))
 
-    def told(self, progress: Any) -> bool:
-        """At each trial; whether there is a better solver than before, to show. progress: the trainer's FitProgress."""
-        left = progress.expected_calls - progress.network_calls
+    def told(self, progress: Any, after: int) -> bool:
+        """At each trial; whether there is a better solver than before, to show.
+
+        progress: the trainer's FitProgress. after: network calls that come when all is fitted.
+        """
+        left = progress.expected_calls - progress.network_calls + after
         self._most = self._calls + left
-        each = (time.monotonic() - self._began) / max(1, self._calls)
         self.text(
             Sentence(
                 fit_lines.RUNS,
                 calls=f"{progress.network_calls:,}",
-                most=f"{progress.expected_calls:,}",
-                time=self._time(each * left),
+                most=f"{progress.network_calls + left:,}",
+                time=self._left(left),
                 steps=progress.steps,
                 best=f"{progress.best:.5f}",
             )
@@ -77,7 +85,12 @@ class Display:
 
     def text(self, lines: Sentence) -> None:
         """Below the node's fields."""
+        self._said = time.monotonic()
         notes.text(lines, self._node)
+
+    def _left(self, calls: int) -> Sentence:
+        each = (time.monotonic() - self._began) / max(1, self._calls)
+        return self._time(each * max(0, calls))
 
     def _time(self, seconds: float) -> Sentence:
         words, number = self._in_words(seconds)

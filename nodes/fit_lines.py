@@ -1,6 +1,7 @@
 """What Fit Solver shows below its fields while it runs and when it is done; web/messages/ holds the translations."""
 
 BEGINS = "At most {most} network calls, {time}."
+LOOKS = "{calls} of at most {most} network calls, {time} left."
 RUNS = "{calls} of at most {most} network calls, {time} left.\nBest so far at {steps} steps {best}"
 CANCELLED = "Cancelled. Measuring the best so far; cancel again to leave it."
 NOTHING_YET = "Cancelled. The next run with the same inputs goes on; nothing better than other samplers yet."

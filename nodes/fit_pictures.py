@@ -42,16 +42,20 @@ def _decoded(checkpoint: Any, latent: Tensor) -> Image.Image | None:
     """By the VAE; None without one, or with one of another model or too large for the memory."""
     try:
         image = checkpoint.images(latent[None])
+        return None if image is None else as_pillow(image)
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError):
         return None
-    return None if image is None else as_pillow(image)
 
 
 def small_picture(checkpoint: Any, latent: Tensor) -> Image.Image | None:
-    """Of a latent [*shape], by the user's preview method; None where previews are off."""
+    """Of a latent [*shape], by the user's preview method; None where previews are off, or it makes no still picture."""
     patcher, x = checkpoint.patcher, checkpoint.without_sound(latent[None])
-    previewer = latent_preview.get_previewer(patcher.load_device, patcher.model.latent_format)
-    return None if previewer is None else previewer.decode_latent_to_preview(x.to(patcher.load_device))
+    try:
+        previewer = latent_preview.get_previewer(patcher.load_device, patcher.model.latent_format)
+        found = None if previewer is None else previewer.decode_latent_to_preview(x.to(patcher.load_device))
+    except Exception:  # other packs put previews of their own in its place, and no fit is worth less than a preview
+        return None
+    return found if isinstance(found, Image.Image) else None
 
 
 def rough_picture(checkpoint: Any, latent: Tensor) -> Image.Image:

@@ -93,8 +93,8 @@ def _run(inputs: FitInputs, node: str, graph: dict[str, Any]) -> Done:
         raise notes.refusal(messages.FIT_TWO_MODELS)
     guider = inputs.guider or guider_of(inputs.model, inputs.negative, inputs.cfg)
     model = model_name(graph, node, "guider", "model") or type(guider.model_patcher.model).__name__
-    latent, low = inputs.latent_image.get("samples"), _low_expert(inputs, node, graph)
-    checkpoint = CanvasCheckpoint(model, guider, inputs.positive, latent, inputs.scheduler, inputs.vae, low)
+    given, low = (guider, inputs.positive, inputs.latent_image), _low_expert(inputs, node, graph)
+    checkpoint = CanvasCheckpoint(model, *given, inputs.scheduler, inputs.vae, low)
     options = DistillOptions(
         ckpt=model, steps=_steps(inputs.steps), out=Path("x.safetensors"), effort=inputs.effort, seed=inputs.seed
     )
@@ -108,13 +108,13 @@ def _run(inputs: FitInputs, node: str, graph: dict[str, Any]) -> Done:
         image = picture_beside(found)
         return Done(found, ExecutionBlocker(None) if image is None else image, str(info))
     name = inputs.name.replace("%model%", Path(model).stem).replace("%steps%", "-".join(map(str, options.members)))
-    name = name.replace("%width%", str(checkpoint.width))
+    name = name.replace("%width%", str(checkpoint.width)).strip().removesuffix(".safetensors")
     with _named():
         check_name(name)
     display.begin(fit.expected_calls(SHOWN), fit.seconds(SHOWN))
 
     def told(progress: FitProgress) -> None:
-        if display.told(progress):
+        if display.told(progress, fit.calls_after(SHOWN)):
             display.picture(*fit.beside_teacher(progress.solver))
 
     try:
@@ -138,7 +138,11 @@ def _finished(fit: UnbrokenFit, result: Result, name: str, display: Display, che
     errors = result.errors[shown]
     names = [TEACHER, FITTED, *[one for one in errors if one in RIVALS][:1]]
     file: Any = _written(fit, result.file, name) if result.better else result.file  # before anything else can fail
-    image = comparison(checkpoint, fit.latents(shown, names, SHOWN), names)
+    try:
+        image = comparison(checkpoint, fit.latents(shown, names, SHOWN), names)
+    finally:
+        if result.better:  # else it is kept: the next run need not fit again to know that
+            fit.forget()
     if result.better:
         write_beside(file, image)
         info = Sentence(fit_lines.SAVED, file=file.name, errors=table(result.errors))
@@ -146,7 +150,8 @@ def _finished(fit: UnbrokenFit, result: Result, name: str, display: Display, che
         best = next(iter(errors))
         notes.warn(messages.NOTHING_BETTER, best=best, steps=shown)
         info = Sentence(fit_lines.NOTHING_SAVED, best=best, errors=table(result.errors))
-    fit.forget()
+        if (before := fit.left) is not None:
+            before.unlink(missing_ok=True)
     display.end(info, image)
     return Done(file, image, str(info))
 
@@ -197,5 +202,5 @@ def _steps(text: str) -> tuple[int, ...]:
 
 
 def _how_good(file: SolverFile) -> str:
-    error = file.member().provenance.get("endpoint_error_after")
-    return f"{error:.5f}  {FITTED}" if isinstance(error, float) else ""
+    told = {steps: file.member(steps).provenance.get("endpoint_error_after") for steps in file.solvers.steps}
+    return table({steps: {FITTED: error} for steps, error in told.items() if isinstance(error, float)})

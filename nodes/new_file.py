@@ -8,6 +8,9 @@ import folder_paths
 from ..dyweight import SolverFile, SolverFileError
 from .solver_library import FOLDER
 
+LONGEST = 200
+"""Bytes of a file's name: file systems take 255, and a number or a word comes behind it."""
+
 
 def write_new(file: SolverFile, name: str) -> SolverFile:
     """The file in the first models/dyweight that can be written to, with a number behind its name where another one has
@@ -34,8 +37,12 @@ def _write(file: SolverFile, name: str, folder: Path) -> SolverFile:
 
 
 def check_name(name: str) -> None:
-    """Raises SolverFileError as `write_new` would."""
-    _path(name, Path(folder_paths.get_folder_paths(FOLDER)[0]))
+    """Raises SolverFileError as `write_new` would, and where a name has no room for what is written behind it."""
+    path = _path(name, Path(folder_paths.get_folder_paths(FOLDER)[0]))
+    if len(path.name.encode()) > LONGEST:
+        raise SolverFileError(
+            f"name is {name!r}: give a shorter one, of {LONGEST - len('.safetensors')} letters at most"
+        )
 
 
 def _path(name: str, folder: Path) -> Path:

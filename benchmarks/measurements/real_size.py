@@ -109,13 +109,13 @@ class Made:
     def part(self, size: int, kind: str | None, repeats: int) -> dict[str, Any]:
         """One part. kind: what is fitted, None to sample."""
         pixels = QUICK[size] if self._quick else size
-        self._latent = torch.zeros(1, self._told.network["in_channels"], *[pixels // PIXELS] * 2)
+        self._latent = {"samples": torch.zeros(1, self._told.network["in_channels"], *[pixels // PIXELS] * 2)}
         found = self.sampling(repeats) if kind is None else self.fit("quick" if self._quick else kind)
         return {"model": self._name, "size": pixels, "steps": self._steps, **found}
 
     def sampling(self, repeats: int) -> dict[str, Any]:
         """Seconds of a step and bytes at the peak, of euler and of DyWeight, with one picture."""
-        noise = torch.randn(self._latent.shape, generator=torch.Generator().manual_seed(0))
+        noise = torch.randn(self._latent["samples"].shape, generator=torch.Generator().manual_seed(0))
         texts = (self._positive[0], self._negative)
         runs = beside_euler(self._pack, self._model, self._told.scheduler, self._steps, self._told.cfg, texts, noise)
         seconds = seconds_by_turns(runs, repeats, self._device)

@@ -2,7 +2,7 @@
 
 from dyweight import baselines
 
-from ..pairs.targets import Block
+from ..pairs.targets import Draw
 from ..run.errors import CheckpointError
 from ..run.network import Network
 from .endpoint_error import endpoint
@@ -13,7 +13,7 @@ MOST = 0.3
 answers tremble with sigma, 0.10 to 0.20; an endpoint that moves by the same with each step 0.36."""
 
 
-def refuse_distilled(network: Network, block: Block) -> None:
+def refuse_distilled(network: Network, block: Draw) -> None:
     """CheckpointError where a multistep solver with more steps does not settle.
 
     The network calls of one sample with each of STEPS.

@@ -34,7 +34,7 @@ def plan_for(sampler: Plan | Solver, network: Network, block: Draw) -> Plan:
     return plan.with_guidance_times((cfg - 1) / (sampler.guided_at - 1))
 
 
-def endpoint(network: Network, block: Block, sampler: Sampler) -> Tensor:
+def endpoint(network: Network, block: Draw, sampler: Sampler) -> Tensor:
     """The endpoints [B, *shape] of a sampler from a block's noise, without gradients. Raises NonFiniteError."""
     with torch.inference_mode():
         if isinstance(sampler, Rival):

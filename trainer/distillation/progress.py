@@ -22,15 +22,16 @@ class FitProgress:
     error: float
     """On the pairs that it trains on."""
     best: float
-    """The smallest so far."""
+    """The smallest so far on as many pairs."""
     solver: Solver
     """The best so far."""
 
 
 def reports(fits: FittingSet, fitting: Fitting, before: int = 0) -> Iterator[FitProgress]:
     """Run one of the fits, with a report at each trial. before: network calls of earlier processes."""
-    best = min((line.training_error for line in fitting.fit.history), default=math.inf)
+    best, pairs = math.inf, 0
     for line in fitting.run():
-        best = min(best, line.training_error)
+        now_on = fits.pairs.training_pairs
+        best, pairs = line.training_error if now_on != pairs else min(best, line.training_error), now_on
         calls, now = before + fits.network.total, fitting.fit.current()
         yield FitProgress(calls, calls + fits.expected_calls(), fitting.steps, line.training_error, best, now)

@@ -1,5 +1,6 @@
 """Fits that may be broken off at any call: the next run of the same goes on, and ends with the same file."""
 
+import contextlib
 import hashlib
 import json
 import math
@@ -22,6 +23,8 @@ from ..checkpoints.protocol import Checkpoint, Rival
 from ..compare.convergence import STEPS, refuse_distilled
 from ..compare.endpoint_error import Sampler, endpoint, errors_at_equal_calls
 from ..options.distill import DistillOptions
+from ..pairs.identity import identity
+from ..pairs.targets import Draw, fingerprint
 from ..run.cluster import ALONE
 from ..run.network import Network
 from ..run.resume import ResumeFile, comparable
@@ -34,6 +37,8 @@ from .progress import FitProgress, reports
 FITTED, TEACHER = "dyweight", "teacher"
 KEPT_EVERY = 2.0
 """Seconds between two states on the disk, at least: a process that is killed makes so many seconds' calls again."""
+KEPT_DAYS = 30
+"""For which a fit that was broken off can go on."""
 Errors = dict[str, float]
 """Endpoint errors on pairs that the fit never saw, best first: of the fitted solver, `dyweight`, and of others at the
 same number of network calls."""
@@ -72,20 +77,30 @@ class UnbrokenFit:
         self.options = options
         self.network = Network(checked(checkpoint, options.ckpt))
         self.network.on_calls = on_calls
-        told = [comparable(asdict(options)), self.network.checkpoint.fingerprint, dyweight.__version__]
+        of_model = fingerprint(Network(self.network.checkpoint))  # whose calls are not the fit's
+        told = [comparable(asdict(options)), of_model, dyweight.__version__]
         key = hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()[:24]
-        self._folder = cache / "unfinished" / key
-        self._state = ResumeFile(self._folder / "fit", {"key": key})
-        self.fits = FittingSet(options, self.network, ALONE, self._folder)
-        self._names, self._date, self._done = tuple(rivals), today(), 0
+        self.folder = cache / "unfinished" / key
+        """For what is kept until it is done."""
+        _forget_old(self.folder.parent)
+        self._state = ResumeFile(self.folder / "fit", {"key": key})
+        self.fits = FittingSet(options, self.network, ALONE, self.folder)
+        self._kept = self._state.load()
+        self._names, self._date = tuple(rivals), today()
+        self._done = 0 if self._kept is None else int(self._kept[1]["calls"])
         self._rivals: dict[int, dict[str, Rival]] = {}
         self._errors: dict[int, Errors] = {}
 
     def expected_calls(self, pictures: int) -> int:
-        """Network calls of it all, at most, `latents` of this many pairs included."""
+        """Network calls of it all, at most, before it runs, `latents` of this many pairs included."""
+        looking = sum(STEPS) if self._kept is None else 0
+        return looking + max(0, self.fits.expected_calls() - self._done) + self.calls_after(pictures)
+
+    def calls_after(self, pictures: int) -> int:
+        """Those that come when all is fitted, at most."""
         compared = len(self._names) * (self.options.judging_pairs + 2)
         calls = [fitting.solver.network_calls for fitting in self.fits.fittings]
-        return self.fits.expected_calls() + sum(STEPS) + compared * sum(calls) + 2 * pictures * calls[-1]
+        return compared * sum(calls) + 2 * pictures * calls[-1]
 
     def seconds(self, pictures: int) -> float:
         """The same in seconds, after one timed call."""
@@ -93,14 +108,14 @@ class UnbrokenFit:
 
     def run(self, tell: Callable[[FitProgress], object]) -> Result:
         """Fit, from the beginning or from where it was broken off. tell: called at each trial."""
+        if self._kept is None:
+            refuse_distilled(self.network, Draw(0, *self.network.checkpoint.draw(torch.Generator().manual_seed(0), 1)))
         self.fits.begin()
-        if (kept := self._state.load()) is not None:
-            tensors, values = kept
+        if self._kept is not None:
+            tensors, values = self._kept
+            self._kept = None
             self.fits.restore(tensors, values["fits"])
-            self.fits.current.handcrafted = tuple(values["handcrafted"])
-            self._date, self._done = values["date"], values["calls"]
-        else:
-            refuse_distilled(self.network, self.fits.pairs.test[0])
+            self.fits.current.handcrafted, self._date = tuple(values["handcrafted"]), values["date"]
         for fitting in self.fits.unfinished():
             self._fit(fitting, tell)
             fitting.judge()
@@ -129,7 +144,8 @@ class UnbrokenFit:
         find, calls = self.network.checkpoint.rivals, fitting.solver.network_calls
         rivals = {} if find is None else find(calls, self._names, self.network.count)
         errors = errors_at_equal_calls(self.network, list(fitting.pairs.test), rivals)
-        errors = {FITTED: fitting.fitted, name: error, **errors}
+        own = fitting.before if fitting.kept == "untrained" else fitting.fitted
+        errors = {FITTED: own, name: error, **errors}
         self._rivals[fitting.steps] = rivals
         self._errors[fitting.steps] = dict(sorted(errors.items(), key=lambda one: one[1]))
 
@@ -158,6 +174,7 @@ class UnbrokenFit:
             "guidance": checkpoint.guidance,
         }
         told |= {"model_family": checkpoint.model_family, **checkpoint.made_for}
+        told |= {"fingerprint": identity(self.network).get("fingerprint")}
         return told | {"effort": self.options.effort, "seed": self.options.seed, "steps": list(self.options.members)}
 
     def beside_teacher(self, solver: Solver) -> tuple[Tensor, Tensor]:
@@ -179,22 +196,30 @@ class UnbrokenFit:
     @property
     def left(self) -> Path | None:
         """The file that an earlier run left when it was broken off, if it is still that."""
-        note = self._folder / "left"
+        note = self.folder / "left"
         digest, _, path = note.read_text("utf-8").partition(" ") if note.is_file() else ("", "", "")
         return Path(path) if digest and digest == _digest(Path(path)) else None
 
     @left.setter
     def left(self, path: Path) -> None:
-        write_whole(self._folder / "left", f"{_digest(path)} {path}".encode())
+        write_whole(self.folder / "left", f"{_digest(path)} {path}".encode())
 
     def forget(self) -> None:
-        """Throw away what was kept: it is done."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """Throw away what was kept: the file is written."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _file(self, fittings: Sequence[Fitting], unfinished: bool = False) -> SolverFile:
         more = {"unfinished": True} if unfinished else {}
         made_for = [cast(Provenance, {**provenance(fitting, self._date), **more}) for fitting in fittings]
         return together([SolverFile(one.solver, told) for one, told in zip(fittings, made_for, strict=True)])
+
+
+def _forget_old(folder: Path) -> None:
+    """Throw away what fits left that nobody went on with."""
+    for one in folder.glob("*"):
+        with contextlib.suppress(OSError):
+            if time.time() - one.stat().st_mtime > KEPT_DAYS * 86_400:
+                shutil.rmtree(one, ignore_errors=True)
 
 
 def _digest(path: Path) -> str | None:

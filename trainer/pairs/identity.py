@@ -7,13 +7,14 @@ from dyweight import Provenance
 from dyweight.sketch import SAME, distance
 
 from ..run.network import Network
-from .targets import fingerprint
+from .targets import BY_ANSWERS, fingerprint
 
 
 def identity(network: Network) -> Provenance:
-    """For the file: how the network behaves, where it can be told, else its fingerprint."""
-    sketch = network.checkpoint.sketch()
-    return {"fingerprint": fingerprint(network)} if sketch is None else {"sketch": sketch}
+    """For the file: how the network behaves, where it can be told, and its fingerprint where that is not all."""
+    sketch, told = network.checkpoint.sketch(), fingerprint(network)
+    behaves: Provenance = {} if sketch is None else {"sketch": sketch}
+    return {**behaves, "fingerprint": told} if sketch is None or told.startswith(BY_ANSWERS) else behaves
 
 
 def known_as(network: Network) -> Provenance:

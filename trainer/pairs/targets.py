@@ -43,6 +43,8 @@ class Block(Draw):
 
 FINGERPRINT_CALLS = 16
 """Network calls that tell a model without a fingerprint of its own from others."""
+BY_ANSWERS = "answers-"
+"""Begins the fingerprint that they give."""
 Split = Literal["train", "validation", "test", "evaluation", "pictures"]
 """What pairs are for; each split draws its own."""
 
@@ -177,7 +179,7 @@ def fingerprint(network: Network) -> str:
         noise, cond = checkpoint.draw(torch.Generator().manual_seed(seed), 1)
         with torch.inference_mode():
             answers.append(network.bound(cond)(noise, sigma.to(noise).expand(1)))
-    checkpoint.fingerprint = "answers-" + hashlib.sha256("".join(map(digest, answers)).encode()).hexdigest()[:16]
+    checkpoint.fingerprint = BY_ANSWERS + hashlib.sha256("".join(map(digest, answers)).encode()).hexdigest()[:16]
     return checkpoint.fingerprint
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from ..checkpoints.comfy.installation import find_comfyui
 from ..run.errors import TrainerError
 
-DEFAULT, START_SECONDS = "http://127.0.0.1:8188", 600
+DEFAULT, START_SECONDS, SAVING_SECONDS = "http://127.0.0.1:8188", 600, 600
 PACK = Path(__file__).resolve().parents[2]
 
 
@@ -63,6 +63,7 @@ async def _run(address: str, graph: dict[str, Any], node: str, tell: Callable[[s
         except asyncio.CancelledError:  # Ctrl-C, after which the server would go on
             _get(f"{address}/queue", {"delete": [own]})
             _get(f"{address}/interrupt", {"prompt_id": own})
+            await _saved(address, own)
             raise
         except ConnectionError:
             message = f"{address}: the server closed the connection; start it, and run it again to go on"
@@ -85,7 +86,8 @@ async def _end(events: Any, own: str, tell: Callable[[str], object]) -> None:
         if event.type is not aiohttp.WSMsgType.TEXT:
             continue
         message = json.loads(event.data)
-        data = message.get("data", {})
+        if not isinstance(data := message.get("data"), dict):  # of another pack
+            continue
         if message["type"] == "dyweight.fit":
             tell(data["text"])
         if data.get("prompt_id") != own:
@@ -95,6 +97,16 @@ async def _end(events: Any, own: str, tell: Callable[[str], object]) -> None:
         if message["type"] == "execution_success":
             return
     raise ConnectionError
+
+
+async def _saved(address: str, own: str) -> None:
+    """Wait until a run that was cancelled is over, for it measures and saves the best so far."""
+    print("cancelled: the best so far is being measured and saved; Ctrl-C again to leave it")
+    for _ in range(2 * SAVING_SECONDS):
+        running = json.loads(_get(f"{address}/queue") or "{}").get("queue_running", [])
+        if not any(own in one for one in running):
+            return
+        await asyncio.sleep(0.5)
 
 
 def _refusal(said: dict[str, Any]) -> str:

@@ -162,7 +162,9 @@ def fitted(model, method, fits):
     from trainer import fit_solver
     from trainer.checkpoints.comfy.canvas import CanvasCheckpoint
 
-    checkpoint = CanvasCheckpoint("Flux", guider(model, "Flux"), [], torch.zeros(1, *LATENT["Flux"]), "simple")
+    checkpoint = CanvasCheckpoint(
+        "Flux", guider(model, "Flux"), [], {"samples": torch.zeros(1, *LATENT["Flux"])}, "simple"
+    )
     found = [fit_solver(checkpoint, STEPS, teacher="euler:12", seed=seed, **FITS[method]) for seed in range(fits)]
     errors = {name: statistics.geometric_mean(one.errors[name] for one in found) for name in found[0].errors}
     return errors, sum(one.network_calls for one in found)

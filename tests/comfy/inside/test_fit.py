@@ -122,7 +122,7 @@ def test_cancelled_at_random_calls_it_goes_on_and_ends_with_the_same_file(knows_
             continue
         break
     else:
-        made = fit(trained_flux.model())
+        made = fit(interrupted_at(counted, 0))
     assert cuts and made.path.read_bytes() == content
     assert [path.name for path in user_files.glob("*.safetensors")] == ["tiny.safetensors"]
 
@@ -190,6 +190,7 @@ BAD = {
     "a latent that is none": ({"latent_image": {"samples": None}}, "latent: connect the empty latent"),
     "guidance without a negative": ({"cfg": 0.0}, "Connect negative to Fit Solver"),
     "65 steps": ({"steps": "65"}, "Set steps of Fit Solver"),
+    "a name too long for a file": ({"name": 300 * "x"}, "give a shorter one"),
     "a name outside the folder": ({"name": "../mine"}, r"name is '../mine': give one of a file inside"),
 }
 

@@ -23,7 +23,7 @@ def network(pack):
         guider.set_conds(tiny_models.conditioning("sd3"), tiny_models.conditioning("sd3", seed=2))
         guider.set_cfg(4.0)
         positive = [tiny_models.conditioning("sd3", seed=seed) for seed in (1, 3)]
-        return Network(CanvasCheckpoint("tiny", guider, positive, latent("sd3")["samples"], "simple"))
+        return Network(CanvasCheckpoint("tiny", guider, positive, latent("sd3"), "simple"))
 
     return made
 

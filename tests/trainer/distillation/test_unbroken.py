@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,12 @@ def fit_until(cache: Path, last: float = math.inf, end: Callable[[], None] = die
     return solver.tensors(), made
 
 
+def expected(cache: Path) -> int:
+    """Network calls that are told before it runs."""
+    fit = UnbrokenFit(load_checkpoint(OPTIONS.ckpt, OPTIONS, cache), OPTIONS, cache, (), id)
+    return fit.expected_calls(0)
+
+
 def test_what_was_left_is_known_until_another_file_takes_its_place(tmp_path):
     fit = UnbrokenFit(load_checkpoint(OPTIONS.ckpt, OPTIONS, tmp_path), OPTIONS, tmp_path, (), id)
     file = tmp_path / "mine-unfinished.safetensors"
@@ -59,6 +66,17 @@ def test_what_was_left_is_known_until_another_file_takes_its_place(tmp_path):
     assert fit.left is None
     file.unlink()
     assert fit.left is None
+
+
+def test_what_nobody_went_on_with_is_thrown_away(tmp_path):
+    old, recent = (tmp_path / "unfinished" / name for name in ("old", "recent"))
+    for one, days in ((old, unbroken.KEPT_DAYS + 1), (recent, unbroken.KEPT_DAYS - 1)):
+        one.mkdir(parents=True)
+        (one / "fit.resume").write_bytes(b"")
+        then = time.time() - days * 86_400
+        os.utime(one, (then, then))
+    UnbrokenFit(load_checkpoint(OPTIONS.ckpt, OPTIONS, tmp_path), OPTIONS, tmp_path, (), id)
+    assert recent.is_dir() and not old.exists()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system with fork")
@@ -73,6 +91,8 @@ def test_broken_off_and_run_again_it_finds_the_same_numbers(tmp_path, monkeypatc
                 fit_until(tmp_path / name, 3, end)
             os._exit(0)
         os.waitpid(child, 0)
+        left = expected(tmp_path / name)
         again, rests[name] = fit_until(tmp_path / name)
+        assert rests[name] <= left < expected(tmp_path / "another")
         assert again.keys() == whole.keys() and all(torch.equal(again[one], whole[one]) for one in whole)
     assert rests["every"] == rests["last"] < rests["first"] < calls

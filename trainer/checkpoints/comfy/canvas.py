@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from comfyui.behaviour import acts_on_predictions
 from comfyui.facts import cfg_scale, noise_scale
 
 from ...pairs.digest import digest
@@ -24,6 +25,8 @@ from .guided import Guided, Texts
 from .latents import Latent, downscale
 from .schedules import schedule
 
+DOWNSCALED = ("downscale_ratio_spacial", "downscale_ratio_temporal")
+"""Of which model's latents an empty one is, where it says so: that of another becomes larger or smaller."""
 Conditioning = list[Any]
 """ComfyUI's CONDITIONING: [cross_attn or None, more by name] of each entry."""
 
@@ -80,13 +83,13 @@ class CanvasCheckpoint(Asked):
         name: str,
         guider: Any,
         positive: Sequence[Conditioning],
-        latent: Any,
+        latent: Mapping[str, Any],
         scheduler: str,
         vae: Any = None,
         low: LowExpert | None = None,
     ) -> None:
         """name: of the model, for errors and the file. guider: ComfyUI's GUIDER; it is left as it is. positive: the
-        prompts; none for the guider's own. latent: the tensor of a LATENT, for its shape. low: where there are two.
+        prompts; none for the guider's own. latent: a LATENT, for its shape. low: where there are two.
 
         Raises CheckpointError with what to do.
         """
@@ -96,6 +99,7 @@ class CanvasCheckpoint(Asked):
             refuse_intervals(name, one.model_patcher.model)
             refuse_caches(one.model_options)
         guider, patcher = guiders[0], guiders[0].model_patcher
+        self._plain = all(map(_is_plain, guiders))
         self._vae, self._low = vae, low
         self._own = not positive
         known = Prompts(positive or [_entries(guider.original_conds.get("positive"))])
@@ -149,11 +153,12 @@ class CanvasCheckpoint(Asked):
 
     @cached_property
     def fingerprint(self) -> str | None:
-        """Of the sketch of the network and of what it is told; None where either can't be told."""
+        """Of the sketch of the network and of what it is told; None where only its answers tell: of a condition without
+        a digest, a guider with more than a cfg, functions that change guidance."""
         sketch = self.sketch()
         told = [sketch, self.conditions_digest, self.cfg, self.guidance, self.shift, self.shape, self.scheduler]
         told += [] if self._low is None else [self.settings.boundary]
-        unknown = sketch is None or self.conditions_digest is None
+        unknown = sketch is None or self.conditions_digest is None or not self._plain
         return None if unknown else "canvas-" + hashlib.sha256(repr(told).encode()).hexdigest()[:24]
 
     @property
@@ -177,11 +182,19 @@ class CanvasCheckpoint(Asked):
         return None if batch is None else {"positive": batch}
 
 
-def latent_on_canvas(patcher: Any, samples: Any) -> Latent:
-    """The shape of one sample of a LATENT's tensor, as KSampler takes it. Raises CheckpointError."""
+def _is_plain(guider: Any) -> bool:
+    """Whether a GUIDER is ComfyUI's own with a cfg, around a network alone."""
+    own = type(guider).__module__.startswith(("comfy.", "comfy_extras."))
+    acting = acts_on_predictions(guider.model_patcher, guider.model_options)
+    return own and cfg_scale(guider) is not None and not acting
+
+
+def latent_on_canvas(patcher: Any, latent: Mapping[str, Any]) -> Latent:
+    """The shape of one sample of a LATENT, as KSampler takes it. Raises CheckpointError."""
     sample = importlib.import_module("comfy.sample")
+    scaled = {name: latent[name] for name in DOWNSCALED if latent.get(name) is not None}  # since ComfyUI 0.20
     try:
-        fixed = sample.fix_empty_latent_channels(patcher, samples)
+        fixed = sample.fix_empty_latent_channels(patcher, latent.get("samples"), **scaled)
         streams = fixed.unbind() if fixed.is_nested else [fixed]
     except (AttributeError, RuntimeError, IndexError, TypeError) as error:
         raise CheckpointError("latent: connect the empty latent of this model ({reason})", reason=error) from error
