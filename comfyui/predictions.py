@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 _EVALUATE = "sampler_calc_cond_batch_function"
-_MASK = "denoise_mask_function"
+_MASK, _BEFORE = "denoise_mask_function", "sampler_pre_cfg_function"
 
 
 class Predictions:
@@ -16,9 +16,9 @@ class Predictions:
     ComfyUI is given the conditional prediction as both, so whatever scale it guides with leaves that as it is.
     """
 
-    def __init__(self, evaluate: Callable[..., list[Tensor]]) -> None:
-        """evaluate: ComfyUI's calc_cond_batch."""
-        self._evaluate = evaluate
+    def __init__(self, evaluate: Callable[..., list[Tensor]], cfg: float | None = None) -> None:
+        """evaluate: ComfyUI's calc_cond_batch. cfg: of the guider, where nothing may change it within the run."""
+        self._evaluate, self._cfg = evaluate, cfg
         self._users: Callable[[dict[str, Any]], list[Tensor]] | None = None
         self._users_mask: Callable[..., Tensor] | None = None
         self._both = self._answered = False
@@ -28,7 +28,8 @@ class Predictions:
     def within(self, model_options: dict[str, Any]) -> dict[str, Any]:
         """A copy of ComfyUI's model options with this in it; a user's own function of the kind is called by this."""
         self._users, self._users_mask = model_options.get(_EVALUATE), model_options.get(_MASK)
-        return {**model_options, _EVALUATE: self, _MASK: self._masked, "disable_cfg1_optimization": True}
+        own = {_EVALUATE: self, _MASK: self._masked, _BEFORE: [*model_options.get(_BEFORE, []), self._scaled]}
+        return {**model_options, **own, "disable_cfg1_optimization": True}
 
     def ask(self, both: bool, call: Callable[[], Tensor]) -> Any:
         """(conditional, unconditional) of a call of the model, or the conditional prediction alone.
@@ -59,6 +60,16 @@ class Predictions:
         self._answered = True
         self._direction = found[0] - found[1] if self._both else None
         return [found[0], found[0]]
+
+    def _scaled(self, args: dict[str, Any]) -> list[Tensor]:
+        """Between the predictions and the guidance of them. Raises ValueError where another cfg than the run's acts."""
+        if self._cfg is not None and float(args["cond_scale"]) != self._cfg:
+            raise ValueError(
+                f"take out what changes cfg within the run, such as CFG Override, or take a file without learned "
+                f"guidance: it sets cfg to {args['cond_scale']:g} in the place of {self._cfg:g}"
+            )
+        found: list[Tensor] = args["conds_out"]
+        return found
 
     def _masked(self, sigma: Tensor, mask: Tensor, **more: Any) -> Tensor:
         self._mask = mask if self._users_mask is None else self._users_mask(sigma, mask, **more)

@@ -109,7 +109,7 @@ def sample_dyweight(
             warn_of_the_other_half(solver, placement)
     options = extra_args.get("model_options", {})
     plan, cfg = with_guidance_of(around.guider, placement, options, comfy.samplers.CFGGuider)
-    denoise = _denoiser(model, extra_args, plan, sigmas)
+    denoise = _denoiser(model, extra_args, plan, sigmas, cfg)
     with progress(plan, x, denoise.sample_sigmas, callback, disable, cfg) as report:
         end = run_plan(denoise, x, plan, report)
     end = restore_unmasked(end, x, plan, around, extra_args, sigmas)
@@ -177,7 +177,7 @@ def sample(model: Any, solver: SolverFile, steps: int, denoise: float, **inputs:
     return SamplerCustom.execute(**run, **inputs)[0]
 
 
-def _denoiser(model: Any, extra_args: dict[str, Any], plan: Plan, sigmas: Tensor) -> Denoiser:
+def _denoiser(model: Any, extra_args: dict[str, Any], plan: Plan, sigmas: Tensor, cfg: float) -> Denoiser:
     calls = -(-plan.rows // (len(sigmas) - 1))
     return Denoiser(
         model,
@@ -186,7 +186,7 @@ def _denoiser(model: Any, extra_args: dict[str, Any], plan: Plan, sigmas: Tensor
         float(sigmas[-1]),
         row=int(plan.analytic_first_step),
         calls=calls,
-        predictions=None if plan.guidance is None else Predictions(comfy.samplers.calc_cond_batch),
+        predictions=None if plan.guidance is None else Predictions(comfy.samplers.calc_cond_batch, cfg),
     )
 
 

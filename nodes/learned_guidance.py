@@ -21,7 +21,8 @@ def with_guidance_of(
     plan = placement.plan
     if plan.guidance is None or placement.guided_at is None:
         return plan, 1.0
-    if getattr(type(guider), "predict_noise", None) is not getattr(plain, "predict_noise", None):
+    other = getattr(type(guider), "predict_noise", None) is not getattr(plain, "predict_noise", None)
+    if other or "negative" not in getattr(guider, "conds", {}):
         raise notes.refusal(messages.OTHER_GUIDER, guider=type(guider).__name__)
     functions = [function for kind in _FUNCTIONS for function in _listed(model_options.get(kind))]
     if functions:

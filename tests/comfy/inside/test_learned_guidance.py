@@ -195,6 +195,24 @@ def test_a_function_of_the_users_between_is_named(pack, node, inputs):
     assert message.startswith(f"Remove {node}") and "learned its own guidance" in message
 
 
+@pytest.mark.parametrize("cfg", [1.0, CFG + 1])
+def test_another_cfg_within_the_run_is_said(pack, cfg):
+    """As CFG Override of ComfyUI 0.33 sets it."""
+    import comfy.patcher_extension
+
+    def override(executor, *args):
+        guider, executor.class_obj.cfg = executor.class_obj, cfg
+        try:
+            return executor(*args)
+        finally:
+            guider.cfg = CFG
+
+    tiny = model("sd15")
+    tiny.add_wrapper(comfy.patcher_extension.WrappersMP.PREDICT_NOISE, override)
+    message = refused(tiny, "sd15", learned(pack, tiny), cfg=CFG)
+    assert f"it sets cfg to {cfg:g} in the place of {CFG:g}" in message
+
+
 def test_other_guiders_are_named(pack):
     tiny = model("sd15")
     solver, text = learned(pack, tiny), tiny_models.conditioning("sd15")
@@ -211,6 +229,7 @@ def test_other_guiders_are_named(pack):
             neg_scale=1.0,
         ),
         call("DualCFGGuider", model=tiny, style="regular", **dual),
+        call("BasicGuider", model=tiny, conditioning=text),
     ]
     for guider in guiders:
         run = {"noise": call("RandomNoise", noise_seed=3), "guider": guider, "latent_image": latent("sd15")}
