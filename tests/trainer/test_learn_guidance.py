@@ -60,6 +60,20 @@ def test_fewer_steps_have_no_higher_order() -> None:
     assert (chosen.members, chosen.order, chosen.unconditional_calls) == ((4,), 4, 1)
 
 
+def test_calls_that_do_not_hold_the_drafts_are_told_for_all_of_them() -> None:
+    """They have half of the calls together: of 2 drafts each a quarter."""
+    given = DistillOptions(
+        "digits", steps=(4,), learn_guidance=True, evaluations=5, calls=1000, out=Path("unused.safetensors")
+    )
+
+    def error_of(draft: DistillOptions) -> float:
+        assert draft.calls == 250
+        raise TrainerError("give --calls {needed} or more: {whole} do not do", needed=300, whole=draft.calls)
+
+    with pytest.raises(TrainerError, match="give --calls 1200 or more: 1000 do not do"):
+        with_steps(given, error_of, str)
+
+
 def test_a_solver_is_not_added_with_steps_that_are_to_be_chosen(tmp_path: Path) -> None:
     (tmp_path / "there.safetensors").write_bytes(b"")
     given = DistillOptions("digits", add=(4,), learn_guidance=True, evaluations=5, out=tmp_path / "there.safetensors")

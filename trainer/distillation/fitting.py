@@ -131,7 +131,8 @@ class Fitting:
             assert self.handcrafted is not None
             handcrafted = torch.tensor(self.handcrafted[1], dtype=torch.float64)
             lost = is_worse(fitted, before if self.before <= best else handcrafted)
-        if lost and self.before <= best:
+        kept_as_it_is = lost and self._equal_calls != self.steps and is_worse(fitted, before)
+        if (lost and self.before <= best) or kept_as_it_is:
             self.solver.load_state_dict(self.untrained.state_dict())
             self.after, self.validation = self.before, (self.validation[0], self.validation[0])
             self.kept = "untrained"

@@ -130,7 +130,8 @@ class FittingSet:
             # Whatever is cached, the fits may make the same number of calls, so that they end with the same file.
             endpoints = self.pairs.test_pairs * targets.teacher_calls
             left = self.calls - sum(fitting.judging for fitting in self.fittings) - endpoints - self._looked
-            self._shares = Shares([fitting.solver for fitting in self.fittings], left)
+            elements = math.prod(self.network.checkpoint.shape)
+            self._shares = Shares([fitting.solver for fitting in self.fittings], left, elements)
             for fitting, part in zip(self.fittings, self._shares.of_all, strict=True):
                 fitting.whole, fitting.part = self.calls, part
         self._begin_next()

@@ -1,5 +1,6 @@
 """`--evaluations`: how many steps, and how many of them guided, make the best of a number of network evaluations."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -40,7 +41,17 @@ def with_steps(
         steps, guided = rows + int(options.analytic_first_step), total - rows
         chosen: dict[str, Any] = {"steps": (steps,), "unconditional_calls": guided}
         chosen["order"] = own.order and min(own.order, steps)
-        error = error_of(replace(draft, **chosen))
+        try:
+            error = error_of(replace(draft, **chosen))
+        except TrainerError as told_of_draft:
+            values = told_of_draft.values
+            if options.calls is None or "needed" not in values:
+                raise
+            of_all = {
+                "needed": math.ceil(int(str(values["needed"])) * len(asking) / TRYING_PART),
+                "whole": options.calls,
+            }
+            raise TrainerError(told_of_draft.message, **{**values, **of_all}) from None
         errors.append((error, rows, replace(own, **chosen)))
         told(f"{total} evaluations by {steps} steps, {guided} guided: endpoint error {error:.5f}")
     return min(errors, key=lambda one: one[:2])[2]

@@ -167,7 +167,7 @@ class GaussNewton:
 
     @property
     def _probing(self) -> Probing:
-        return Probing(*self._steps, DIRECTIONS, self._range.smallest, self._range.largest)
+        return Probing(*self._steps, min(DIRECTIONS, self._elements), self._range.smallest, self._range.largest)
 
     @property
     def _rollout_calls(self) -> int:

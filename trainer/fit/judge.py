@@ -19,6 +19,10 @@ FINALISTS = 2
 """All handcrafted solvers run on the first pair, this number of them on the others."""
 
 
+EXACT = 1e-30
+"""An endpoint error below it counts as this."""
+
+
 def judging_calls(solver: Solver, network: Network, pairs: Pairs, plans: Mapping[str, Plan]) -> int:
     """Network calls of the judging: of the solver before and after the fit, and of its `handcrafted_rivals`."""
     blocks, each = pairs.test_blocks, network.evaluations(solver)
@@ -51,11 +55,12 @@ def is_worse(errors: Tensor, others: Tensor) -> bool:
     error, by either solver, so that the mean alone would leave the verdict to it. So the ratios must say the same: the
     mean of their logarithms by at least its standard error, which one pair among better ones never reaches.
     """
-    if not float(errors.mean()) >= float(others.mean()):
+    errors, others = (one.nan_to_num(nan=math.inf, posinf=math.inf) for one in (errors, others))
+    if float(errors.mean()) < float(others.mean()):
         return False
-    if len(errors) == 1:
+    if len(errors) == 1 or bool((errors.isinf() & ~others.isinf()).any()):
         return True
-    ratios = (errors / others).log()
+    ratios = torch.where(errors == others, 0, (errors.clamp_min(EXACT) / others.clamp_min(EXACT)).log())
     return not float(ratios.mean()) < float(ratios.std()) / math.sqrt(len(ratios))
 
 
@@ -67,10 +72,11 @@ def as_table(network: Network, calls: int, name: str) -> FreeTable:
 
 
 def handcrafted_rivals(network: Network, calls: int) -> Mapping[str, Plan]:
-    """Handcrafted solvers with one call a step, at any order; of equal tables, the first."""
+    """Handcrafted solvers with one call a step, at any order, as a file would hold them; of equal tables, the first."""
+    handover = "boundary" in (network.checkpoint.schedule_recipe or {})
     schedule, kept = network.checkpoint.schedule(calls).to("cpu", torch.float64), dict[str, Plan]()
     for name, plan in handcrafted(network.checkpoint, calls).items():
         known = any(torch.equal(plan.gains, other.gains) for other in kept.values())
         if not known and plan.sigmas.shape == schedule.shape and torch.allclose(plan.sigmas, schedule):
-            kept[name] = plan
+            kept[name] = as_table(network, calls, name).plan().detach() if handover else plan
     return kept

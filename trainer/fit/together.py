@@ -22,11 +22,11 @@ TRIALS = 5
 class Shares:
     """The calls that are left for the fits of a set, divided by what a pair costs each of them."""
 
-    def __init__(self, solvers: Sequence[Solver], calls: int) -> None:
-        """calls: for all fits and the teacher of their training pairs."""
+    def __init__(self, solvers: Sequence[Solver], calls: int, elements: int) -> None:
+        """calls: for all fits and the teacher of their training pairs. elements: of a latent."""
         self.calls, self.spent = calls, 0
         tables = [Numbers(solver).table(Numbers(solver).read(solver)) for solver in solvers]
-        self._maps = [table.probe_calls(DIRECTIONS, 1, 1) + table.plan.network_calls for table in tables]
+        self._maps = [table.probe_calls(min(DIRECTIONS, elements), 1, 1) + table.plan.network_calls for table in tables]
         self._each = [solver.network_calls for solver in solvers]
         weights = [maps + TRIALS * each for maps, each in zip(self._maps, self._each, strict=True)]
         self._parts = [w / rest for w, rest in zip(weights, [*accumulate(reversed(weights))][::-1], strict=True)]
@@ -36,14 +36,16 @@ class Shares:
     def blocks(self, budget: Budget, batch: int, teacher_calls: int) -> int:
         """Blocks of pairs that all members begin with. Raises TooFewCallsError where the calls do not hold one."""
         each = batch * (teacher_calls + sum(self._maps))
-        if self.calls < each:
+        blocks = budget.first_blocks(0, each)
+        if self.calls < blocks * each:
             begun = [
-                batch * (maps + (STARTS + 2) * n) + 2 * len(TRIED)
+                batch * (blocks * maps + (STARTS + 1 + blocks) * n) + 2 * len(TRIED)
                 for maps, n in zip(self._maps, self._each, strict=True)
             ]
-            needed = batch * teacher_calls + max(own / part for own, part in zip(begun, self.of_all, strict=True))
-            raise TooFewCallsError(batch, math.ceil(needed) - self.calls)
-        return budget.first_blocks(0, each)
+            taken = blocks * batch * teacher_calls
+            needed = taken + max(own / part for own, part in zip(begun, self.of_all, strict=True))
+            raise TooFewCallsError(blocks * batch, math.ceil(needed) - self.calls)
+        return blocks
 
     def next(self, member: int) -> int:
         """Calls for a member, after `spent` for those before it: what they left is the others'."""

@@ -38,7 +38,7 @@ def distillation_report(options: DistillOptions, done: Distillation, network: Ne
     Of several solvers each has a report of its own in a folder named by its number of steps.
     """
     assert options.report is not None
-    folder = options.report
+    folder, before = options.report, network.total
     # Only the first process reports, and it has only its own blocks.
     at_hand = pairs.cluster.size == 1 and pairs.test_targets is pairs.targets
     count = pairs.targets.block_count(options.report_pairs)
@@ -68,7 +68,7 @@ def distillation_report(options: DistillOptions, done: Distillation, network: Ne
         "seconds": done.seconds,
         "peak_memory_bytes": done.peak_memory_bytes,
         "sampling_peak_memory_bytes": sampling_peak,
-        "report_network_calls": network.total - done.network_calls["total"],
+        "report_network_calls": network.total - before,
         "validation_pairs": pairs.validation_pairs,
         "error_over_steps": by_calls,
         "options": {name: _plain(value) for name, value in asdict(options).items()},

@@ -115,6 +115,22 @@ def test_a_fit_above_a_handcrafted_solver_says_so_and_keeps_that_as_a_table(
     assert file.provenance["endpoint_error_after"] == 1e-9
 
 
+def test_where_the_handcrafted_has_other_steps_a_fit_above_the_untrained_keeps_that(
+    commands: Any, peaks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an analytic first step 3 steps cost as much as 2 of a handcrafted solver, which no file of 3 holds."""
+    monkeypatch.setattr("trainer.distillation.fitting.make_fit", fit_that_scales_weights(3.0))
+    monkeypatch.setattr(
+        "trainer.distillation.fitting.best_handcrafted",
+        lambda network, pairs, calls: ("ipndm:2", torch.full((pairs.test_pairs,), 1e-9, dtype=torch.float64)),
+    )
+    given = ("--steps", 3, "--analytic-first-step", "--no-time-shifting")
+    outcome = commands.distill(peaks(), *QUICK, *given)
+    assert "the untrained solver, which is kept" in outcome.printed
+    provenance = dyweight.SolverFile.read(outcome.out).provenance
+    assert provenance["endpoint_error_after"] == provenance["endpoint_error_before"]
+
+
 def test_a_fit_that_only_one_pair_speaks_against_is_kept_and_says_so(
     commands: Any, peaks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

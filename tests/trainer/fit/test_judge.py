@@ -8,9 +8,10 @@ from torch import Tensor
 
 import dyweight
 from trainer.checkpoints.builtin import gmm
+from trainer.checkpoints.load import checked
 from trainer.compare.endpoint_error import endpoint_error
 from trainer.compare.handcrafted import handcrafted
-from trainer.fit.judge import is_worse
+from trainer.fit.judge import as_table, handcrafted_rivals, is_worse
 from trainer.losses.features import Latent
 from trainer.pairs.pairs import deviation
 from trainer.pairs.targets import Targets
@@ -59,3 +60,24 @@ def test_what_ends_at_infinity_on_a_pair_is_worse() -> None:
     fitted = torch.tensor([0.1, 0.1, 0.1, torch.inf], dtype=torch.float64)
     assert is_worse(fitted, torch.ones(4, dtype=torch.float64))
     assert not is_worse(torch.ones(4, dtype=torch.float64), fitted)
+    fitted[3] = torch.nan
+    assert is_worse(fitted, torch.ones(4, dtype=torch.float64))
+
+
+def test_an_exact_hit_is_no_mark_against_it() -> None:
+    fitted, handcrafted = (torch.tensor(one, dtype=torch.float64) for one in ((0, 0.1, 0.1, 9), (0.2, 0.2, 0.2, 0.2)))
+    assert fitted.mean() > handcrafted.mean() and not is_worse(fitted, handcrafted)
+    assert is_worse(handcrafted, fitted * 0.01)  # and the other way round
+    more = [torch.cat([one, torch.zeros(1, dtype=torch.float64)]) for one in (fitted, handcrafted)]
+    assert not is_worse(*more)  # where both hit, nothing is told
+
+
+def test_over_two_networks_a_handcrafted_solver_is_measured_as_its_file_would_hold_it(peaks: Any) -> None:
+    """With a history that begins anew where the second one takes over."""
+    model, steps = peaks(), 6
+    model.schedule_recipe = {"kind": "karras", "boundary": float(model.schedule(steps)[3]) * 1.01}
+    network = Network(checked(model, "two networks"))
+    plans = handcrafted_rivals(network, steps)
+    assert not plans["ipndm:3"].gains[3:, :3].any()
+    for name, plan in plans.items():
+        assert torch.equal(plan.gains, as_table(network, steps, name).plan().gains), name
