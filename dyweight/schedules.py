@@ -24,7 +24,7 @@ def _advice(sigmas: Tensor) -> str:
     """For sigmas that do not decrease: what to do about the usual reasons."""
     steps = sigmas.diff()
     if bool((steps > 0).all()):
-        return "turn the sigmas round, or take ComfyUI's euler to go from a picture to its noise: "
+        return "reverse the sigmas, or take ComfyUI's euler to go from a picture to its noise: "
     return "leave out the sigma that stands twice: " if bool((steps == 0).any()) else ""
 
 

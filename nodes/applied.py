@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import comfy.samplers
-
 from ..dyweight import SolverFile
 from . import messages, notes
 
@@ -23,7 +21,7 @@ class Applied:
         self._file, self._again = file, again
 
     def __call__(self, sample: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        if not any(isinstance(one, comfy.samplers.Sampler) for one in args):  # asked for its network alone, as by a fit
+        if not any(hasattr(one, "max_denoise") for one in args):  # no SAMPLER: a fit asks for the network alone
             return sample(*args, **options)
         if self._again:
             notes.warn(messages.REMOVE_APPLY, file=self._file.name)

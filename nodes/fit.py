@@ -30,7 +30,7 @@ class DyWeightFit(io.ComfyNode):
                 io.String.Input(
                     "steps",
                     default="6",
-                    tooltip="Number of steps that the file is for, one network call each; several as 4,6,8.",
+                    tooltip="Number of steps that the file is for, one network call each; several such as 4,6,8.",
                 ),
                 io.Combo.Input(
                     "scheduler",
@@ -67,7 +67,8 @@ class DyWeightFit(io.ComfyNode):
                 io.Conditioning.Input(
                     "positive",
                     optional=True,
-                    tooltip="Several prompts, from Prompts (DyWeight): with one the file may be good for it alone.",
+                    tooltip="Several prompts, from Prompts (DyWeight): with only one, the file may work only for that "
+                    "prompt.",
                 ),
                 io.Conditioning.Input(
                     "negative",
@@ -87,7 +88,7 @@ class DyWeightFit(io.ComfyNode):
                 io.Guider.Input(
                     "guider",
                     optional=True,
-                    tooltip="In the place of model, negative and cfg, as for SamplerCustomAdvanced; positive gives it "
+                    tooltip="Instead of model, negative and cfg, as for SamplerCustomAdvanced; positive gives it "
                     "other prompts than its own.",
                 ),
                 io.Vae.Input(
@@ -104,7 +105,7 @@ class DyWeightFit(io.ComfyNode):
                     optional=True,
                     default="0.875",
                     tooltip="The noise level below which model_low runs, 0.875 for Wan 2.2 from text, 0.9 from a "
-                    "picture; or the step at which your two KSampler (Advanced) change models, as 10/20. Without "
+                    "picture; or the step at which your two KSampler (Advanced) change models, such as 10/20. Without "
                     "effect where model_low is not connected.",
                 ),
             ],
@@ -112,8 +113,8 @@ class DyWeightFit(io.ComfyNode):
                 SolverType.Output("solver", tooltip="For KSampler (DyWeight), Apply Solver or Sampler (DyWeight)."),
                 io.Image.Output(
                     "comparison",
-                    tooltip="A row for each prompt: the teacher's picture, the solver's, and that of the best of "
-                    "ComfyUI's samplers in as many steps.",
+                    tooltip="Up to four rows, of noises that the fit never saw: the teacher's picture, the solver's, "
+                    "and that of the best of ComfyUI's samplers in as many steps.",
                 ),
                 io.String.Output("info", tooltip="What came out, in a few lines, for Preview as Text."),
             ],

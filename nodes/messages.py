@@ -77,12 +77,13 @@ FIT_NEEDS = "Connect what is missing to Fit Solver: model and positive, or a gui
 FIT_TWO_MODELS = (
     "Connect model, positive and negative to Fit Solver instead of guider: model_low is the second half of model."
 )
-FIT_STEPS = "Set steps of Fit Solver to a number from 1 to {most}, or to several as 4,6,8: it is {steps}."
+FIT_STEPS = "Set steps of Fit Solver to a number from 1 to {most}, or several, such as 4,6,8; it is now {steps}."
 FIT_NO_NEGATIVE = "Connect negative to Fit Solver, or set cfg to 1: with cfg {cfg} the model needs one."
 CANT_FIT = "Check what is connected to Fit Solver: {reason}"
 CANT_SAVE = "Make room on the disk, and let this be written: {reason}"
 NO_CLIP = "Connect Load CLIP to Prompts (DyWeight): this checkpoint has no text encoder."
 FEW_PROMPTS = (
-    "Connect several prompts to Fit Solver, with Prompts (DyWeight): with one alone the file may be good for it alone."
+    "Connect several prompts to Fit Solver, with Prompts (DyWeight): with only one, the file may work only for that "
+    "prompt."
 )
 NOTHING_BETTER = "Use {best} at {steps} steps, or a higher effort: the fit found nothing better. Nothing was saved."

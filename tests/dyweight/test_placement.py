@@ -216,7 +216,7 @@ def test_a_partial_denoise_off_the_schedule_runs_the_untrained_solver(steps):
 @pytest.mark.parametrize(
     ("sigmas", "advice"),
     [
-        ([0.0, 0.5, 1.0], "turn the sigmas round"),
+        ([0.0, 0.5, 1.0], "reverse the sigmas"),
         ([1.0, 0.5, 0.5, 0.0], "leave out the sigma that stands twice"),
         ([1.0, 0.0, 0.0], "leave out the sigma that stands twice"),
         ([1.0, 0.2, 0.5, 0.0], "sigmas must decrease"),

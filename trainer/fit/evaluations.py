@@ -44,14 +44,10 @@ def with_steps(
         try:
             error = error_of(replace(draft, **chosen))
         except TrainerError as told_of_draft:
-            values = told_of_draft.values
-            if options.calls is None or "needed" not in values:
+            if options.calls is None or "needed" not in told_of_draft.values:
                 raise
-            of_all = {
-                "needed": math.ceil(int(str(values["needed"])) * len(asking) / TRYING_PART),
-                "whole": options.calls,
-            }
-            raise TrainerError(told_of_draft.message, **{**values, **of_all}) from None
+            needed = math.ceil(int(str(told_of_draft.values["needed"])) * len(asking) / TRYING_PART)
+            raise told_of_draft.with_values(needed=needed, whole=options.calls) from None
         errors.append((error, rows, replace(own, **chosen)))
         told(f"{total} evaluations by {steps} steps, {guided} guided: endpoint error {error:.5f}")
     return min(errors, key=lambda one: one[:2])[2]

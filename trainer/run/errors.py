@@ -11,6 +11,10 @@ class TrainerError(Exception):
         super().__init__(message.format(**values) if values else message)
         self.message, self.values = message, values
 
+    def with_values(self, **values: object) -> "TrainerError":
+        """The same with other values for some of its {fields}."""
+        return type(self)(self.message, **{**self.values, **values})
+
 
 class NonFiniteError(TrainerError):
     """A network call gave a value that is not finite."""

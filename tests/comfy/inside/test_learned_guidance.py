@@ -216,18 +216,10 @@ def test_another_cfg_within_the_run_is_said(pack, cfg):
 def test_other_guiders_are_named(pack):
     tiny = model("sd15")
     solver, text = learned(pack, tiny), tiny_models.conditioning("sd15")
-    negative = tiny_models.conditioning("sd15", 2)
-    dual = {"cond1": text, "cond2": text, "negative": negative, "cfg_conds": 3.0, "cfg_cond2_negative": 3.0}
+    against = {"negative": tiny_models.conditioning("sd15", 2)}
+    dual = {"cond1": text, "cond2": text, **against, "cfg_conds": 3.0, "cfg_cond2_negative": 3.0}
     guiders = [
-        call(
-            "PerpNegGuider",
-            model=tiny,
-            positive=text,
-            negative=negative,
-            empty_conditioning=text,
-            cfg=CFG,
-            neg_scale=1.0,
-        ),
+        call("PerpNegGuider", model=tiny, positive=text, empty_conditioning=text, cfg=CFG, neg_scale=1.0, **against),
         call("DualCFGGuider", model=tiny, style="regular", **dual),
         call("BasicGuider", model=tiny, conditioning=text),
     ]
