@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ Graph = dict[str, dict[str, Any]]
 FIT, PROMPTS = "DyWeightFit", "DyWeightPrompts"
 SAMPLERS = ("KSampler", "KSamplerAdvanced", "SamplerCustomAdvanced", "DyWeightKSampler")
 NO_SCHEDULER = {"", "dyweight"}
+OF_A_NEW_FIT = ("steps", "effort", "seed", "name", "prompts", "count")
 
 
 def read(path: Path) -> Graph:
@@ -38,7 +40,13 @@ def with_fit(graph: Graph, options: WorkflowOptions) -> tuple[Graph, str]:
     Raises TrainerError where it is not clear which sampler is meant.
     """
     if fits := [name for name, node in graph.items() if node.get("class_type") == FIT]:
-        return graph, fits[0]
+        name = options.node or fits[0]
+        own = [one for one in fields(options) if one.name in OF_A_NEW_FIT]
+        unread = [one.name for one in own if getattr(options, one.name) != one.default]
+        if unread or name not in fits:
+            wanted = ", ".join(f"--{one}" for one in unread) or f"--node {name}"
+            raise TrainerError(f"{wanted}: leave it out, or set it in the workflow, whose Fit Solver is node {fits[0]}")
+        return graph, name
     name, low = _sampler(graph, options)
     sampler = graph[name]["inputs"]
     given: dict[str, Any] = {

@@ -108,6 +108,12 @@ def test_a_scheduler_of_this_pack_is_none_to_begin_with():
 def test_a_workflow_with_a_fit_is_run_as_it_is():
     graph = {**with_ksampler(), "20": node("DyWeightFit", model=["2", 0])}
     assert with_fit(graph, options()) == (graph, "20")
+    two = {**graph, "21": node("DyWeightFit", model=["2", 0])}
+    assert with_fit(two, options(node="21")) == (two, "21")
+    with pytest.raises(TrainerError, match=r"--steps, --effort: leave it out, or set it .* node 20"):
+        with_fit(graph, options(steps=(4,), effort="draft"))
+    with pytest.raises(TrainerError, match="--node 7: leave it out"):
+        with_fit(graph, options(node="7"))
 
 
 def test_which_sampler_is_meant_must_be_clear():
