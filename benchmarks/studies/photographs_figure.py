@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainer.compare.handcrafted import solvers
 from trainer.report.curves import COOL, INK, LEGEND, SMALL, TEXT, WARM, styles, write
 
 from ..harness.panels import draw_range, log_scale, panels
 
 HANDCRAFTED = ("euler", "ipndm:3", "dpmpp_2m", "dpmpp_3m", "unipc:3")
 """The paper's, and what ComfyUI's users take."""
-LEARNED = {"dyweight, draft": "#e69f00", "dyweight, normal": WARM, "dyweight, adam": COOL}
+LEARNED = {"dyweight, draft": "#e69f00", "dyweight, normal": WARM, "dyweight, adam": COOL, "indis": "#009e73"}
 TITLES = {"distance": "Fréchet distance of the judge's features", "error": "endpoint error"}
 
 
@@ -36,6 +37,8 @@ def _panel(axes: Any, rows: Mapping[str, Any], what: str) -> None:
         if name in rows:
             at, values = _points(rows[name], what)
             axes.plot(at, [value[0] for value in values], lw=0.9, ms=3, label=name, **style)
+    at, values = _best(rows, what)
+    axes.plot(at, values, color=INK, lw=1.2, ls="--", label="best handcrafted, any order")
     for name, colour in LEARNED.items():
         if name in rows:
             draw_range(axes, *_points(rows[name], what), colour, "-o", name)
@@ -43,6 +46,14 @@ def _panel(axes: Any, rows: Mapping[str, Any], what: str) -> None:
     if what == "distance" and floor:
         axes.axhline(floor[0], color=INK, lw=1, ls=":", label="teacher")
     log_scale(axes)
+
+
+def _best(rows: Mapping[str, Any], what: str) -> tuple[list[int], list[float]]:
+    """Network calls and the smallest value of the handcrafted solvers there."""
+    found = [zip(*_points(by_calls, what), strict=True) for name, by_calls in rows.items() if name in solvers()]
+    every = [(calls, value) for one in found for calls, (value, *_) in one]
+    least = {calls: min(value for at, value in every if at == calls) for calls, _ in sorted(every)}
+    return list(least), list(least.values())
 
 
 def _points(by_calls: Mapping[str, Sequence[Mapping[str, Any]]], what: str) -> tuple[list[int], list[list[float]]]:
