@@ -37,8 +37,7 @@ def _panel(axes: Any, rows: Mapping[str, Any], what: str) -> None:
         if name in rows:
             at, values = _points(rows[name], what)
             axes.plot(at, [value[0] for value in values], lw=0.9, ms=3, label=name, **style)
-    at, values = _best(rows, what)
-    axes.plot(at, values, color=INK, lw=1.2, ls="--", label="best handcrafted, any order")
+    axes.plot(*_best(rows, what), color=INK, lw=1.2, ls="--", label="best handcrafted, any order")
     for name, colour in LEARNED.items():
         if name in rows:
             draw_range(axes, *_points(rows[name], what), colour, "-o", name)
