@@ -80,8 +80,7 @@ def row(bench: Bench, model: str, steps: int, fit: str, seed: int, quick: bool) 
 
 
 def tables(numbers: Numbers) -> Tables:
-    """One for each model with all its fits, and two with the efforts: on the models that the fit's constants were chosen
-    on, and on the others."""
+    """One for each model with all its fits; two with the efforts: models that constants were chosen on, and others."""
     found = {model: of_model(one) for model, one in numbers.items()}
     unseen = {model: one for model, one in numbers.items() if model in HELD_OUT}
     seen = {model: one for model, one in numbers.items() if model not in HELD_OUT}

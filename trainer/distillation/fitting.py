@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dyweight import Solver
 
-from ..compare.endpoint_error import endpoint_error, pair_errors
+from ..compare.endpoint_error import Sampler, endpoint_error, pair_errors
 from ..fit import Fit, Progress
 from ..fit.budget import TooFewCallsError
 from ..fit.choose import make_fit
@@ -109,8 +109,8 @@ class Fitting:
     def judge(self) -> list[str]:
         """Measure the result on pairs that the fit never saw and keep what is better than it; warnings for the user."""
         self.history, self.training_pairs = self.fit.history, self.pairs.training_pairs
-        before, fitted = self._errors(self.untrained), self._errors(self.solver)
-        self.before, self.fitted = float(before.mean()), float(fitted.mean())
+        before, fitted = self.errors(self.untrained), self.errors(self.solver)
+        self.before, self.fitted, self.by_pair = float(before.mean()), float(fitted.mean()), fitted.tolist()
         self.after = self.fitted
         self.validation = (self.validation[0], self._validation_error())
         told = self._keep_the_better(before, fitted) if self.options.loss == "l2" else []
@@ -164,12 +164,12 @@ class Fitting:
 
     def error(self, solver: Solver) -> float:
         """Endpoint error on the pairs that the fit never sees."""
-        return float(self._errors(solver).mean())
+        return float(self.errors(solver).mean())
 
-    def _errors(self, solver: Solver) -> Tensor:
+    def errors(self, sampler: Sampler) -> Tensor:
         """[pairs] of the pairs that the fit never sees."""
         unit = Latent(self.pairs.test_deviation)
-        return pair_errors(self.network, self.pairs.test, solver, unit, self.cluster)
+        return pair_errors(self.network, self.pairs.test, sampler, unit, self.cluster)
 
     def _validation_error(self) -> float:
         if not self.pairs.validation_blocks:
@@ -180,7 +180,7 @@ class Fitting:
 
     def judged(self) -> dict[str, Any]:
         """What `judge` found, as JSON values; the solver and the history are kept beside it."""
-        names = ("before", "fitted", "after", "validation", "training_pairs", "kept", "handcrafted")
+        names = ("before", "fitted", "by_pair", "after", "validation", "training_pairs", "kept", "handcrafted")
         return {name: getattr(self, name) for name in names}
 
     def restore_judged(self, solver: Solver, history: list[Progress], judged: dict[str, Any]) -> None:

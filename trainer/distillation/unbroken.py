@@ -21,7 +21,8 @@ from dyweight.files import write_whole
 from ..checkpoints.load import checked
 from ..checkpoints.protocol import Checkpoint, Rival
 from ..compare.convergence import STEPS, refuse_distilled
-from ..compare.endpoint_error import Sampler, endpoint, errors_at_equal_calls
+from ..compare.endpoint_error import Sampler, endpoint
+from ..fit.judge import is_worse
 from ..options.distill import DistillOptions
 from ..pairs.identity import identity
 from ..pairs.targets import Draw, fingerprint
@@ -34,7 +35,7 @@ from .fitting import Fitting
 from .fitting_set import FittingSet
 from .progress import FitProgress, reports
 
-FITTED, TEACHER = "dyweight", "teacher"
+FITTED, TEACHER, UNTRAINED = "dyweight", "teacher", "untrained"
 KEPT_EVERY = 2.0
 """Seconds between two states on the disk, at least: a process that is killed makes so many seconds' calls again."""
 KEPT_DAYS = 30
@@ -51,11 +52,8 @@ class Result:
     file: SolverFile
     errors: dict[int, Errors]
     """By number of steps."""
-
-    @property
-    def better(self) -> list[int]:
-        """The numbers of steps at which the fitted solver is the best."""
-        return [steps for steps, errors in self.errors.items() if next(iter(errors)) == FITTED]
+    better: list[int]
+    """The numbers of steps at which the fitted solver is the best, but for what may be the chance of a few pairs."""
 
 
 class UnbrokenFit:
@@ -119,9 +117,8 @@ class UnbrokenFit:
         for fitting in self.fits.unfinished():
             self._fit(fitting, tell)
             fitting.judge()
-        for fitting in self.fits.fittings:
-            self._compare(fitting)
-        return Result(self._file(self.fits.fittings), self._errors)
+        better = [fitting.steps for fitting in self.fits.fittings if self._compare(fitting)]
+        return Result(self._file(self.fits.fittings), self._errors, better)
 
     def _fit(self, fitting: Fitting, tell: Callable[[FitProgress], object]) -> None:
         fitting.best_handcrafted()
@@ -139,15 +136,19 @@ class UnbrokenFit:
             if due is not None:  # the last line, also of a fit that was broken off
                 self._state.save(*due)
 
-    def _compare(self, fitting: Fitting) -> None:
+    def _compare(self, fitting: Fitting) -> bool:
+        """Measure the others; whether the fitted solver is the best."""
         name, error = fitting.best_handcrafted()
         find, calls = self.network.checkpoint.rivals, fitting.solver.network_calls
         rivals = {} if find is None else find(calls, self._names, self.network.count)
-        errors = errors_at_equal_calls(self.network, list(fitting.pairs.test), rivals)
-        own = fitting.before if fitting.kept == "untrained" else fitting.fitted
-        errors = {FITTED: own, name: error, **errors}
+        others = {rival: fitting.errors(sampler) for rival, sampler in rivals.items()}
+        errors = {FITTED: fitting.fitted, name: error, **{rival: float(own.mean()) for rival, own in others.items()}}
+        if fitting.kept == UNTRAINED:
+            errors[UNTRAINED] = fitting.before
         self._rivals[fitting.steps] = rivals
         self._errors[fitting.steps] = dict(sorted(errors.items(), key=lambda one: one[1]))
+        fitted = torch.tensor(fitting.by_pair, dtype=torch.float64)
+        return fitting.kept == "fitted" and not any(is_worse(fitted, own) for own in others.values())
 
     def best_so_far(self) -> Result | None:
         """After it was broken off: the solvers that beat the best handcrafted one on pairs that they never saw."""
@@ -163,7 +164,7 @@ class UnbrokenFit:
                 if fitting.fitted < error:
                     errors[fitting.steps] = {FITTED: fitting.fitted, name: error}
         better = [fitting for fitting in self.fits.fittings if fitting.steps in errors]
-        return Result(self._file(better, unfinished=True), errors) if better else None
+        return Result(self._file(better, unfinished=True), errors, list(errors)) if better else None
 
     def settings(self) -> dict[str, Any]:
         """What else must be the same where a file is of the same fit, by the names of its provenance, and `steps`."""

@@ -13,8 +13,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from dyweight import baselines
 from trainer.checkpoints.load import load_checkpoint
 from trainer.distillation import unbroken
+from trainer.distillation.fitting import Fitting
 from trainer.distillation.progress import FitProgress
 from trainer.distillation.unbroken import UnbrokenFit
 from trainer.options.distill import DistillOptions
@@ -66,6 +68,33 @@ def test_what_was_left_is_known_until_another_file_takes_its_place(tmp_path):
     assert fit.left is None
     file.unlink()
     assert fit.left is None
+
+
+@pytest.mark.parametrize(
+    ("rival", "best"), [("euler:3", True), ("ipndm:30", False), ("ipndm:30, but for a pair", True)]
+)
+def test_it_is_the_best_where_no_other_is_better_pair_by_pair(
+    rival: str, best: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the mean alone one pair that blew up would throw a fit away."""
+    fit = UnbrokenFit(load_checkpoint(OPTIONS.ckpt, OPTIONS, tmp_path), OPTIONS, tmp_path, (), id)
+    checkpoint, (name, steps) = fit.network.checkpoint, rival.partition(",")[0].split(":")
+    plan = baselines.plan(name, checkpoint.schedule(int(steps)))
+    checkpoint.rivals = lambda calls, names, count: {rival: plan}
+    if "but" in rival:
+        measured = Fitting.errors
+
+        def errors(fitting: Fitting, sampler: Any) -> Tensor:
+            found = measured(fitting, sampler)
+            if sampler is plan:
+                found = 2 * measured(fitting, fitting.solver)
+                found[0] = 0  # and the fit's own is the worst there
+            return found
+
+        monkeypatch.setattr(Fitting, "errors", errors)
+    result = fit.run(str)
+    assert result.better == ([3] if best else [])
+    assert list(result.errors[3]) == sorted(result.errors[3], key=result.errors[3].__getitem__)
 
 
 def test_what_nobody_went_on_with_is_thrown_away(tmp_path):
