@@ -40,9 +40,7 @@ def check_name(name: str) -> None:
     """Raises SolverFileError as `write_new` would, and where a name has no room for what is written behind it."""
     path = _path(name, Path(folder_paths.get_folder_paths(FOLDER)[0]))
     if len(path.name.encode()) > LONGEST:
-        raise SolverFileError(
-            f"name is {name!r}: give a shorter one, of {LONGEST - len('.safetensors')} letters at most"
-        )
+        raise SolverFileError(f"name is {name!r}: give a shorter one, of {LONGEST} bytes at most with .safetensors")
 
 
 def _path(name: str, folder: Path) -> Path:

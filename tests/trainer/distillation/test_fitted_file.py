@@ -99,14 +99,19 @@ def test_a_fit_that_found_nothing_better_says_so_and_keeps_the_untrained(
     assert file.provenance["endpoint_error_after"] == file.provenance["endpoint_error_before"]
 
 
-def test_a_fit_above_a_handcrafted_solver_says_so_and_keeps_that_as_a_table(
-    commands: Any, peaks: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def worse_than_handcrafted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every fit ends above the untrained solver, and ipndm:2 is nearly exact."""
     monkeypatch.setattr("trainer.distillation.fitting.make_fit", fit_that_scales_weights(3.0))
     monkeypatch.setattr(
         "trainer.distillation.fitting.best_handcrafted",
         lambda network, pairs, calls: ("ipndm:2", torch.full((pairs.test_pairs,), 1e-9, dtype=torch.float64)),
     )
+
+
+def test_a_fit_above_a_handcrafted_solver_says_so_and_keeps_that_as_a_table(
+    commands: Any, peaks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worse_than_handcrafted(monkeypatch)
     outcome = commands.distill(peaks(), *QUICK, "--steps", 3, "--no-time-shifting")
     assert "ipndm:2 is kept" in outcome.printed
     file = dyweight.SolverFile.read(outcome.out)
@@ -119,11 +124,7 @@ def test_where_the_handcrafted_has_other_steps_a_fit_above_the_untrained_keeps_t
     commands: Any, peaks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With an analytic first step 3 steps cost as much as 2 of a handcrafted solver, which no file of 3 holds."""
-    monkeypatch.setattr("trainer.distillation.fitting.make_fit", fit_that_scales_weights(3.0))
-    monkeypatch.setattr(
-        "trainer.distillation.fitting.best_handcrafted",
-        lambda network, pairs, calls: ("ipndm:2", torch.full((pairs.test_pairs,), 1e-9, dtype=torch.float64)),
-    )
+    worse_than_handcrafted(monkeypatch)
     given = ("--steps", 3, "--analytic-first-step", "--no-time-shifting")
     outcome = commands.distill(peaks(), *QUICK, *given)
     assert "the untrained solver, which is kept" in outcome.printed
