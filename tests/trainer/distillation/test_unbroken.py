@@ -87,8 +87,9 @@ def test_it_is_the_best_where_no_other_is_better_pair_by_pair(
         def errors(fitting: Fitting, sampler: Any) -> Tensor:
             found = measured(fitting, sampler)
             if sampler is plan:
-                found = 2 * measured(fitting, fitting.solver)
-                found[0] = 0  # and the fit's own is the worst there
+                own = measured(fitting, fitting.solver)
+                found = torch.where(own == own.max(), 0, 1.01 * own)
+                assert found.mean() < own.mean()
             return found
 
         monkeypatch.setattr(Fitting, "errors", errors)
